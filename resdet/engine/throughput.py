@@ -39,6 +39,11 @@ class Throughput:
         self.total += 1
         return batch
 
+    @property
+    def warm(self) -> bool:
+        """Whether steps are timed."""
+        return self.total > WARM
+
     @contextmanager
     def pause(self) -> Iterator[None]:
         start = self.clock()
@@ -53,7 +58,7 @@ class Throughput:
     def typical_step(self) -> float | None:
         """Median seconds of a step; None during the first steps."""
         done = self.steps - 1  # without the current step
-        if self.total <= WARM or not (self.windows or done > 0):
+        if not (self.warm and (self.windows or done > 0)):
             return None
         return median(self.windows) if self.windows else (self.step_started - self.started) / done
 

@@ -173,7 +173,7 @@ class Trainer:
 
     def conclude_step(self, log: Log, steps: Steps) -> None:
         """Logs metrics, saves a checkpoint and evaluates if they are due after this step."""
-        if self.pace.fits_after(self.step, self.train.log_every):
+        if self.throughput.warm and self.pace.fits_after(self.step, self.train.log_every):
             self.fit_pace()
         steps.done, steps.total = self.step, self.total
         last = self.pace.done

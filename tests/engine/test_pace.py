@@ -123,26 +123,68 @@ def test_time_before_a_resume_counts():
     assert limited.fitted(1.0)[0] == pytest.approx((1000 - first.position) / 600)
 
 
+def limited(out, clock, seconds=lambda step: 0.2, evaluation=10.0, total=1000, **settings):
+    """A trainer of one minute with a mock clock, whose steps take `seconds(step)`."""
+    task = Linear()
+    config = TrainConfig(unit="steps", length=total, batch=4, minutes=1, precision="fp32", **settings)
+    trainer = Trainer(task, OptimConfig(lr=0.1), ScheduleConfig("cosine"), config, World(0, 1, CPU), out)
+    trainer.pace.clock, trainer.pace.started = clock, clock()
+    trainer.throughput.clock = clock
+    update, evaluate = trainer.train_step.update, task.evaluate
+
+    def slow_update(inputs):
+        clock.now += seconds(trainer.step)
+        return update(inputs)
+
+    def slow_evaluate(model):
+        clock.now += evaluation
+        return evaluate(model)
+
+    trainer.train_step.update, task.evaluate = slow_update, slow_evaluate
+    out.mkdir(exist_ok=True)
+    return trainer
+
+
+def stop_after(trainer, step):
+    """Makes a callback of the trainer stop it after a step."""
+    advance = trainer.pace.advance
+
+    def counted():
+        advance()
+        trainer.signals.received = 15 if trainer.step == step else None
+
+    trainer.pace.advance = counted
+
+
+@pytest.mark.parametrize("step", [28, 29])
+def test_a_slow_first_step_after_a_resume_does_not_skip_the_schedule(tmp_path, step):
+    """Resumes one or two steps before the speed is fitted; the first step takes 20 of the 54 seconds that are left."""
+    clock = Clock()
+    settings = {"evaluate_every": 1000, "checkpoint_every": 1000, "log_every": 10}
+    first = limited(tmp_path / "run", clock, **settings)
+    stop_after(first, step)
+    first.run(Log(None))
+    assert first.step == step
+    second = limited(tmp_path / "run", clock, lambda at: 20.0 if at == step else 0.2, **settings)
+    second.resume()
+    speed = second.pace.speed
+    stop_after(second, 31)
+    second.run(Log(None))
+    assert (second.step, second.pace.speed) == (31, speed)
+
+
 def test_trainer_scales_the_schedule_to_the_time_budget(tmp_path):
     """Fits a schedule of 50 or 3,000 steps into a minute of steps that take 0.2 s each, about 300 steps."""
     for total in (50, 3000):
-        clock, task = Clock(), Linear()
-        config = TrainConfig(unit="steps", length=total, batch=4, minutes=1, evaluate_every=total / 4, log_every=10)
-        config.checkpoint_every = total
-        config.precision = "fp32"
-        out = tmp_path / str(total)
-        trainer = Trainer(task, OptimConfig(lr=0.1), ScheduleConfig("cosine"), config, World(0, 1, CPU), out)
-        trainer.pace.clock, trainer.pace.started = clock, clock()
-        trainer.throughput.clock = clock
+        settings = {"evaluate_every": total / 4, "checkpoint_every": total, "log_every": 10}
+        trainer = limited(tmp_path / str(total), Clock(), evaluation=0.0, total=total, **settings)
         rates, update = [], trainer.train_step.update
 
         def step(inputs):
-            clock.now += 0.2
-            rates.append(trainer.train_step.optimizer.param_groups[0]["lr"])
+            rates.append(trainer.train_step.lr)
             return update(inputs)
 
         trainer.train_step.update = step
-        out.mkdir()
         trainer.run(Log(None))
         assert trainer.step == pytest.approx(300, abs=13) and trainer.state()["total"] == trainer.step
         assert rates[0] == pytest.approx(0.1, rel=1e-3) and rates[-1] < 1e-4
