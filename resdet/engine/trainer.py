@@ -188,10 +188,8 @@ class Trainer:
         if self.evaluation_due:
             self.stopped = self.stop_is_due()
             if not self.stopped:
-                started = self.pace.clock()
                 with self.throughput.pause():
                     self.evaluate(log)
-                self.pace.evaluation = self.pace.clock() - started
 
     def fit_pace(self) -> None:
         """Fits the speed in the schedule, and the evaluations, to the time that is left, by the duration of the last
@@ -226,6 +224,7 @@ class Trainer:
 
     def evaluate(self, log: Log) -> None:
         """Evaluates the model that was just saved, and saves the result."""
+        started = self.pace.clock()
         with self.signals.abandon(), self.with_resume_hint(log):
             model = self.train_step.evaluated_model()
             if self.train.exact_statistics:
@@ -234,6 +233,7 @@ class Trainer:
                 metrics = self.task.evaluate(model)
             self.observe(metrics, log)
             self.train_step.module.train()
+        self.pace.evaluation = self.pace.clock() - started
         self.evaluation_due = False
         self.save()
         self.callbacks.call("on_evaluation_end", self.step, {**metrics})

@@ -173,6 +173,27 @@ def test_a_slow_first_step_after_a_resume_does_not_skip_the_schedule(tmp_path, s
     assert (second.step, second.pace.speed) == (31, speed)
 
 
+def test_checkpoints_have_the_time_of_the_last_evaluation(tmp_path):
+    """Reads the checkpoints around an evaluation, and resumes at one that is due."""
+    clock, settings, states = Clock(), {"evaluate_every": 10, "checkpoint_every": 1000}, []
+    first = limited(tmp_path / "run", clock, **settings)
+    state = first.state
+    first.state = lambda: states.append(state()) or states[-1]
+    stop_after(first, 12)
+    first.run(Log(None))
+    assert [(kept["evaluation_due"], kept["pace"]["evaluation"]) for kept in states] == [
+        (True, 0.0),
+        (False, 10.0),
+        (False, 10.0),
+    ]
+    second = limited(tmp_path / "run", clock, **settings)
+    second.resume()
+    second.pace.evaluation, second.evaluation_due = 0.0, True
+    stop_after(second, 13)
+    second.run(Log(None))
+    assert second.pace.evaluation == 10.0
+
+
 def test_trainer_scales_the_schedule_to_the_time_budget(tmp_path):
     """Fits a schedule of 50 or 3,000 steps into a minute of steps that take 0.2 s each, about 300 steps."""
     for total in (50, 3000):
