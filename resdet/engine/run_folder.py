@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import takewhile
+from itertools import count
 from pathlib import Path
 from typing import IO
 
@@ -15,12 +15,11 @@ from resdet.files.folder_lock import LOCK, in_use, release, try_lock
 
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # temporary files of resdet.files.atomic
 POLL = 0.5  # seconds between two attempts to lock
-MAX_NUMBER = 10_000  # of numbered folders
 
 
 @contextmanager
 def claim_folder(name: str, out: str | None, resume: bool, patience: float = 0.0) -> Iterator[Path]:
-    """`out`, or the first of runs/NAME, runs/NAME-2, -3, … without a run; to resume, the last one with a run.
+    """`out`, or the next of runs/NAME, runs/NAME-2, -3, … after the last one with a run; to resume, that one.
 
     Locks the folder against other processes within the context. Removes temporary files of a killed run, and at the
     end an empty folder. A folder of this torchrun's own, made before a restart, is resumed: it may be locked by a
@@ -41,7 +40,7 @@ def claim_folder(name: str, out: str | None, resume: bool, patience: float = 0.0
 
 def own_folder(first: Path, out: str | None) -> Path | None:
     """The folder of this torchrun's own run, if it is a restart."""
-    candidates = [Path(out)] if out else takewhile(holds_run, numbered(first))
+    candidates = [Path(out)] if out else runs(first).values()
     return next(filter(is_own, candidates), None)
 
 
@@ -72,22 +71,29 @@ def check_unoccupied(folder: Path, resume: bool) -> None:
 
 
 def claim_numbered(first: Path, resume: bool) -> tuple[Path, IO[str]]:
-    candidates = numbered(first)
+    last = max(runs(first), default=0)
     if resume:
-        free = next(index for index, folder in enumerate(candidates) if not holds_run(folder))
-        return claim_given(candidates[max(free - 1, 0)], resume)
-    for folder in candidates:
-        lock = None if holds_run(folder) else try_lock(folder)
-        if lock is None:
-            continue
-        if not holds_run(folder):  # another process may have created one since
+        return claim_given(numbered(first, max(last, 1)), resume)
+    for number in count(last + 1):
+        folder = numbered(first, number)
+        lock = try_lock(folder)
+        if lock is not None and not holds_run(folder):  # another process may have created one since
             return folder, lock
-        lock.close()
-    raise Error(f"{first} and {MAX_NUMBER} more folders hold runs: give --out.")
+        if lock is not None:
+            release(lock, folder)
+    raise AssertionError
 
 
-def numbered(first: Path) -> list[Path]:
-    return [first.with_name(f"{first.name}-{number}" if number > 1 else first.name) for number in range(1, MAX_NUMBER)]
+def numbered(first: Path, number: int) -> Path:
+    return first.with_name(f"{first.name}-{number}") if number > 1 else first
+
+
+def runs(first: Path) -> dict[int, Path]:
+    """The folders with a run by their number, in order; some numbers may have been deleted."""
+    names = re.compile(rf"{re.escape(first.name)}(?:-([2-9]|[1-9]\d+))?")
+    folders = first.parent.iterdir() if first.parent.is_dir() else ()
+    found = {int(match[1] or 1): path for path in folders if (match := names.fullmatch(path.name)) and holds_run(path)}
+    return dict(sorted(found.items()))
 
 
 def holds_run(folder: Path) -> bool:

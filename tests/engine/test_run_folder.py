@@ -61,6 +61,27 @@ def test_runs_that_start_together_get_different_folders():
         assert str(folder) == "runs/x-9"
 
 
+def test_a_deleted_run_does_not_hide_later_ones(tmp_path, monkeypatch):
+    """Deletes the second of three runs: resumes, restarts and new runs still follow the third."""
+    for name in ("x", "x-3", "x-1", "x-03", "x-9-copy", "y-4"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "run.json").touch()
+    (tmp_path / "runs/x-5").mkdir()  # without a run
+    with claim_folder("x", None, True) as folder:
+        assert folder.as_posix() == "runs/x-3"
+    with claim_folder("x", None, False) as folder:
+        assert folder.as_posix() == "runs/x-4"
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
+    (tmp_path / "runs/x-3/run.json").write_text('{"torchrun": "job"}')
+    with claim_folder("x", None, False) as folder:
+        assert folder.as_posix() == "runs/x-3"
+
+
+def test_a_name_has_no_run_at_first():
+    with claim_folder("a/x", None, True) as folder:
+        assert folder.as_posix() == "runs/a/x"
+
+
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_second_writer_is_refused(resume):
     child, told = in_a_fork(hold("x", "out"))
