@@ -2,6 +2,7 @@
 
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -57,5 +58,7 @@ def is_current(lock: IO[str], folder: Path) -> bool:
 
 def in_use(folder: Path) -> str:
     """The sentence on a folder that another process has locked."""
-    holder = (folder / LOCK).read_text(encoding="utf-8") or "another process"
-    return f"{folder} is in use by {holder}: wait until it ends, or give another folder."
+    holder = ""
+    with suppress(FileNotFoundError):  # it has ended since
+        holder = (folder / LOCK).read_text(encoding="utf-8")
+    return f"{folder} is in use by {holder or 'another process'}: wait until it ends, or give another folder."

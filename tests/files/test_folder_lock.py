@@ -4,7 +4,7 @@ import pytest
 
 from resdet.errors import FileError
 from resdet.files import folder_lock
-from resdet.files.folder_lock import LOCK, is_current, release, try_lock
+from resdet.files.folder_lock import LOCK, in_use, is_current, release, try_lock
 
 
 def test_releasing_a_lost_lock_keeps_the_new_one(tmp_path):
@@ -46,3 +46,10 @@ def test_a_file_in_place_of_a_folder_is_refused(tmp_path):
     (tmp_path / "a").touch()
     with pytest.raises(FileError, match="a: cannot write there .*give another folder"):
         try_lock(tmp_path / "a")
+
+
+def test_a_lock_that_ends_while_it_is_named_is_no_error(tmp_path):
+    assert in_use(tmp_path).endswith("is in use by another process: wait until it ends, or give another folder.")
+    lock = try_lock(tmp_path)
+    assert "is in use by process " in in_use(tmp_path)
+    release(lock, tmp_path)
