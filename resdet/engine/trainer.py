@@ -245,6 +245,8 @@ class Trainer:
         comparable = self.best is not None and self.task.monitor in self.best
         better = not comparable or self.rank(metrics) < self.rank(cast(dict[str, float], self.best))
         self.waited = 0 if better else self.waited + 1
+        if not comparable:
+            self.schedule.best = None
         self.schedule.observe_evaluation(self.rank(metrics))
         if better:
             self.best = {**metrics, "step": self.step}

@@ -327,6 +327,14 @@ def test_a_best_result_without_the_metric_is_replaced(tmp_path):
     assert run(made, tmp_path / "run") == {"error": 0.7, "step": 9}
 
 
+def test_the_plateau_of_another_metric_is_forgotten(tmp_path):
+    """Resumes a run, whose best AP was 0.3, with the error as metric: it falls at each evaluation."""
+    made = trainer(Linear(figures=[0.9, 0.8, 0.7]), tmp_path / "run", schedule=ScheduleConfig("plateau", patience=2))
+    made.best, made.schedule.best, made.schedule.waited = {"AP": 0.3, "step": 0}, -0.3, 1
+    run(made, tmp_path / "run")
+    assert (made.schedule.reductions, made.schedule.best) == (0, 0.7)
+
+
 @pytest.mark.parametrize("graph", [True, "auto", False])
 def test_graphs_need_a_gpu(tmp_path, graph):
     if graph is True:
