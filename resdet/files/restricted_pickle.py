@@ -111,8 +111,12 @@ def _set_array(array: Any, state: tuple) -> None:
     array.__setstate__((1, shape, dtype, bool(fortran_order), _checked_bytes(data, dtype, shape)))
 
 
-def _array_from_buffer(data: bytes | bytearray, dtype: np.dtype, shape: tuple[int, ...], order: Any) -> np.ndarray:
-    return np.frombuffer(bytearray(_checked_bytes(data, dtype, shape)), dtype).reshape(shape, order=order)
+def _array_from_buffer(
+    data: bytes | bytearray, dtype: np.dtype, shape: tuple[int, ...], order: Any, axes: Any = None
+) -> np.ndarray:
+    """`axes`: numpy 2.3 and newer write an array that is contiguous after a permutation with its axes."""
+    array = np.frombuffer(bytearray(_checked_bytes(data, dtype, shape)), dtype)
+    return array.reshape(shape, order=order) if axes is None else array.reshape(shape).transpose(axes)
 
 
 def _scalar(dtype: np.dtype, data: str | bytes) -> np.generic:

@@ -28,6 +28,7 @@ PLAIN = {
 ARRAYS = [
     np.arange(6, dtype=np.uint8).reshape(2, 3),
     np.asfortranarray(np.arange(6.0, dtype=np.float32).reshape(2, 3)),
+    np.arange(24.0).reshape(2, 3, 4).transpose(2, 0, 1),
     np.arange(4, dtype=">i4"),
     np.array([True, False]),
     np.array([1 + 2j], np.complex64),
