@@ -15,7 +15,7 @@ from resdet.weights.description import checked_statistics
 from resdet.weights.kind import has_heads, kind_of
 from resdet.weights.layouts.recognition import Categories, Layout, recognize
 from resdet.weights.layouts.torchvision_classifiers import stride_in
-from resdet.weights.reading import Checkpoint, read, shorten
+from resdet.weights.reading import Checkpoint, read, shorten, without_wrappers
 
 CLASSIFIERS = ("fc", "fc6", "fc7")  # linear layers of the classifiers
 STATISTICS = ("normalize.mean", "normalize.std")
@@ -211,7 +211,7 @@ def as_checkpoint(source: str | Path | Mapping[str, Tensor] | Checkpoint) -> Che
         return source
     if isinstance(source, (str, Path)):
         return read(zoo.locate(source))
-    return Checkpoint(dict(source), "the given state dict")
+    return Checkpoint(without_wrappers(source), "the given state dict")
 
 
 @torch.no_grad()

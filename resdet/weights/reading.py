@@ -1,11 +1,13 @@
 """Reads checkpoint files as tensors and plain values; files that carry code are refused."""
 
+import os
+import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -17,8 +19,10 @@ from resdet.weights import description, torch_files
 from resdet.weights.renames import DESCRIPTION, current_description, current_names
 from resdet.weights.torch_files import LEGACY
 
+T = TypeVar("T")
 OURS = "resdet"  # key of resdet's metadata in the metadata of a state dict, which other libraries ignore
 WRAPPERS = ("model", "state_dict", "model_state_dict", "model_ema", "blobs")  # `blobs` is Detectron's
+WRAPPED = re.compile(r"((module|_orig_mod)\.)*")  # prefixes of DistributedDataParallel and torch.compile
 PICKLE = b"\x80"
 OTHER_FILES = {  # first bytes of a file -> its type and the remedy
     b"\x89HDF\r\n\x1a\n": "a Keras file in HDF5; convert it to .safetensors as shown in docs/weights.md",
@@ -110,7 +114,7 @@ def read_safetensors(path: Path, start: bytes) -> Checkpoint:
     # Values are JSON in files of resdet only.
     keys = (*description.KEYS, *DESCRIPTION) if metadata.get("experiment", "").startswith("{") else ()
     meta = current_description(metadata | description.from_json(metadata, str(path), keys))
-    return checked(Checkpoint(current_names(state), str(path), meta), path.stat().st_size)
+    return checked(Checkpoint(current_names(without_wrappers(state)), str(path), meta), path.stat().st_size)
 
 
 def read_torch(path: str | Path) -> Any:
@@ -139,12 +143,17 @@ def unwrap(content: Any, path: Path) -> Checkpoint:
         raise WeightsError(
             f"{path} contains no state dict (names and tensors): save model.state_dict() and give that file."
         )
-    prefix = "module." if all(key.startswith("module.") for key in content) else ""
-    state = {key.removeprefix(prefix): as_tensor(value) for key, value in content.items() if is_numbers(value)}
+    state = {key: as_tensor(value) for key, value in without_wrappers(content).items() if is_numbers(value)}
     if not state:
         raise WeightsError(f"{path} contains no tensors: save model.state_dict() and give that file.")
     meta |= attached_metadata(content)
     return checked(Checkpoint(current_names(state), str(path), current_description(meta)), path.stat().st_size)
+
+
+def without_wrappers(state: Mapping[str, T]) -> dict[str, T]:
+    """The state dict under the names of the net, which the modules around it prefix."""
+    prefix = cast(re.Match, WRAPPED.match(os.path.commonprefix(list(state))))[0]
+    return {name.removeprefix(prefix): value for name, value in state.items()}
 
 
 def is_numbers(value: Any) -> bool:

@@ -65,6 +65,13 @@ def test_old_files_without_step_counters_load(resnet18_file):
     assert torch.equal(net.fc.weight, state["fc.weight"])
 
 
+def test_the_state_dict_of_a_compiled_net_loads(resnet18_file):
+    state = {f"_orig_mod.{n}": t for n, t in torch.load(resnet18_file, weights_only=True).items()}
+    net = create("resnet18")
+    assert weights.load(net, state).problems() == {}
+    assert torch.equal(net.fc.weight, state["_orig_mod.fc.weight"])
+
+
 def test_the_file_of_another_net_is_refused_by_names_and_shapes(resnet18_file):
     net = create("resnet34")
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}

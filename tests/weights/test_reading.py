@@ -64,6 +64,8 @@ def assert_refused(path: Path, *words: str) -> None:
         lambda state: {"state_dict": state, "arch": "resnet50", "optimizer": {"state": {0: torch.ones(2)}}},
         lambda state: {"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}},
         lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
+        lambda state: {"model": {f"_orig_mod.{name}": tensor for name, tensor in state.items()}},
+        lambda state: {f"_orig_mod.module.{name}": tensor for name, tensor in state.items()},
         lambda state: {"model": {"state_dict": state}},
     ],
 )
@@ -84,6 +86,11 @@ def test_other_values_are_kept_as_metadata(tmp_path):
 def test_module_is_a_prefix_only_if_every_name_has_it(tmp_path):
     state = {"module.a": torch.ones(1), "b": torch.ones(1)}
     assert read(write(tmp_path, torch_bytes(state))).state.keys() == state.keys()
+
+
+def test_safetensors_of_a_compiled_net_have_no_prefix(tmp_path):
+    state = {f"_orig_mod.{name}": tensor for name, tensor in STATE.items()}
+    assert_is_state(read(write(tmp_path, safetensors_bytes(state), "weights.safetensors")).state)
 
 
 def test_safetensors_are_read_with_any_file_name(tmp_path):
