@@ -7,11 +7,12 @@ A checkpoint precedes whatever can fail or take long: before an evaluation it re
 run resumed from it evaluates first.
 """
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -241,9 +242,10 @@ class Trainer:
     def observe(self, metrics: dict[str, float], log: Log) -> None:
         """Logs the metrics, updates the schedule, and saves the model if it is the best so far."""
         log.metrics(self.step, "val", metrics)
-        # A run may be resumed with another metric, which its best evaluation lacks.
-        comparable = self.best is not None and self.task.monitor in self.best
-        better = not comparable or self.rank(metrics) < self.rank(cast(dict[str, float], self.best))
+        # A run may be resumed with another metric, which its best evaluation lacks; a metric may be NaN.
+        best = math.nan if self.best is None else self.best.get(self.task.monitor, math.nan)
+        comparable = not math.isnan(best)
+        better = not comparable or self.rank(metrics) < self.rank({self.task.monitor: best})
         self.waited = 0 if better else self.waited + 1
         if not comparable:
             self.schedule.best = None

@@ -327,6 +327,15 @@ def test_a_best_result_without_the_metric_is_replaced(tmp_path):
     assert run(made, tmp_path / "run") == {"error": 0.7, "step": 9}
 
 
+def test_a_best_metric_that_is_not_a_number_is_replaced(tmp_path):
+    """Evaluates to NaN at first, as a metric of few objects may, and again later."""
+    nan = float("nan")
+    plateau = ScheduleConfig("plateau", patience=2)
+    made = trainer(Linear(figures=[nan, 0.4, nan, 0.3]), tmp_path / "run", schedule=plateau, length=12)
+    assert run(made, tmp_path / "run") == {"error": 0.3, "step": 12}
+    assert (made.schedule.best, made.schedule.reductions) == (0.3, 0)
+
+
 def test_the_plateau_of_another_metric_is_forgotten(tmp_path):
     """Resumes a run, whose best AP was 0.3, with the error as metric: it falls at each evaluation."""
     made = trainer(Linear(figures=[0.9, 0.8, 0.7]), tmp_path / "run", schedule=ScheduleConfig("plateau", patience=2))
