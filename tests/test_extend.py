@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from running import REPOSITORY, TINY
 
+from resdet import extension
+from resdet.errors import ConfigError
+
 EXAMPLES = REPOSITORY / "examples" / "extend"
 MODULES = ("backbone", "neck", "heads", "losses", "data_format", "evaluator", "branch")
 DETECTOR = [
@@ -155,6 +158,12 @@ def test_a_missing_module_is_refused(examples, fork):
     )
     finished = fork("config", "--config", "shapes_resnet20.yaml", "imports=nowhere")
     assert finished.returncode == 2 and "imports is" in finished.stderr
+
+
+@pytest.mark.parametrize("given", [":Minutes", ".minutes:Minutes"])
+def test_an_incomplete_module_name_is_refused(given):
+    with pytest.raises(ConfigError, match=r"train.callbacks: '(\.minutes)?' is no name of a module: give one such as"):
+        extension.load_object(given, "train.callbacks")
 
 
 def test_each_example_is_short():
