@@ -50,7 +50,7 @@ def resnet_settings(state: Mapping[str, Tensor], origin: str) -> dict:
 
 
 def resnet_name(tensors: Mapping[str, Tensor], origin: str) -> str:
-    """Name of the ResNet, from the numbers of blocks; `ours`: tensors under resdet's names."""
+    """Name of the ResNet, from the numbers of blocks; `tensors`: under resdet's names."""
     counts = blocks_per_stage(tensors)
     name = (BOTTLENECK_BLOCKS if "conv2_x.0.conv3.conv.weight" in tensors else BASIC_BLOCKS).get(counts)
     if name is None:
