@@ -125,7 +125,7 @@ class _Reader:
 
     def __init__(self, file: Any, kind: type[JsonColumns] | type[JsonTexts]):
         self.kind = kind
-        self.file, self.decode = file, codecs.getincrementaldecoder("utf-8")().decode
+        self.file, self.decode = file, codecs.getincrementaldecoder("utf-8-sig")().decode
         self.parse = json.JSONDecoder(object_pairs_hook=without_duplicates).raw_decode
         self.text, self.position, self.ended = "", 0, False
         self.in_bulk = True  # whether to parse many entries of this window at once

@@ -50,6 +50,12 @@ def test_values_do_not_depend_on_the_window(tmp_path, monkeypatch, chunk, name, 
     ]
 
 
+def test_a_byte_order_mark_is_skipped(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps({"images": [{"id": 7}]}), encoding="utf-8-sig")
+    images = read_columns(tmp_path / "a.json", ["images"])["images"]
+    assert isinstance(images, JsonColumns) and images[0] == {"id": 7}
+
+
 def test_memory_is_bounded_by_the_window(tmp_path):
     """Checks that the temporary memory does not grow with the number of entries."""
     import tracemalloc
