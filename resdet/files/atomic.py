@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
+from threading import get_native_id
 from typing import IO, Any, BinaryIO, cast
 
 from resdet.errors import FileError
@@ -45,7 +46,7 @@ def write_atomically(path: str | Path, write: Callable[[Path], Any], check: Chec
         return
     make_folder(path.parent)
     target = Path(os.path.realpath(path))  # replaces the target of a link, not the link
-    temporary = target.with_name(f".{target.name[:50]}.{os.getpid()}.tmp")
+    temporary = target.with_name(f".{target.name[:50]}.{os.getpid()}.{get_native_id()}.tmp")
     try:
         with file_errors(path):
             write(temporary)

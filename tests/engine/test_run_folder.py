@@ -114,7 +114,7 @@ def test_a_file_instead_of_a_folder_is_an_error(tmp_path):
 
 
 def test_leftovers_of_a_killed_run_are_removed(tmp_path):
-    gone = [".last.pth.123.tmp", "pictures/.1.jpg.7.tmp", "1_rpn/.best.pth.99.tmp"]
+    gone = [".last.pth.123.tmp", ".best.pth.123.456.tmp", "pictures/.1.jpg.7.tmp", "1_rpn/.best.pth.99.tmp"]
     kept = [".mine.tmp", "notes.123.tmp", "pictures/1.jpg"]
     for name in gone + kept:
         (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)

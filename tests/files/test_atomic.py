@@ -4,6 +4,7 @@ import json
 import os
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import disks
@@ -170,6 +171,22 @@ def test_long_names(tmp_path):
     atomic.write_text(tmp_path / ("ä" * 127), "")
     with pytest.raises(FileError, match="File name too long.*choose a shorter name"):
         atomic.write_text(tmp_path / ("a" * 256), "")
+
+
+def test_threads_write_files_with_the_same_beginning(tmp_path):
+    """Makes two threads write at the same time into files whose names differ at the end only."""
+    names, together = ["a" * 60 + "1", "a" * 60 + "2"], threading.Barrier(2, timeout=60)
+
+    def write(name):
+        def content(temporary):
+            temporary.write_text(name)
+            together.wait()
+
+        atomic.write_atomically(tmp_path / name, content)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, names))
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict(zip(names, names))
 
 
 def test_images_are_rgb(tmp_path):
