@@ -25,7 +25,7 @@ M = TypeVar("M", bound=Model)
 def accelerate(
     model: M, dtype: torch.dtype | None = None, compile: Compile = "auto", backend: str | Callable = "inductor"
 ) -> M:
-    """Prepares a model in place for inference on its device, and returns it; it cannot be trained any more.
+    """Prepares a model in place for inference on its device, and returns it; it can no longer be trained or saved.
 
     `dtype` of convolutions and linear layers: by default bfloat16 where the device computes in it, else float32;
     the normalization of images and boxes stay in float32. `compile`: True compiles each shape of images at its first
@@ -34,6 +34,7 @@ def accelerate(
     pack the weights of convolutions, see `resdet.onednn`.
     """
     device = next(model.parameters()).device
+    model.accelerated = True
     fold_norms(model)
     dtype = dtype or fast_dtype(device)
     model.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -25,6 +25,7 @@ class Model(nn.Module):
     task: str  #: name of the task in the registry
     kind: Kind  #: the layout of its weights
     exported: bool = False  #: whether it runs an exported file, which has no weights
+    accelerated: bool = False  #: whether it is prepared for inference only (`resdet.fast`): it cannot be saved
     classes: list[str]
     experiment: dict[str, Any]  #: the resolved config, saved in checkpoints
 

@@ -27,6 +27,8 @@ def save(model: nn.Module, path: str | Path, layout: str = "torchvision") -> Non
     path = Path(path)
     if layout not in LAYOUTS:
         raise WeightsError(f"Unknown layout {layout!r}: choose from {', '.join(LAYOUTS)}.")
+    if getattr(model, "accelerated", False):
+        raise WeightsError("A model in fast mode has no norms to save: load it with mode='exact', and save that one.")
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in state_in(model, layout).items()}
     metadata = description(model) | (statistics(model) if layout != "safetensors" else {})
     if layout == "detectron2":

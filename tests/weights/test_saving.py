@@ -9,6 +9,8 @@ from resdet import weights
 from resdet.backbones import create
 from resdet.backbones.counting import on_paper
 from resdet.errors import FileError, WeightsError
+from resdet.fast import accelerate
+from resdet.weights import saving
 from resdet.weights.layouts import torchvision_classifiers
 from resdet.weights.loading import as_checkpoint
 
@@ -162,6 +164,14 @@ def test_round_trip_of_a_model_in_any_layout(tmp_path, layout, file):
     assert again.classes == model.classes and again.experiment == model.experiment
     expected = {n: t for n, t in model.state_dict().items() if not n.endswith("num_batches_tracked")}
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in expected.items())
+
+
+@pytest.mark.parametrize("layout", saving.LAYOUTS)
+def test_a_model_in_fast_mode_is_refused(tmp_path, layout):
+    model = accelerate(whole_model())
+    with pytest.raises(WeightsError, match="A model in fast mode has no norms to save: load it with mode='exact'"):
+        weights.save(model, tmp_path / "a.pth", layout)
+    assert not any(tmp_path.iterdir())
 
 
 def test_torchvision_loads_the_file_of_a_whole_model(tmp_path):
