@@ -6,9 +6,11 @@ import signal
 
 import pytest
 
+from resdet.engine import run_folder
 from resdet.engine.log import Log
 from resdet.engine.run_folder import claim_folder
 from resdet.errors import Error
+from resdet.files.folder_lock import try_lock
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +61,34 @@ def test_runs_that_start_together_get_different_folders():
         assert str(folder) == "runs/x-8"
     with claim_folder("x", None, False) as folder:
         assert str(folder) == "runs/x-9"
+
+
+def occupy(told):
+    """Claims a folder as a run does that still opens its data."""
+    with claim_folder("x", None, False) as folder:
+        print(folder, file=told)
+        signal.pause()
+
+
+def test_a_run_that_has_just_started_keeps_its_folder():
+    child, told = in_a_fork(occupy)
+    assert told.readline() == "runs/x\n"
+    with claim_folder("x", None, False) as folder:
+        assert str(folder) == "runs/x-2"
+    end(child)
+
+
+def test_a_run_that_ends_before_its_folder_is_locked_keeps_it(monkeypatch):
+    def late(folder):
+        lock = try_lock(folder)
+        if folder.name == "x":
+            (folder / "run.json").touch()
+        return lock
+
+    monkeypatch.setattr(run_folder, "try_lock", late)
+    with claim_folder("x", None, False) as folder:
+        assert folder.as_posix() == "runs/x-2"
+    assert os.listdir("runs/x") == ["run.json"]
 
 
 def test_a_deleted_run_does_not_hide_later_ones(tmp_path, monkeypatch):
