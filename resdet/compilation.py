@@ -47,14 +47,15 @@ class CompiledPerShape:
             progress = Activity(title)
             log.info(title)
             self.graphs[key] = torch.compile(isolated(self.function), **self.options)
-        if key not in self.graphs:
+        compiled = self.graphs.get(key)  # another thread, whose compilation fails, drops all graphs
+        if compiled is None:
             recurs = self.seen[key] > 0
             self.seen[key] += tensors[0].numel()
             with fastest_algorithms() if recurs else nullcontext():
                 return self.function(*inputs)
         try:
             with progress or nullcontext(), fastest_algorithms():
-                return self.graphs[key](*inputs)
+                return compiled(*inputs)
         except torch._dynamo.exc.TorchDynamoException as error:
             reason = " ".join(str(error).split("\n")[:2]).strip()
             log.warning("torch.compile failed, the model continues without it: %s", reason)

@@ -16,7 +16,7 @@ Batch = TypeVar("Batch")
 class Throughput:
     """Times steps in windows, each between two calls of `read`, without pauses and without the first WARM steps."""
 
-    def __init__(self, batch: int, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, batch: int, clock: Callable[[], float] = time.perf_counter):
         self.batch, self.clock = batch, clock
         self.total = 0  # steps, the current one included
         self.windows: deque[float] = deque(maxlen=WINDOWS)  # seconds per step

@@ -272,7 +272,8 @@ class Trainer:
         except Error as error:
             if not self.saved:
                 raise
-            raise type(error)(f"{str(error).rstrip('.')}; {self.resume_hint()}.") from error
+            error.args = (f"{str(error).rstrip('.')}; {self.resume_hint()}.",)
+            raise
         except Exception as error:
             if self.signals.received is not None:
                 raise StopRequested from None  # another process stopped first, and a collective failed

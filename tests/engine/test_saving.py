@@ -10,7 +10,7 @@ from torch import nn
 
 from resdet.engine.checkpoint import has_ended, read_last
 from resdet.engine.config import ScheduleConfig
-from resdet.errors import DataError
+from resdet.errors import DataError, Error
 
 PLATEAU = ScheduleConfig(name="plateau", patience=1)
 SETTINGS = {
@@ -131,6 +131,20 @@ def test_a_bug_in_an_evaluation_keeps_its_traceback(tmp_path, capsys):
         run(trainer(Normed(1, trouble=trouble), tmp_path), tmp_path)
     assert f"failed at step 3; {tmp_path}/last.pth of step 3 is saved" in capsys.readouterr().err
     assert trainer_state(tmp_path)["evaluation_due"]
+
+
+def test_an_error_with_arguments_of_its_own_names_the_checkpoint(tmp_path):
+    class Measured(Error):
+        def __init__(self, value, limit):
+            super().__init__(f"{value} exceeds {limit}: raise the limit.")
+            self.value = value
+
+    def trouble():
+        raise Measured(3, 2)
+
+    with pytest.raises(Measured, match=r"^3 exceeds 2: raise the limit; \S+/last.pth of step 3 is saved") as caught:
+        run(trainer(Normed(1, trouble=trouble), tmp_path), tmp_path)
+    assert caught.value.value == 3
 
 
 @pytest.mark.parametrize("name", ["plain"])
