@@ -18,7 +18,7 @@ def is_image(name: str, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> bool:
 
 def images_of(folder: Path | str) -> list[Path]:
     """The image files of a folder, sorted; neither hidden ones nor those of subfolders."""
-    entries = (entry for entry in visible(folder) if is_image(entry.name) and not entry.is_dir())
+    entries = (entry for entry in visible(folder) if is_image(entry.name) and not _is_folder(entry))
     return sorted(Path(entry.path) for entry in entries)
 
 
@@ -40,10 +40,17 @@ def visible(folder: Path | str) -> list[os.DirEntry[str]]:
 
 def _walk(entries: list[os.DirEntry[str]], prefix: str, ancestors: frozenset[tuple[int, int]]) -> Iterator[str]:
     for entry in entries:
-        if not entry.is_dir():
+        if not _is_folder(entry):
             yield prefix + entry.name
         elif len(ancestors) < DEEPEST and (identity := _identity(entry.path)) not in ancestors:
             yield from _walk(_readable(entry.path), f"{prefix}{entry.name}/", ancestors | {identity})
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or into a folder that cannot be read
+        return False
 
 
 def _readable(folder: str) -> list[os.DirEntry[str]]:

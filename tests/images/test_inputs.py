@@ -240,7 +240,8 @@ def test_a_folder_lists_files_with_the_suffix_of_an_image(tmp_path, pixels):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "folder.jpg").mkdir()
     (tmp_path / "lost.gif").symlink_to(tmp_path / "absent.gif")
-    assert [path.name for path in images_of(tmp_path)] == [*names, "lost.gif"]
+    (tmp_path / "own.gif").symlink_to("own.gif")
+    assert [path.name for path in images_of(tmp_path)] == [*names, "lost.gif", "own.gif"]
     assert list(images_in(str(tmp_path))) == images_of(tmp_path)
 
 

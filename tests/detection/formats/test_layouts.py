@@ -103,6 +103,7 @@ def test_links_and_folders_that_contain_themselves(tmp_path):
     os.symlink(data / "train", root / "train")
     os.symlink(data / "valid", root / "valid")
     os.symlink(root, data / "train" / "again")
+    os.symlink("own.jpg", root / "train" / "own.jpg")
     assert objects(opened(root)) == {"train/a.jpg": [CAT_BOX]}
 
 
