@@ -185,7 +185,8 @@ def _divided_as_written(content: Content, val_split: ValSplit) -> dict[str, Cont
 def sample_images(content: Content, count: int, seed: int | None = None) -> Content:
     """The content with at most `count` images, chosen by a hash of seed and file name: the same at each call."""
     salt = "" if seed is None else f"{seed} "
-    key = lambda image: hashlib.sha256((salt + PurePath(file_name(image) or "").name).encode()).digest()
+    text = lambda image: salt + PurePath(file_name(image) or "").name
+    key = lambda image: hashlib.sha256(text(image).encode("utf-8", "surrogateescape")).digest()
     chosen = {image["id"] for image in sorted(content["images"], key=key)[:count]}
     return select_images(content, [image["id"] in chosen for image in content["images"]])
 

@@ -10,7 +10,7 @@ from detection.formats.samples import coco, objects, opened, picture, voc, write
 from running import here
 from tasks import runs
 
-from resdet.detection.formats.data_set import DataSet
+from resdet.detection.formats.data_set import DataSet, sample_images
 from resdet.detection.formats.registry import recognize
 
 
@@ -84,6 +84,12 @@ def test_subset(tmp_path):
     done = here(tmp_path, "data", "subset", root, tmp_path / "x", "--classes", "dgo")
     assert done.returncode == 2 and "There is no class 'dgo': did you mean dog?" in done.stderr
     assert not (tmp_path / "x").exists()
+
+
+def test_a_sample_of_images_with_names_that_are_not_utf8():
+    images = [{"id": number, "file_name": f"{number}\udce9.jpg"} for number in range(5)]
+    sample = sample_images({"images": images, "annotations": [{"image_id": number} for number in range(5)]}, 2)
+    assert len(sample["images"]) == len(sample["annotations"]) == 2
 
 
 @pytest.mark.parametrize("size", ["nan", "-1", "inf"])
