@@ -14,6 +14,7 @@ BITS, MORE, SIGN, ZERO = 5, 32, 16, 48  # of the characters of a compressed RLE
 LONGEST = 6  # characters per number, for numbers below 2**29
 ALPHABET = bytes(range(ZERO, ZERO + 2 * MORE))
 MINUS_ONE, TOO_LONG = b"O", -(2**40)  # invalid runs that stand for damage
+MIN_POINTS = 3  # of a ring; rings with fewer have no area and are left out
 CHUNK = 1024  # masks at a time, so that arrays fit the CPU cache
 OTHER_SIZE, NO_COUNTS, DAMAGED = "an RLE of another size than its image", "an RLE without counts", "a damaged RLE"
 
@@ -23,8 +24,13 @@ def as_rle(segmentation: list | dict, height: int, width: int) -> dict:
     from hotcoco import mask
 
     if isinstance(segmentation, list):
-        return mask.merge(mask.frPyObjects(segmentation, height, width))
+        return mask.merge(mask.frPyObjects(without_slivers(segmentation), height, width))
     return mask.frPyObjects(segmentation, height, width) if isinstance(segmentation["counts"], list) else segmentation
+
+
+def without_slivers(rings: list) -> list:
+    """The rings of at least three points; pycocotools would read one of two points as a box."""
+    return [ring for ring in rings if len(ring) >= 2 * MIN_POINTS]
 
 
 def runs_of(rles: Sequence[Any], sizes: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray, list[str | None]]:

@@ -12,7 +12,6 @@ from resdet.detection.data.validation import numbers
 
 CHUNK = 4096  # objects at a time
 SPANS = 2**16  # spans that are copied at a time
-MIN_POINTS = 3  # of a ring; rings with fewer have no area and are left out
 MARGIN = 1000  # pixels; points may lie outside the image by this or by the image's side, if larger
 LONGEST = 2**23  # pixels of an object's outlines; the memory of drawing grows with their length
 NEITHER = "a segmentation that is neither polygons nor RLE"
@@ -166,7 +165,7 @@ def _outlines(segmentations: list[Any], sizes: np.ndarray) -> tuple[np.ndarray, 
     lengths = np.array([len(ring) // 2 for ring in rings], np.int64)
     point_owners = np.repeat(owners, lengths)
     having = lambda points: np.bincount(point_owners[points], minlength=len(polygons)) > 0
-    long_enough = lengths >= MIN_POINTS
+    long_enough = lengths >= rle.MIN_POINTS
     finite = np.isfinite(points).all(1)
     margin = np.maximum(sizes, MARGIN)
     near = ((points >= -margin[point_owners]) & (points <= (sizes + margin)[point_owners])).all(1)

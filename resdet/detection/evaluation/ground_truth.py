@@ -12,7 +12,8 @@ import numpy as np
 from resdet.detection.data.annotations import BLACKLISTED
 from resdet.detection.data.coco_file import CocoFile
 from resdet.detection.data.keypoints import names_in, read_points, written
-from resdet.detection.data.segmentation_columns import MIN_POINTS, SegmentColumns
+from resdet.detection.data.rle import without_slivers
+from resdet.detection.data.segmentation_columns import SegmentColumns
 from resdet.detection.data.validation import refuse, whole_numbers
 from resdet.errors import DataError
 from resdet.files.json_file import read_json
@@ -71,7 +72,8 @@ def annotations_of(coco: CocoFile, kind: Kind, keypoints: np.ndarray | None) -> 
         annotation = {"id": number} | dict(zip(keys, values)) | {flag: 1 for flag in FLAGS if given.get(flag)}
         annotation |= {key: given[key] for key in OF_INSTANCES if key in given}
         if kind == "segm":
-            annotation["segmentation"] = _without_slivers(given["segmentation"])
+            outline = given["segmentation"]
+            annotation["segmentation"] = outline if isinstance(outline, dict) else without_slivers(outline)
         if keypoints is not None:
             points = keypoints[row]
             annotation |= {"keypoints": points.flatten().tolist(), "num_keypoints": int((points[:, 2] > 0).sum())}
@@ -127,10 +129,3 @@ def count_objects(truth: dict[str, list[dict]]) -> dict[int, int]:
 
 def _are_ids(blacklist: Any) -> bool:
     return isinstance(blacklist, list) and bool((whole_numbers(blacklist) >= 0).all())
-
-
-def _without_slivers(segmentation: list | dict) -> list | dict:
-    """Removes rings of two points, which pycocotools would read as boxes."""
-    if isinstance(segmentation, dict):
-        return segmentation
-    return [ring for ring in segmentation if len(ring) >= 2 * MIN_POINTS]

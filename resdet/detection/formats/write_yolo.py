@@ -9,6 +9,7 @@ from resdet.data import generated
 from resdet.detection.data.coco_file import objects_by_image
 from resdet.detection.data.keypoints import KeypointNames, names_in
 from resdet.detection.data.outlines import polygons_of
+from resdet.detection.data.rle import without_slivers
 from resdet.detection.formats.folder import stem
 from resdet.detection.formats.shapes import mask_of
 from resdet.detection.formats.share_classes import Content
@@ -83,11 +84,12 @@ def _ring(segmentation: Any, size: tuple[int, int], written: Written) -> list[fl
     """One polygon; its parts are joined by lines there and back."""
     if not segmentation:
         return []
-    rings = segmentation
     if isinstance(segmentation, dict):
         mask = mask_of(segmentation, size)
         rings, has_holes = polygons_of(mask) if mask.any() else ([], False)
         written.lost["holes of a mask"] += has_holes
+    else:
+        rings = without_slivers(segmentation)
     if len(rings) > 1:
         written.lost["separate parts of a mask, which are joined by lines"] += len(rings)
     return join(rings)

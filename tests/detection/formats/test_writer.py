@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from detection.check.planted import rotated
-from detection.formats.samples import picture
+from detection.formats.samples import coco, picture
 from pycocotools import mask as pycocotools_mask
 from pycocotools.coco import COCO
 from running import here
@@ -180,6 +180,24 @@ def stored_scene(root, orientation, keypoints):
         (root / split / "a.jpg").write_bytes(rotated(data, orientation))
         (root / split / "_annotations.coco.json").write_text(json.dumps(content))
     return root
+
+
+@pytest.mark.parametrize("to", ["coco", "yolo"])
+def test_rings_without_area_are_no_part_of_a_mask(to, tmp_path):
+    """A file without areas; its rings of one and two points enclose nothing."""
+    square = [2, 2, 12, 2, 12, 12, 2, 12]
+    rings = [[[0, 0], square], [[0, 0, 5, 5], square], [square, [19, 19]]]
+    content = coco({1: "a.png"}, [(1, 1, 2, 2, 10, 10)] * 3, size=(20, 20))
+    for entry, given in zip(content["annotations"], rings):
+        entry["segmentation"] = given
+    picture(tmp_path / "source" / "a.png", size=(20, 20))
+    (tmp_path / "source" / "train.json").write_text(json.dumps(content))
+    assert convert(tmp_path / "source", tmp_path / "new", to)["lost"] == {}
+    objects = DataSet(recognize(tmp_path / "new"), "error").open("train").objects(0)
+    assert [segment.bitmap(20, 20).sum() for segment in objects.segments] == [100] * 3
+    if to == "coco":
+        written = json.loads((tmp_path / "new" / "annotations" / "train.json").read_text())
+        assert [entry["area"] for entry in written["annotations"]] == [100] * 3
 
 
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
