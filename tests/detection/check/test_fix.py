@@ -1,12 +1,15 @@
 """The cleaned copy: fixed faults are gone, and nothing else changes."""
 
 import json
+from pathlib import PurePath
 
 import pytest
 from detection.check import planted
 from detection.check.planted import DataSet, check, corners, found, rectangle
 
 from resdet.commands.data import check as run_check
+from resdet.commands.shard import shard
+from resdet.data.shards import Limit
 from resdet.detection.check.fix import LOG, write_fixed
 from resdet.errors import DataError
 from resdet.tasks import CheckOptions
@@ -146,6 +149,19 @@ def test_files_stay_below_the_folder(tmp_path):
     assert [image["file_name"] for image in images[:3]] == ["val/inner.jpg", "inner.jpg", third["file_name"]]
     assert (tmp_path / "fixed" / "train" / "val" / "inner.jpg").read_bytes() == data.files["val/inner.jpg"]
     assert check(tmp_path / "fixed").findings == []
+
+
+def test_images_of_shards_are_files_of_the_copy(tmp_path):
+    data = DataSet(6, 3)
+    shard(str(data.write(tmp_path / "set")), str(tmp_path / "shards"), Limit(images=3))
+    assert write_fixed(check(tmp_path / "shards"), tmp_path / "fixed") == 0
+    assert check(tmp_path / "fixed").findings == []
+    images, _ = entries(tmp_path / "fixed")
+    places = [PurePath(image["file_name"]) for image in images]
+    assert [place.name for place in places] == [f"{number:08d}.jpg" for number in range(6)]
+    assert {str(place.parent) for place in places} == {"000000", "000001"}
+    copied = {(tmp_path / "fixed" / "train" / image["file_name"]).read_bytes() for image in images}
+    assert copied == {content for name, content in data.files.items() if name.startswith("train/")}
 
 
 def test_a_folder_that_is_not_empty_is_refused(tmp_path):
