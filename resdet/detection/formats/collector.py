@@ -1,6 +1,7 @@
 """Collects the images and objects of a split as a dict in COCO's format."""
 
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ class Collector:
         self.annotations: list[dict[str, Any]] = []
         self.by_file: dict[str, int] = {}
         self.numbers: dict[str, int] = {}
+        self.left_out: dict[tuple[str, str], list[object]] = defaultdict(list)  # places by noun and problem
 
     def add_image(self, file: str, size: tuple[int, int] | None = None) -> int:
         """The id of an image, which is added at the first call; `size` is (width, height), None: to be measured."""
@@ -66,8 +68,13 @@ class Collector:
         self.add_object(image, name, box, place, segmentation=[list(ring) for ring in rings], **more)
 
     def leave_out(self, noun: str, places: Sequence[object], problem: str) -> None:
-        """Counts entries that cannot be read, or raises an error: see `Problems.leave_out`."""
-        self.problems.leave_out(noun, places, problem)
+        """Counts entries that cannot be read, until `report`."""
+        self.left_out[noun, problem] += places
+
+    def report(self) -> None:
+        """Reports the entries that were left out, each kind once: see `Problems.leave_out`."""
+        for (noun, problem), places in self.left_out.items():
+            self.problems.leave_out(noun, places, problem)
 
     def content(self, classes: Sequence[str] = ()) -> dict[str, Any]:
         """The dict in COCO's format. Class ids are 1 to C, in the order of `classes`, then of their first object."""

@@ -122,6 +122,7 @@ class DataSet:
     def _load(self, split: str) -> Loaded:
         collector = Collector(self.layout.folder, self.on_bad, self.keypoints)
         content = formats[self.layout.format]().read(self.layout, split, collector)
+        collector.report()
         arrays = compile_coco(content, collector.problems, collector.measured, self.keypoints)
         return Loaded(usable(content, arrays), collector.problems.sentences, collector.measured)
 

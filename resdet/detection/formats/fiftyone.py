@@ -11,7 +11,7 @@ import math
 import mmap
 import os
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -146,11 +146,10 @@ class FiftyOne:
 
 
 class _Reader:
-    """Reads the samples of a split into a `Collector`, and collects what it cannot use."""
+    """Reads the samples of a split into a `Collector`."""
 
     def __init__(self, layout: Layout, split: str, collector: Collector):
         self.layout, self.split, self.collector = layout, split, collector
-        self.left_out: dict[tuple[str, str], list[str]] = defaultdict(list)
         self.pending: list[Pending] = []
         self.labels: list[str] = []  # names of the keypoints
         self.edges: list[list[int]] = []
@@ -169,11 +168,9 @@ class _Reader:
                 self._add_objects(samples[row], number, size, image, export)
 
     def content(self) -> dict[str, Any]:
-        """The split in COCO's format, after all files are read; reports the entries that were left out."""
+        """The split in COCO's format, after all files are read."""
         others = add_keypoints(self.collector, self.pending, self.labels)
-        self.left_out["keypoint", "another number of points than the skeleton or most others"] = others
-        for (noun, problem), places in self.left_out.items():
-            self.collector.leave_out(noun, places, problem)
+        self.collector.leave_out("keypoint", others, "another number of points than the skeleton or most others")
         content = self.collector.content(self.layout.classes)
         declare_keypoints(content, self.labels, self.edges)
         return content
@@ -189,7 +186,7 @@ class _Reader:
             value, key = sample.get(name), LISTS[kind]
             entries = value.get(key) if isinstance(value, Mapping) else None
             if value is not None and not isinstance(entries, list):
-                self.left_out["sample", f"a field {name} without a list of {key}"].append(image)
+                self.collector.leave_out("sample", [image], f"a field {name} without a list of {key}")
             for k, given in enumerate(entries if isinstance(entries, list) else [], 1):
                 entry, place = given if isinstance(given, Mapping) else {}, f"{k} of {image}"
                 if kind == DETECTIONS:
@@ -202,7 +199,7 @@ class _Reader:
     def _is_own(self, sample: Any, file: str, row: int) -> bool:
         path = sample.get("filepath") if isinstance(sample, Mapping) else None
         if not isinstance(path, str) or not is_image(path):
-            self.left_out["sample", "no filepath of an image"].append(f"{row + 1} of {file}")
+            self.collector.leave_out("sample", [f"{row + 1} of {file}"], "no filepath of an image")
             return False
         tags = sample.get("tags")
         split = _split_of([tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else [], path, file)
@@ -224,7 +221,7 @@ class _Reader:
     ) -> None:
         label, fractions = entry.get("label"), entry.get("bounding_box")
         if not isinstance(label, str) or not isinstance(fractions, list) or len(fractions) != SIDES:
-            self.left_out["object", "no label and bounding_box of four numbers"].append(place)
+            self.collector.leave_out("object", [place], "no label and bounding_box of four numbers")
             return
         x, y, width, height = (number_in(side) * size[k % 2] for k, side in enumerate(fractions))
         box = x, y, x + width, y + height
@@ -232,7 +229,7 @@ class _Reader:
         if has_mask(entry):
             rle = rle_of_mask(mask_of(entry, self.layout.folder, export.home), box, size)
             if rle is None:
-                self.left_out["object", "a damaged mask"].append(place)
+                self.collector.leave_out("object", [place], "a damaged mask")
                 return
             more["segmentation"] = rle
         self.collector.add_object(image, label, box, place, **more)
@@ -243,10 +240,10 @@ class _Reader:
     ) -> None:
         label, rings, instance = entry.get("label"), rings_of(entry, size), instance_of(entry)
         if not isinstance(label, str) or rings is None:
-            self.left_out["polyline", "no label and lists of points"].append(place)
+            self.collector.leave_out("polyline", [place], "no label and lists of points")
             return
         if not (entry.get("filled") and entry.get("closed")):
-            self.left_out["polyline", "no area: it is not filled and closed"].append(place)
+            self.collector.leave_out("polyline", [place], "no area: it is not filled and closed")
             return
         box = around([(x, y) for ring in rings for x, y in zip(ring[0::2], ring[1::2])])
         known = with_polygons(objects, label, box, instance)
@@ -261,9 +258,9 @@ class _Reader:
     ) -> None:
         label, points = entry.get("label"), points_of(entry.get("points"), size)
         if not isinstance(label, str) or points is None:
-            self.left_out["keypoint", "no label and list of points"].append(place)
+            self.collector.leave_out("keypoint", [place], "no label and list of points")
         elif not any(math.isfinite(x) and math.isfinite(y) for x, y in points):
-            self.left_out["keypoint", "no point that is there"].append(place)
+            self.collector.leave_out("keypoint", [place], "no point that is there")
         else:
             self.pending.append(Pending(image, label, points, instance_of(entry), place, objects))
 

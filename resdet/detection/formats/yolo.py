@@ -80,7 +80,6 @@ class Yolo:
             number, label = collector.add_image(image, size), labels.of(image)
             if label and size:
                 lines.read(number, size, label)
-        lines.report()
         content = collector.content(layout.classes)
         if described and shape and collector.keypoints:
             declared = names_of(described.content, shape, str(layout.root / described.file)).to_coco()
@@ -115,12 +114,10 @@ def _label_paths(parts: list[str]) -> list[list[str]]:
 
 
 class LabelLines:
-    """Reads label files into a `Collector`, and collects the lines that it cannot use."""
+    """Reads label files into a `Collector`."""
 
     def __init__(self, collector: Collector, classes: Sequence[str], shape: Shape | None):
         self.collector, self.classes, self.shape = collector, classes, shape
-        self.bad: list[str] = []
-        self.nameless: list[str] = []
 
     def read(self, image: int, size: tuple[int, int], file: str) -> None:
         for number, line in enumerate(read_text(self.collector.folder, file).splitlines(), 1):
@@ -130,11 +127,11 @@ class LabelLines:
     def _add(self, image: int, size: tuple[int, int], line: str, place: str) -> None:
         parsed = parse_line(line, self.shape)
         if parsed is None:
-            self.bad.append(place)
+            self.collector.leave_out("line", [place], "no class number with a box or a polygon")
             return
         label, numbers = parsed
         if self.classes and label >= len(self.classes):
-            self.nameless.append(place)
+            self.collector.leave_out("line", [place], "a class number without a name")
             return
         name = self.classes[label] if self.classes else str(label)
         more = numbers[SIDES:]
@@ -152,10 +149,6 @@ class LabelLines:
             return {}
         points = self.shape.to_coco(numbers, size)
         return {"keypoints": points, "num_keypoints": sum(flag > 0 for flag in points[2::3])}
-
-    def report(self) -> None:
-        self.collector.leave_out("line", self.bad, "no class number with a box or a polygon")
-        self.collector.leave_out("line", self.nameless, "a class number without a name")
 
 
 def parse_line(line: str, shape: Shape | None = None) -> tuple[int, list[float]] | None:

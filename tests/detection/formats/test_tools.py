@@ -77,8 +77,7 @@ def test_labelme(tmp_path):
         source.objects(0).segments[1].bitmap(40, 60)[2:5, 2:6], [[1, 0, 0, 1], [0, 1, 1, 0], [1, 1, 1, 1]]
     )
     assert problems(source) == [
-        "left out 1 shape with a shape that has no area: 6 of train/a.json",
-        "left out 1 shape with a shape that has no area: 7 of train/a.json",
+        "left out 2 shapes with a shape that has no area: 6 of train/a.json, 7 of train/a.json",
         "left out 1 shape with points that are not pairs of numbers: 8 of train/a.json",
         "left out 1 shape with a damaged mask: 9 of train/a.json",
         "left out 1 image with no JSON with a list of shapes: train/broken.json",
@@ -193,4 +192,5 @@ def test_file_names_of_long_numbers(tmp_path):
     """Python does not convert text of more than 4300 digits to a number."""
     collector = Collector(Folder(write(tmp_path, {"a.jpg": None})))
     collector.leave_out("image", ["9" * 5000, collector.add_image("a.jpg")], "a problem")
+    collector.report()
     assert collector.problems.sentences[0].endswith("999999, a.jpg")
