@@ -182,14 +182,19 @@ def test_data_check_reads_shards(scenes, tmp_path, capsys):
     assert a["counts"] == b["counts"]
 
 
-OBJECTS = {
-    "coco": {"annotations": [{"bbox": [1, 2, 10, 12], "category": "cat"}, {"bbox": [1, 2, 3], "category": "cat"}]},
-    "hugging face": {"objects": {"bbox": [[1, 2, 10, 12]], "category": ["cat"]}},
+CAT = {"bbox": [1, 2, 10, 12], "category": "cat"}
+OBJECTS = {  # and the number of objects without a class or a box
+    "coco": ({"annotations": [CAT, {"bbox": [1, 2, 3], "category": "cat"}]}, 1),
+    "list of objects": ({"objects": [CAT]}, 0),
+    "hugging face": ({"objects": {"bbox": [CAT["bbox"]], "category": ["cat"]}}, 0),
+    "labels": ({"objects": {"bbox": [CAT["bbox"]], "label": ["cat"]}}, 0),
+    "lists of other lengths": ({"objects": {"bbox": [CAT["bbox"], [3, 4, 5, 6]], "category": ["cat"]}}, 1),
+    "no classes": ({"annotations": [CAT], "objects": {"bbox": [[1, 2, 3, 4]], "area": [12]}}, 1),
 }
 
 
-@pytest.mark.parametrize("content", OBJECTS.values(), ids=OBJECTS)
-def test_tar_files_of_other_programs_with_json(tmp_path, content):
+@pytest.mark.parametrize("content, bad", OBJECTS.values(), ids=OBJECTS)
+def test_tar_files_of_other_programs_with_json(tmp_path, content, bad):
     samples = {f"{i:03d}.jpg": jpeg(i) for i in range(3)} | {f"{i:03d}.json": json.dumps(content) for i in range(3)}
     both = {name: data if isinstance(data, bytes) else data.encode() for name, data in samples.items()}
     tar(tmp_path / "train-0000.tar", both)
@@ -198,9 +203,8 @@ def test_tar_files_of_other_programs_with_json(tmp_path, content):
     assert source.classes == ["cat"] and source.sizes.tolist() == [[30, 20]] * 3
     assert source.arrays["boxes"].tolist() == [[1, 2, 11, 14]] * 3
     assert [source.image(i).data for i in range(3)] == [jpeg(i) for i in range(3)]
-    assert any("no class and bbox of four numbers" in sentence for sentence in source.problems) == (
-        "annotations" in content
-    )
+    left_out = [sentence for sentence in source.problems if "no class and bbox of four numbers" in sentence]
+    assert len(left_out) == bad and all(f"left out {3 * bad} objects" in sentence for sentence in left_out)
 
 
 @pytest.mark.parametrize("suffix, labels", [("cls", ["1", "0"]), ("json", ['{"label": 1}', "0"])])

@@ -1,10 +1,11 @@
 """WebDataset's convention: tar files of images, each with a .json file of its objects.
 
-The objects are COCO annotations (`annotations`, with the class as `category` or `category_id`), or a dict of lists
-(`objects`, with `bbox` and `category`) as in Hugging Face's data sets. Boxes are x, y, width and height in pixels.
+The objects (`annotations` or `objects`) are COCO annotations with the class as `category` or `category_id`, or a dict
+of lists, with `bbox` and `category`, as in Hugging Face's data sets. Boxes are x, y, width and height in pixels.
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from typing import Any
 
 from resdet.data.tar_index import samples_in
@@ -16,8 +17,10 @@ from resdet.files.remote import INDEX
 from resdet.files.tar_member import Member, Place
 
 SIDES = 4  # numbers of a box
+KEYS = ("annotations", "objects")  # of the objects of an image
 COPIED = ("segmentation", "iscrowd", "ignore", "difficult", "area")
 CLASSES = ("category", "category_name", "class", "label", "category_id")  # keys of an object's class
+LISTS = (*CLASSES, "categories", "labels")  # keys of the classes of all objects
 
 
 class WebDataset:
@@ -52,20 +55,20 @@ def _has_objects(folder: Folder, tar: str) -> bool:
         _, content = next(samples_in(folder.root / tar), (None, None))
     except DataError:
         return False
-    return isinstance(content, dict) and ("annotations" in content or "objects" in content)
+    return isinstance(content, dict) and any(key in content for key in KEYS)
 
 
 def _objects(content: Any) -> Iterator[Any]:
     """The objects of an image as COCO annotations."""
-    if not isinstance(content, dict):
-        return
-    if isinstance(content.get("annotations"), list):
-        yield from content["annotations"]
-    columns = content.get("objects")
-    if isinstance(columns, dict):
-        boxes, classes = columns.get("bbox"), columns.get("category", columns.get("categories"))
-        if isinstance(boxes, list) and isinstance(classes, list):
-            yield from ({"bbox": box, "category": name} for box, name in zip(boxes, classes))
+    for given in (content.get(key) for key in KEYS) if isinstance(content, dict) else ():
+        yield from _rows(given) if isinstance(given, dict) else given if isinstance(given, list) else []
+
+
+def _rows(columns: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The objects of a dict of lists; an object without a box or a class where a list is shorter or missing."""
+    classes = next((columns[key] for key in LISTS if key in columns), None)
+    lists = (values if isinstance(values, list) else [] for values in (columns.get("bbox"), classes))
+    return ({"bbox": box, "category": name} for box, name in zip_longest(*lists))
 
 
 def _add(collector: Collector, image: int, item: Any, place: str) -> None:
