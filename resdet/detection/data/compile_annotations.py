@@ -146,7 +146,7 @@ def _short(name: object) -> str:
 
 
 class Measured:
-    """Sizes read from image files, and the state of these files.
+    """Sizes read from image files, and the state of these files and of others that annotations depend on.
 
     An index that depends on them is valid while the files are unchanged: missing or incomplete images are measured
     again at the next start.
@@ -180,7 +180,7 @@ def size_of(file: Path | str) -> tuple[int, int] | None:
 
 
 def unchanged(arrays: Arrays, folder: Path | str) -> bool:
-    """Whether the image files measured for an index are unchanged."""
+    """Whether the files that an index depends on are unchanged."""
     files = Strings.from_arrays(arrays, "measured")
     return np.array_equal(file_states(Path(folder), files), arrays["measured.states"])
 

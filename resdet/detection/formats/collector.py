@@ -67,6 +67,10 @@ class Collector:
         box = min(xs), min(ys), max(xs), max(ys)
         self.add_object(image, name, box, place, segmentation=[list(ring) for ring in rings], **more)
 
+    def depend_on(self, file: str) -> None:
+        """Names a file that was read and is not among those of the layout: the index is rebuilt when it changes."""
+        self.measured.files.append(file)
+
     def leave_out(self, noun: str, places: Sequence[object], problem: str) -> None:
         """Counts entries that cannot be read, until `report`."""
         self.left_out[noun, problem] += places

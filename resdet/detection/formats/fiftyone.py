@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import Any
 
 from resdet.detection.formats.collector import Collector, number_in, read_text, size_in
-from resdet.detection.formats.fiftyone_mask import has_mask, mask_of, rle_of_mask
+from resdet.detection.formats.fiftyone_mask import file_of, has_mask, mask_of, rle_of_mask
 from resdet.detection.formats.fiftyone_shapes import (
     Instance,
     Pending,
@@ -226,6 +226,8 @@ class _Reader:
         x, y, width, height = (number_in(side) * size[k % 2] for k, side in enumerate(fractions))
         box = x, y, x + width, y + height
         more: dict[str, Any] = {"iscrowd": entry["iscrowd"]} if entry.get("iscrowd") else {}
+        if file := file_of(entry, self.layout.folder, export.home):
+            self.collector.depend_on(file)
         if has_mask(entry):
             rle = rle_of_mask(mask_of(entry, self.layout.folder, export.home), box, size)
             if rle is None:

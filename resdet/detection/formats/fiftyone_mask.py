@@ -28,8 +28,16 @@ def mask_of(entry: Mapping[str, Any], folder: Folder, home: str) -> np.ndarray |
     """The mask [h, w] of a detection; None if it is damaged or missing."""
     if entry.get("mask") is not None:
         return _unpacked(entry["mask"])
-    file = os.path.normpath(os.path.join(home, str(entry.get("mask_path")))).replace(os.sep, "/")
-    return read_instances(folder, file) if folder.has(file) else None
+    file = file_of(entry, folder, home)
+    return read_instances(folder, file) if file else None
+
+
+def file_of(entry: Mapping[str, Any], folder: Folder, home: str) -> str | None:
+    """The path of the file of a detection's mask; None if it has none or the file is missing."""
+    if entry.get("mask") is not None or entry.get("mask_path") is None:
+        return None
+    file = os.path.normpath(os.path.join(home, str(entry["mask_path"]))).replace(os.sep, "/")
+    return file if folder.has(file) else None
 
 
 def rle_of_mask(mask: np.ndarray | None, box: Sequence[float], size: tuple[int, int]) -> Rle | None:

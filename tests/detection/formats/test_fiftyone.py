@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 from detection.formats.samples import (
@@ -55,6 +56,14 @@ def test_an_export(tmp_path):
         "left out 1 object with no label and bounding_box of four numbers: 5 of data/a.jpg",
         "left out 2 objects with a damaged mask: 6 of data/a.jpg, 7 of data/a.jpg",
     ]
+
+
+def test_the_index_depends_on_the_files_of_masks(tmp_path):
+    root = write(tmp_path, FIFTYONE)
+    whole = opened(root).objects(0).segments[3].bitmap(40, 60).sum()
+    file = root / "fields" / "ground_truth.detections.mask_path" / "a.png"
+    cv2.imwrite(str(file), np.ones((3, 4), np.uint8))
+    assert opened(root).objects(0).segments[3].bitmap(40, 60).sum() == 12 > whole
 
 
 @pytest.mark.parametrize("form", ["lines", "files", "folders"])
