@@ -115,7 +115,7 @@ def _check_images(coco: CocoFile, measured: Measured) -> tuple[Strings, np.ndarr
         pairs = (pair for block in images.blocks("file_name", "coco_url") for pair in zip(*block))
         for row, (given, address) in enumerate(pairs):
             name = file_name({"file_name": given, "coco_url": address})
-            has_name[row], possible[row] = name is not None, _is_possible(name or "")
+            has_name[row], possible[row] = name is not None, is_possible(name or "")
             yield name if name and possible[row] else ""
 
     names = Strings.pack(declared())
@@ -139,7 +139,8 @@ def file_name(image: dict[str, Any]) -> str | None:
         return None
 
 
-def _is_possible(name: str) -> bool:
+def is_possible(name: str) -> bool:
+    """Whether a file can have this name."""
     try:
         return bool(name) and b"\0" not in os.fsencode(name)
     except UnicodeEncodeError:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from resdet.detection.data.coco import is_possible
 from resdet.detection.formats.collector import Collector, number_in, read_text, size_in
 from resdet.detection.formats.fiftyone_mask import file_of, has_mask, mask_of, rle_of_mask
 from resdet.detection.formats.fiftyone_shapes import (
@@ -198,7 +199,7 @@ class _Reader:
 
     def _is_own(self, sample: Any, file: str, row: int) -> bool:
         path = sample.get("filepath") if isinstance(sample, Mapping) else None
-        if not isinstance(path, str) or not is_image(path):
+        if not isinstance(path, str) or not is_image(path) or not is_possible(path):
             self.collector.leave_out("sample", [f"{row + 1} of {file}"], "no filepath of an image")
             return False
         tags = sample.get("tags")

@@ -66,6 +66,15 @@ def test_the_index_depends_on_the_files_of_masks(tmp_path):
     assert opened(root).objects(0).segments[3].bitmap(40, 60).sum() == 12 > whole
 
 
+def test_names_that_no_file_can_have(tmp_path):
+    """An unpaired surrogate and NUL, in samples without a size."""
+    samples = [fiftyone_sample(f"data/{name}.jpg", HALF, ["train"], size=None) for name in ("a", "\ud800", "\0")]
+    files = {"metadata.json": fiftyone_metadata("ground_truth"), "samples.json": {"samples": samples}}
+    source = opened(write(tmp_path, {"data/a.jpg": None} | files))
+    assert len(source) + len(opened(tmp_path, "val")) == 1
+    assert "left out 2 samples with no filepath of an image: 2 of samples.json, 3 of samples.json" in source.problems[0]
+
+
 @pytest.mark.parametrize("form", ["lines", "files", "folders"])
 def test_other_layouts(form, tmp_path):
     """Reads one line per sample, one file per sample, and one export per split."""
