@@ -52,7 +52,10 @@ class Collector:
         return self.by_file[file]
 
     def add_object(self, image: int, name: str, box: Box, place: str, **more: Any) -> None:
-        """Adds an object of the class `name`; `place` is where it is in the files, `more` are keys of COCO's format."""
+        """Adds an object of the class `name`; `place` is where it is in the files, `more` are keys of COCO's format. An
+        object without a name is left out."""
+        if not name:
+            return self.leave_out("object", [place], "no class")
         number = len(self.annotations) + 1
         category = self.numbers.setdefault(name, len(self.numbers) + 1)
         x1, y1, x2, y2 = box

@@ -14,7 +14,7 @@ from resdet.detection.formats.openimages import COLUMNS as OPEN_IMAGES
 # By role, names of columns in lower case without `_`, `-` and spaces.
 ROLES = {
     "image": "filename file image imagepath imagename imagefile imageid path filepath img imgpath name".split(),
-    "label": "class label category classname labelname categoryname object".split(),
+    "label": "class label category classname labelname categoryname object classid labelid categoryid".split(),
     "x1": "xmin x1 left xtl bboxxmin bboxx1".split(),
     "y1": "ymin y1 top ytl bboxymin bboxy1".split(),
     "x2": "xmax x2 right xbr bboxxmax bboxx2".split(),

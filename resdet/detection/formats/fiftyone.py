@@ -221,7 +221,7 @@ class _Reader:
         objects: list[Instance],
     ) -> None:
         label, fractions = entry.get("label"), entry.get("bounding_box")
-        if not isinstance(label, str) or not isinstance(fractions, list) or len(fractions) != SIDES:
+        if not (label and isinstance(label, str)) or not isinstance(fractions, list) or len(fractions) != SIDES:
             self.collector.leave_out("object", [place], "no label and bounding_box of four numbers")
             return
         x, y, width, height = (number_in(side) * size[k % 2] for k, side in enumerate(fractions))
@@ -242,7 +242,7 @@ class _Reader:
         self, image: int, size: tuple[int, int], entry: Mapping[str, Any], place: str, objects: list[Instance]
     ) -> None:
         label, rings, instance = entry.get("label"), rings_of(entry, size), instance_of(entry)
-        if not isinstance(label, str) or rings is None:
+        if not (label and isinstance(label, str)) or rings is None:
             self.collector.leave_out("polyline", [place], "no label and lists of points")
             return
         if not (entry.get("filled") and entry.get("closed")):
@@ -260,7 +260,7 @@ class _Reader:
         self, image: int, size: tuple[int, int], entry: Mapping[str, Any], place: str, objects: list[Instance]
     ) -> None:
         label, points = entry.get("label"), points_of(entry.get("points"), size)
-        if not isinstance(label, str) or points is None:
+        if not (label and isinstance(label, str)) or points is None:
             self.collector.leave_out("keypoint", [place], "no label and list of points")
         elif not any(math.isfinite(x) and math.isfinite(y) for x, y in points):
             self.collector.leave_out("keypoint", [place], "no point that is there")

@@ -54,7 +54,8 @@ def _add_shapes(image: int, shapes: list[Any], size: tuple[int, int] | None, fil
     groups: dict[object, tuple[str, str, list[list[float]]]] = {}
     for number, shape in enumerate(shapes, 1):
         place, shape = f"{number} of {file}", shape if isinstance(shape, dict) else {}
-        label, kind = str(shape.get("label")), shape.get("shape_type", "polygon")
+        label, kind = shape.get("label"), shape.get("shape_type", "polygon")
+        label = "" if label is None else str(label)
         points = _points(shape.get("points"))
         if points is None:
             collector.leave_out("shape", [place], "points that are not pairs of numbers")

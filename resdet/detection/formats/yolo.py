@@ -37,7 +37,9 @@ class DataYaml:
         if isinstance(names, dict) and all(str(key).isdecimal() and len(key) <= DIGITS for key in names):
             by_number = {int(key): name for key, name in names.items()}
             names = [by_number.get(number, str(number)) for number in range(max(by_number, default=-1) + 1)]
-        return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            return []
+        return [name or str(number) for number, name in enumerate(names)]
 
     @property
     def shape(self) -> Shape | None:

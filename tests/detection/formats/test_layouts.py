@@ -169,8 +169,8 @@ def test_yolo_without_names_counts_classes(tmp_path):
 
 
 def test_yolo_names_are_text(tmp_path):
-    root = write(tmp_path, {**LABELS, "data.yaml": "train: images/train\nval: images/val\nnames: [no, 1.0]"})
-    assert opened(root).classes == ["no", "1.0"]
+    root = write(tmp_path, {**LABELS, "data.yaml": "train: images/train\nval: images/val\nnames: [no, 1.0, '']"})
+    assert opened(root).classes == ["no", "1.0", "2"]
 
 
 def test_sizes_are_measured_again_when_images_change(tmp_path):

@@ -6,9 +6,10 @@ import tarfile
 import cv2
 import numpy as np
 import pytest
-from detection.formats.samples import CVAT, LABELME, OPEN_IMAGES, labelme, objects, opened, write
+from detection.formats.samples import CVAT, LABELME, OPEN_IMAGES, labelme, objects, opened, shape, voc, write
 
 from resdet.detection.formats.collector import Collector
+from resdet.detection.formats.data_set import DataSet
 from resdet.detection.formats.folder import Folder
 from resdet.detection.formats.registry import recognize
 from resdet.detection.formats.webdataset import WebDataset
@@ -122,6 +123,30 @@ def test_csv_with_a_column_of_splits(tmp_path):
     assert objects(source) == {"a.jpg": [("object", [1, 2, 3, 4])]}
     assert objects(opened(root, "val")) == {"b.jpg": [("object", [5, 6, 7, 8])]}
     assert problems(source) == ["left out 1 annotation with a bbox with NaN or infinite coordinates: data.csv:2"]
+
+
+@pytest.mark.parametrize("column", ["class_id", "Category ID", "label-id"])
+def test_csv_with_numbers_of_classes(column, tmp_path):
+    table = f"image,{column},x1,y1,x2,y2\na.jpg,7,1,2,3,4\na.jpg,12,5,6,7,8\n"
+    source = opened(write(tmp_path, {"a.jpg": None, "b.jpg": None, "train.csv": table, "val.csv": table}))
+    assert objects(source) == {"a.jpg": [("7", [1, 2, 3, 4]), ("12", [5, 6, 7, 8])]}
+
+
+UNNAMED = {
+    "csv": {"a.csv": "image,class,x1,y1,x2,y2\na.jpg,cat,1,1,9,9\na.jpg,,2,2,8,8\n"},
+    "voc": {"a.xml": voc(("cat", 2, 2, 9, 9), (" ", 3, 3, 8, 8))},
+    "cvat": {"a.xml": CVAT["annotations.xml"].replace('label="dog" rotation', "rotation")},
+    "labelme": {"a.json": labelme("a.jpg", [shape(name, "rectangle", (1, 1), (9, 9)) for name in ("cat", None)])},
+}
+
+
+@pytest.mark.parametrize("name", UNNAMED)
+def test_objects_without_a_class_are_left_out(name, tmp_path):
+    files = {"a.jpg": None, "b.jpg": None, "sub/a.jpg": None}
+    data = DataSet(recognize(write(tmp_path, files | UNNAMED[name]), name))
+    place = {"csv": "a.csv:3", "voc": "2 of a.xml", "cvat": "2 of sub/a.jpg", "labelme": "2 of a.json"}[name]
+    assert f"{tmp_path}: left out 1 object with no class: {place}" in data.problems
+    assert not {"", "None"} & {each["name"] for each in data.loaded["train"].content["categories"]}
 
 
 def test_instance_masks(tmp_path):
