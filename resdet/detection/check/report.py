@@ -110,7 +110,7 @@ def check_splits(
     depth: Depth = DEPTH,
     known: Sequence[Finding] = (),
 ) -> Report:
-    """Checks these splits, the training split first; `found`: findings that are already known."""
+    """Checks these splits, the training split first; `known`: findings from before."""
     table = splits[0].objects()
     experiment, sizes = recipe.complete(experiment, table, recipe.SIZE_RULES)  # the other keys keep their defaults
     data, grid = cast(ScenesConfig, experiment.data), grid_of(experiment.model)

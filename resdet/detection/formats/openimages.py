@@ -3,7 +3,7 @@
 from typing import Any
 
 from resdet.detection.formats.collector import Collector, number_in, read_text
-from resdet.detection.formats.csv_table import Table, header
+from resdet.detection.formats.csv_table import header
 from resdet.detection.formats.folder import Folder, split_in, split_of
 from resdet.detection.formats.layout import Layout, Split, Unfit
 
@@ -32,7 +32,7 @@ class OpenImages:
         rows: list[tuple[str, str, str, list[float], bool]] = []
         absent = []
         for file in layout.splits[split].annotations:
-            for number, row in Table(file, header(folder, file).columns, ",").rows(folder):
+            for number, row in header(folder, file).rows(folder):
                 image, place = folder.locate(row.get("ImageID", ""), file, split), f"{file}:{number}"
                 if image is None:
                     absent.append(place)
