@@ -123,6 +123,14 @@ def test_equal_images_are_compared_in_linear_time(monkeypatch):
     assert sum(compared) < 10 * 2000
 
 
+@pytest.mark.parametrize("share, images", [(0.35, 8), (0.25, 4)])
+def test_groups_come_as_near_to_the_share_as_they_can(share, images):
+    """Five groups of four images: 8 are nearer to 7 than 4 are, and 4 are nearer to 5 than 8 are."""
+    files, groups = [str(k) for k in range(20)], np.repeat(np.arange(5), 4)
+    sides = stratify(files, groups, np.ones((20, 1), bool), share, 0, np.full(20, NEW))
+    assert (sides == VAL).sum() == images
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_hashes_differing_in_three_bits_are_near_and_in_four_are_not(seed):
     rng = np.random.default_rng(seed)
