@@ -8,7 +8,7 @@ import pytest
 from coco_scenes import make
 
 from resdet.commands.evaluate_results import evaluate_results
-from resdet.detection.evaluation.parquet_results import read_folder
+from resdet.detection.evaluation.parquet_results import read_folder, scale_of
 from resdet.errors import DataError
 from resdet.results import parquet
 from resdet.results.result import Result
@@ -152,6 +152,10 @@ def test_images_without_an_annotated_size_are_not_scaled(tmp_path):
     content["images"] = [{"id": image["id"], "file_name": image["file_name"]} for image in content["images"]]
     Path(truth).write_text(json.dumps(content))
     assert evaluate_results(truth, folder) == evaluate_results(truth, results)
+
+
+def test_square_images_have_no_exchanged_sides():
+    assert scale_of("a.jpg", (40, 40), (40, 40), Path("0.parquet")) == (1, 1)
 
 
 @pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])

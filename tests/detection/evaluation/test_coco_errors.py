@@ -53,6 +53,13 @@ def test_confusion_at_another_score_and_overlap():
     assert coco.confusion(TRUTH, [])["matrix"] == [[0, 0, 1], [0, 0, 2], [0, 0, 0]]
 
 
+def test_a_detection_matches_the_object_of_largest_overlap():
+    """A cat and a dog overlap by half; the detection has IoUs of 0.5 and 1."""
+    cat, dog = ({**TRUTH["annotations"][0], "id": number, "category_id": number} for number in (3, 7))
+    truth = {**TRUTH, "annotations": [{**cat, "bbox": [0, 0, 10, 5], "area": 50}, dog]}
+    assert coco.confusion(truth, RESULTS[:1])["matrix"] == [[0, 0, 1], [0, 1, 0], [0, 0, 0]]
+
+
 def test_confusion_of_masks():
     truth = {**TRUTH, "annotations": with_masks(TRUTH["annotations"])}
     polygons = [{**thing, "segmentation": polygon(*thing["bbox"])} for thing in TRUTH["annotations"]]
