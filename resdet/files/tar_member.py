@@ -11,7 +11,7 @@ import functools
 import os
 import re
 import zlib
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import BinaryIO, NamedTuple
 
 from resdet.errors import DataError
@@ -50,6 +50,12 @@ def member_of(path: str | Path) -> Member | None:
         return None
     tar, offset, size, crc, name = match.groups()
     return Member(tar, Place(int(offset), int(size), int(crc, 16) if crc else None), name)
+
+
+def placeless(path: str | Path) -> PurePath:
+    """The path of a file; for a member one without its position, with its tar file as a folder: 000000/000123.jpg."""
+    member = member_of(path)
+    return PurePath(member.tar).with_suffix("") / member.name if member else PurePath(path)
 
 
 def exists(path: str | Path) -> bool:

@@ -175,6 +175,14 @@ def test_shards_are_converted_to_files(scenes, tmp_path):
     np.testing.assert_array_equal(back.arrays["boxes"], files.arrays["boxes"])
 
 
+def test_converted_shards_have_the_names_of_their_tar_files_as_prefixes(scenes, tmp_path):
+    assert main(["data", "convert", str(scenes / "shards"), str(tmp_path / "yolo"), "--to", "yolo"]) == 0
+    files = [path.name for split in ("train", "val") for path in (tmp_path / "yolo" / "images" / split).iterdir()]
+    assert sorted(files) == sorted(
+        [*(f"{k:08d}.jpg" for k in range(IMAGES)), *(f"000000_{k:08d}.jpg" for k in range(4))]
+    )
+
+
 def test_data_check_reads_shards(scenes, tmp_path, capsys):
     assert main(["data", "check", str(scenes / "shards"), "--json", str(tmp_path / "a.json"), "--strict"]) == 0
     assert main(["data", "check", str(scenes / "files"), "--json", str(tmp_path / "b.json"), "--strict"]) == 0

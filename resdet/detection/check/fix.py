@@ -18,7 +18,7 @@ from resdet.detection.check.files import UNUSABLE
 from resdet.detection.check.finding import Finding
 from resdet.detection.check.report import Report
 from resdet.detection.check.split import Split
-from resdet.files.tar_member import member_of
+from resdet.files.tar_member import placeless
 from resdet.threads import map_in_threads
 
 LOG = "changes.jsonl"
@@ -81,7 +81,7 @@ class Fixed:
         names: dict[str, str] = {}  # by path
         taken = set()
         for row in self.image_rows:
-            name = PurePath(*(part for part in _plain(self.split.files[row]).parts if part not in ("..", "/")))
+            name = PurePath(*(part for part in placeless(self.split.files[row]).parts if part not in ("..", "/")))
             path = os.path.normpath(self.split.path(row))
             while str(name) in taken and path not in names:
                 name = name.with_name(f"{row}_{name.name}")
@@ -157,9 +157,3 @@ class Fixed:
     def _log(self, finding: Finding, change: str) -> None:
         place = {"split": finding.split, "image": finding.image, "annotations": list(finding.annotations[:1])}
         self.changes.append({**place, "kind": finding.kind, "change": change})
-
-
-def _plain(file: str) -> PurePath:
-    """The path of an image; of the member of a tar file without its position, which would be read from the tar file."""
-    member = member_of(file)
-    return PurePath(member.tar).with_suffix("") / member.name if member else PurePath(file)

@@ -12,7 +12,7 @@ from resdet.detection.formats.data_set import DataSet
 from resdet.detection.formats.folder import stem
 from resdet.detection.formats.registry import PACKAGE
 from resdet.detection.formats.share_classes import Content
-from resdet.files.tar_member import exists
+from resdet.files.tar_member import exists, placeless
 from resdet.registry import Registry
 
 
@@ -34,7 +34,7 @@ class Written:
 
         Names without suffix are unique in the data set: of two equal ones, the second has the names of its folders.
         """
-        parts = Path(source).parts
+        parts = placeless(source).parts
         longer = ("_".join(part.strip("/") for part in parts[-size:]) for size in range(1, len(parts) + 1))
         numbered = (f"{number}_{parts[-1]}" for number in count(1))
         name = next(name for name in map(spell, chain(longer, numbered)) if stem(name).lower() not in self.names)
