@@ -12,6 +12,7 @@ from resdet.detection.formats.collector import Collector
 from resdet.detection.formats.data_set import DataSet
 from resdet.detection.formats.folder import Folder
 from resdet.detection.formats.registry import recognize
+from resdet.detection.formats.shapes import mask_of, rle_in_box
 from resdet.detection.formats.webdataset import WebDataset
 from resdet.errors import DataError
 
@@ -123,6 +124,19 @@ def test_csv_with_a_column_of_splits(tmp_path):
     assert objects(source) == {"a.jpg": [("object", [1, 2, 3, 4])]}
     assert objects(opened(root, "val")) == {"b.jpg": [("object", [5, 6, 7, 8])]}
     assert problems(source) == ["left out 1 annotation with a bbox with NaN or infinite coordinates: data.csv:2"]
+
+
+@pytest.mark.parametrize("box, expected", [("0,0,1,1", [0, 0, 60, 40]), ("-.5,0,1,1", [0, 0, 1, 1])])
+def test_csv_boxes_from_0_to_1_are_fractions(box, expected, tmp_path):
+    table = f"image,x1,y1,x2,y2\na.jpg,{box}\n"
+    source = opened(write(tmp_path, {"a.jpg": None, "b.jpg": None, "train.csv": table, "val.csv": table}))
+    assert objects(source) == {"a.jpg": [("object", expected)]}
+
+
+@pytest.mark.parametrize("corner, inside", [((56, 37), True), ((57, 37), False), ((56, 38), False), ((-1, 0), False)])
+def test_masks_reach_to_the_border_of_their_image(corner, inside):
+    rle = rle_in_box(np.ones((3, 4)), corner, (60, 40))
+    assert (rle is not None) == inside and (not rle or mask_of(rle, (60, 40))[37:, 56:].sum() == 12)
 
 
 @pytest.mark.parametrize("column", ["class_id", "Category ID", "label-id"])
