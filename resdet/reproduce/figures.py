@@ -50,7 +50,7 @@ def read_errors(metrics: Path, kind: str) -> tuple[list[int], list[float]]:
     except OSError as error:
         raise DataError(f"{metrics} cannot be read ({error.strerror}): curves need the log of a run.") from error
     entries = [entry for entry in map(json.loads, lines) if entry["kind"] == kind and "error" in entry]
-    return [entry["step"] for entry in entries], [100 * entry["error"] for entry in entries]
+    return [entry["step"] for entry in entries], [round(100 * entry["error"], 4) for entry in entries]
 
 
 def draw_responses(weights: Mapping[str, Path], stem: Path, title: str) -> list[Path]:
