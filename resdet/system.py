@@ -54,6 +54,15 @@ def lock_or_fail(file: IO) -> None:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def share_lock(file: IO) -> None:
+    """Locks a file, opened for reading and writing, against `lock_or_fail` of other processes, which may share this
+    lock; turns an own lock into a shared one. Windows has no shared locks: an own lock remains."""
+    if sys.platform != "win32":
+        import fcntl
+
+        fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
 def wait_and_lock(file: IO) -> None:
     """Locks a file, opened for writing, against other processes and threads, when the one that locks it has closed
     it."""

@@ -9,12 +9,12 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from resdet.batch_inference.images import Address
 from resdet.errors import FileError
 from resdet.files.atomic import check_folder, make_folder, write_json
-from resdet.files.folder_lock import in_use, release, try_lock
+from resdet.files.folder_lock import in_use, release_shared, try_lock, try_share
 from resdet.files.json_file import read_json
 from resdet.results.parquet import MANIFEST, check_empty
 
@@ -75,12 +75,23 @@ def file_of(folder: Path, number: int) -> Path:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[IO[str]]:
     """Locks the folder against other commands."""
     lock = try_lock(folder)
     if lock is None:
         raise FileError(in_use(folder))
     try:
+        yield lock
+    finally:
+        release_shared(lock, folder)
+
+
+@contextmanager
+def shared(folder: Path) -> Iterator[None]:
+    """Shares the lock of another process of this command, which then may end first."""
+    lock = try_share(folder)
+    try:
         yield
     finally:
-        release(lock, folder)
+        if lock is not None:
+            release_shared(lock, folder)

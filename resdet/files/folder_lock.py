@@ -1,4 +1,4 @@
-"""A lock file in a folder, held by one process at a time."""
+"""A lock file in a folder, held by one process at a time, or shared by the processes of a command."""
 
 import os
 import socket
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO
 
 from resdet.errors import FileError
-from resdet.system import lock_or_fail, remove_locked
+from resdet.system import lock_or_fail, remove_locked, share_lock
 
 LOCK = ".lock"
 
@@ -25,19 +25,26 @@ def try_lock(folder: Path) -> IO[str] | None:
             continue  # another process removed the folder
         except OSError as error:
             raise FileError(f"{folder}: cannot write there ({error.strerror}); give another folder.") from error
-        try:
-            lock_or_fail(lock)
-        except (BlockingIOError, PermissionError):  # POSIX allows both
+        if not lock_if_free(lock):
             lock.close()
             return None
-        except OSError:
-            pass  # a file system without locks: the folder is unprotected
         if is_current(lock, folder):
             lock.truncate(0)
             lock.write(f"process {os.getpid()} on {socket.gethostname()}")
             lock.flush()
             return lock
         lock.close()  # its file was removed between opening and locking
+
+
+def lock_if_free(lock: IO[str]) -> bool:
+    """Locks an open lock file; False if another process has locked it."""
+    try:
+        lock_or_fail(lock)
+    except (BlockingIOError, PermissionError):  # POSIX allows both
+        return False
+    except OSError:
+        pass  # a file system without locks: the folder is unprotected
+    return True
 
 
 def release(lock: IO[str], folder: Path) -> None:
@@ -47,6 +54,31 @@ def release(lock: IO[str], folder: Path) -> None:
     lock.close()
     if folder.exists() and not any(folder.iterdir()):
         folder.rmdir()
+
+
+def share(lock: IO[str]) -> None:
+    """Lets other processes share the lock with `try_share`."""
+    lock.truncate(0)  # this process may end first
+    with suppress(OSError):  # a file system without locks
+        share_lock(lock)
+
+
+def try_share(folder: Path) -> IO[str] | None:
+    """The lock file whose lock another process shares, open and locked; None on a file system without locks."""
+    try:
+        lock = (folder / LOCK).open("r+", encoding="utf-8")
+    except OSError:
+        return None
+    share(lock)
+    return lock
+
+
+def release_shared(lock: IO[str], folder: Path) -> None:
+    """Closes a lock that others may share; the last one that does so removes the file."""
+    lock.close()
+    with suppress(FileNotFoundError), (folder / LOCK).open("r+", encoding="utf-8") as last:
+        if lock_if_free(last):
+            release(last, folder)
 
 
 def is_current(lock: IO[str], folder: Path) -> bool:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import cv2
@@ -19,8 +20,9 @@ from narrow import shallow_nets
 
 from resdet import hub
 from resdet.backbones import create
-from resdet.batch_inference import run
+from resdet.batch_inference import folder, run
 from resdet.classification import Classifier
+from resdet.errors import FileError
 from resdet.images.normalize import Normalize
 from resdet.results import parquet
 
@@ -243,6 +245,40 @@ def test_processes_share_the_parts(tmp_path, command, fork):
 
 def use_classifier() -> None:
     use(classifier())
+
+
+def test_a_folder_is_in_use_until_the_last_process_ends(tmp_path, fork):
+    """The second process writes its part once the first one has ended; a command of its own tries to lock before."""
+    done = fork(*WORDS, "--part", 5, ranks=2, first=let_the_main_process_end_first)
+    assert done.returncode == 0, done.stderr
+    assert (
+        tmp_path / "tried"
+    ).read_text() == "out is in use by another process: wait until it ends, or give another folder."
+    names = [path.name for path in sorted((tmp_path / "out").iterdir())]
+    assert names == ["_manifest.json", "part-000000.parquet", "part-000001.parquet"]
+
+
+def let_the_main_process_end_first() -> None:
+    use_classifier()
+    if os.environ["RANK"] == "0":
+        whole, run.predict_to_parquet = run.predict_to_parquet, lambda *given: (whole(*given), Path("ended").touch())
+    else:
+        write, run.write_part = run.write_part, lambda *given: (lock_meanwhile(), write(*given))[1]
+
+
+def lock_meanwhile() -> None:
+    """Tries to lock the folder in a forked process, since POSIX locks do not exclude the process that holds them."""
+    while not Path("ended").exists():
+        time.sleep(0.05)
+    child = os.fork()
+    if child == 0:
+        try:
+            with folder.locked(Path("out")):
+                Path("tried").write_text("locked")
+        except FileError as error:
+            Path("tried").write_text(str(error))
+        os._exit(0)
+    os.waitpid(child, 0)
 
 
 def packed_tar(folder: Path) -> str:
