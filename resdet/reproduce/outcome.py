@@ -15,6 +15,7 @@ from resdet.reproduce.records import BILLIONS, METRICS, Row
 from resdet.reproduce.trainings import TRAININGS
 
 RESULTS = (Path("results"), PACKAGE.parent / "results")  # of the current folder and of the checkout
+LISTED = {"row", "ours", "date", "command", "hardware"}  # keys of an outcome that `resdet reproduce --list` prints
 
 
 def metrics_in(content: Any) -> dict[str, float]:
@@ -105,7 +106,7 @@ def hardware(cpu: str) -> str:
 
 
 def measured(folders: Iterable[Path] = RESULTS) -> dict[str, dict[str, Any]]:
-    """{row: its latest result} from the entries with a key "row", and without a "scale", of the files in results/."""
+    """{row: its latest result} from the outcomes in results/ with the paper's training lengths."""
     latest: dict[str, dict[str, Any]] = {}
     for folder in folders:
         for entry in chain.from_iterable(map(results_of_rows, sorted(folder.glob("*.json")))):
@@ -115,10 +116,13 @@ def measured(folders: Iterable[Path] = RESULTS) -> dict[str, dict[str, Any]]:
 
 
 def results_of_rows(path: Path) -> list[dict[str, Any]]:
-    """The entries of a results file with a key "row", and without a "scale"."""
-    content = json.loads(path.read_text(encoding="utf-8"))
+    """The outcomes in a results file; none in a file of another program, which a folder of this name may hold."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return []
     entries = content if isinstance(content, list) else [content]
-    return [entry for entry in entries if isinstance(entry, dict) and entry.get("row") and "scale" not in entry]
+    return [entry for entry in entries if isinstance(entry, dict) and entry.keys() >= LISTED and "scale" not in entry]
 
 
 def format_metrics(metrics: dict[str, float]) -> str:

@@ -290,7 +290,10 @@ def test_the_list_shows_the_latest_result_of_a_row(tmp_path, monkeypatch):
     for date, error in (("2026-01-02", 8.6), ("2026-01-01", 9.9)):
         content = {**entry, "date": date, "ours": {"error": error}}
         (tmp_path / f"{date}.json").write_text(json.dumps(content))
-    (tmp_path / "other.json").write_text(json.dumps({"date": "2026-01-03", "error": 1}))
+    others = ({"date": "2026-01-03", "error": 1}, [{"row": 3}], {**entry, "date": "2026-01-04", "scale": "1/8"})
+    for number, content in enumerate(others):
+        (tmp_path / f"other{number}.json").write_text(json.dumps(content))
+    (tmp_path / "damaged.json").write_bytes(b"\xff{")
     assert outcome.measured([tmp_path])["table6/resnet20"]["ours"] == {"error": 8.6}
     monkeypatch.setattr(outcome, "RESULTS", (tmp_path,))
     monkeypatch.setattr(outcome.measured, "__defaults__", ((tmp_path,),))
