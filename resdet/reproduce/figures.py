@@ -2,11 +2,11 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
+from resdet.engine.metrics_file import METRICS, read_entries
 from resdet.errors import DataError
 from resdet.files.atomic import write_text
 from resdet.reproduce.records import Figure
@@ -35,7 +35,7 @@ def draw_curves(runs: Mapping[str, Path], stem: Path, title: str, top: float | N
     lines = []
     for number, (name, folder) in enumerate(runs.items()):
         for kind in ("train", "val"):
-            steps, errors = read_errors(folder / "metrics.jsonl", kind)
+            steps, errors = read_errors(folder / METRICS, kind)
             lines.append(Line(f"{name} {kind}", steps, errors, number, thin=kind == "train"))
     rows = [(line.name, x, y) for line in lines for x, y in zip(line.x, line.y)]
     fits = top is not None and all(min(line.y) < top for line in lines if len(line.y))
@@ -46,10 +46,10 @@ def draw_curves(runs: Mapping[str, Path], stem: Path, title: str, top: float | N
 def read_errors(metrics: Path, kind: str) -> tuple[list[int], list[float]]:
     """Steps and errors, in percent, from the log of a run."""
     try:
-        lines = metrics.read_text(encoding="utf-8").splitlines()
+        entries = read_entries(metrics)
     except OSError as error:
         raise DataError(f"{metrics} cannot be read ({error.strerror}): curves need the log of a run.") from error
-    entries = [entry for entry in map(json.loads, lines) if entry["kind"] == kind and "error" in entry]
+    entries = [entry for entry in entries if entry["kind"] == kind and "error" in entry]
     return [entry["step"] for entry in entries], [round(100 * entry["error"], 4) for entry in entries]
 
 

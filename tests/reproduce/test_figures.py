@@ -21,7 +21,8 @@ def log(folder, errors):
     folder.mkdir()
     lines = [{"step": 10 * i, "kind": kind, "error": e} for i, e in enumerate(errors, 1) for kind in ("train", "val")]
     lines.append({"step": 99, "kind": "train", "loss": 1.0})  # a line without an error
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    written = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / "metrics.jsonl").write_text(written + '{"step": 100, "kind"')  # a killed run
     return folder
 
 
