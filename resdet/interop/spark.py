@@ -40,7 +40,7 @@ class Mapper:
         loaded = load(self.program)
         for batch in batches:
             names, contents = (batch.column(k).to_pylist() for k in range(2))
-            images = [InMemory(name, content) for name, content in zip(names, contents)]
+            images = [InMemory(str(name), content) for name, content in zip(names, contents)]
             yield from table_of(list(loaded.rows(images))).to_batches()
 
 

@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -38,3 +39,15 @@ def test_rows_equal_one_process(session, tmp_path):
         assert row["names"] == expected["names"] and bool(row["error"]) == bool(expected["error"])
         assert row["scores"] == pytest.approx(expected["scores"], abs=1e-5)
     assert not written
+
+
+def test_numbers_name_images_and_missing_images_are_rows_with_an_error(tmp_path):
+    """Calls the mapper as Spark's workers do, which needs no Spark."""
+    weights = str(tmp_path / "net.safetensors")
+    model = resdet.build("shapes_resnet20", "model.backbone=cifar_resnet8", "model.num_classes=3")
+    saving.save(model, weights, "safetensors")
+    png = cv2.imencode(".png", np.zeros((36, 40, 3), np.uint8))[1].tobytes()
+    batch = pa.record_batch({"id": pa.array([7, 8]), "content": pa.array([png, None], pa.binary())})
+    rows = pa.Table.from_batches(adapter.Mapper(Program((weights,)))([batch])).to_pylist()
+    assert [row["image"] for row in rows] == ["7", "8"]
+    assert len(rows[0]["scores"]) == 3 and rows[0]["error"] is None and rows[1]["error"].startswith("8 ")
