@@ -311,16 +311,22 @@ element("csv").click();
 
 @needs_browser
 def test_the_page_requests_the_token(serve):
+    """Checks also that an image chosen before waits for the token."""
     script = """
 await until(() => !element("token-field").hidden);
 report.asked = element("status").textContent;
+choose(PHOTO);
+await until(() => captions().length);
+report.before = captions();
 change("token", "secret", "change");
 await until(() => element("model").options.length);
 report.models = element("model").options.length;
-"""
+await until(() => captions().some((text) => text.includes(" ms")));
+""".replace("PHOTO", PHOTO)
     with listening(probed(serve(token="secret").app, script)) as address:
         found = pages.report_of(f"{address}/probe", VIRTUAL)
     assert "Authorization: Bearer" in found["asked"] and found["models"] == 1
+    assert "undefined" not in found["before"][0]
 
 
 @needs_browser

@@ -31,6 +31,7 @@ async function loadModels() {
   element("model").replaceChildren(...models.map(({ name, task }) => make("option", { value: name }, `${name} (${task || "loading"})`)));
   showModel();
   say("");
+  for (let slot = 0; slot < PARALLEL; slot++) next();
 }
 
 function showModel() {
@@ -94,27 +95,28 @@ function addVideo(file) {
   entry.figure.prepend(video);
   entry.again = async (frame, seconds) => {
     frame = frame || entry.image;
-    if (!frame) return;
+    if (!frame || !models.length) return;
     await predictInto(entry, await encoded(frame), frame);
     if (seconds !== undefined) entry.caption.prepend(`${seconds.toFixed(2)} s: `);
   };
   sample(video, entry.again);
 }
 
-// At most PARALLEL requests at a time.
+// At most PARALLEL requests at a time; none before the models are known, which may need a token.
 function enqueue(entry) {
   waiting.push(entry);
   next();
 }
 
 async function next() {
-  if (running >= PARALLEL || !waiting.length) return;
+  if (running >= PARALLEL || !waiting.length || !models.length) return;
   running += 1;
   const entry = waiting.shift();
   say(`Predicting, ${waiting.length + running} left.`);
   await predictInto(entry, entry.file, entry.image);
   running -= 1;
-  if (!running && !waiting.length) say(`${entries.length} ${entries.length === 1 ? "image" : "images"} predicted.`);
+  const done = entries.filter(({ result }) => result).length;
+  if (!running && !waiting.length && done) say(`${done} ${done === 1 ? "image" : "images"} predicted.`);
   next();
 }
 
