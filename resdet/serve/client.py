@@ -51,8 +51,8 @@ def predict(
     address = Address(url, token, timeout)
     for group in groups(images, batch):
         body, boundary = encode_form([file for _, file in group])
-        content = address.post(f"/v1/predict?{query}", body, f"multipart/form-data; boundary={boundary}")
-        results += [result_of(entry, source) for entry, (source, _) in zip(content["results"], group)]
+        entries = address.post(f"/v1/predict?{query}", body, f"multipart/form-data; boundary={boundary}")
+        results += [result_of(entry, source) for entry, (source, _) in zip(entries, group)]
     return results
 
 
@@ -72,8 +72,8 @@ class Address:
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.http = CONNECTIONS[parts.scheme](parts.hostname, port, timeout=timeout)
 
-    def post(self, path: str, body: bytes, kind: str) -> dict[str, Any]:
-        """The JSON of a response with status 200."""
+    def post(self, path: str, body: bytes, kind: str) -> list[dict[str, Any]]:
+        """The results in a response with status 200."""
         try:
             with closing(self.http):
                 self.http.connect()
@@ -86,8 +86,11 @@ class Address:
             raise Error(f"{self.url} does not answer ({reason}): start `resdet serve`, or check the address.") from None
         if response.status != 200:
             raise Error(f"{self.url} answered {response.status}: {sentence_of(content)}")
-        answer: dict[str, Any] = json.loads(content)
-        return answer
+        try:
+            results: list[dict[str, Any]] = json.loads(content)["results"]
+        except (ValueError, TypeError, KeyError):
+            raise Error(f"{self.url} is another server than `resdet serve`: check the address.") from None
+        return results
 
 
 def not_an_address(url: str) -> Error:
