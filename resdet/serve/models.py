@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
@@ -59,8 +59,8 @@ class ServedModel:
 
     def reload_if_changed(self) -> None:
         """Loads a file that has changed and then rested for a poll; keeps the former model if the new one is broken."""
-        stamp, before, self.seen = stamp_of(self.path), self.seen, stamp_of(self.path)
-        if stamp == self.stamp or stamp != before:
+        before, self.seen = self.seen, stamp_of(self.path)
+        if self.seen == self.stamp or self.seen != before:
             return
         try:
             self.load()
@@ -161,7 +161,10 @@ def stamp_of(path: str) -> Stamp:
     """Of a file, and of the weights next to an OpenVINO file; empty for the name of a published model."""
     file = Path(path)
     files = [file, file.with_suffix(".bin")] if file.suffix == ".xml" else [file]
-    states = [each.stat() for each in files if each.is_file()]
+    states = []
+    for each in files:
+        with suppress(OSError):  # also of storage that does not respond at the moment: polling goes on
+            states.append(each.stat())
     return tuple((state.st_mtime_ns, state.st_size) for state in states)
 
 

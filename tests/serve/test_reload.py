@@ -1,9 +1,12 @@
 """Tests the reloading of changed model files, and that the former model is kept if the new file is broken."""
 
 import asyncio
+import errno
 import os
 from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 from threading import Event
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -141,6 +144,17 @@ def files_loaded(files, count) -> None:
             await asyncio.sleep(0.01)
 
     asyncio.run(asyncio.wait_for(reached(), PATIENCE))
+
+
+def test_changes_are_found_after_storage_did_not_respond(served, files, monkeypatch):
+    """Simulates a network file system whose connection is lost at one poll."""
+    with monkeypatch.context() as lost:
+        lost.setattr(Path, "stat", Mock(side_effect=OSError(errno.ESTALE, "stale file handle")))
+        served.reload_if_changed()
+    files.write("second")
+    served.reload_if_changed()
+    served.reload_if_changed()
+    assert len(files.loaded) == 2
 
 
 def test_both_files_of_openvino_are_watched(tmp_path):
