@@ -43,12 +43,16 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def manifest_of(settings: dict[str, Any], images: Sequence[Address], size: int) -> dict[str, Any]:
+    listed = {"images": len(images), "sha256": digest_of(images)}
+    return {"parts": -(-len(images) // size), "images_per_part": size, "images": listed, "settings": settings}
+
+
+def digest_of(images: Sequence[Address]) -> str:
+    """SHA-256 of the list of images."""
     checksum = hashlib.sha256()
     for image in images:
         checksum.update(json.dumps(image).encode())
-    parts = -(-len(images) // size)
-    listed = {"images": len(images), "sha256": checksum.hexdigest()}
-    return {"parts": parts, "images_per_part": size, "images": listed, "settings": settings}
+    return checksum.hexdigest()
 
 
 def check_same(folder: Path, old: Any, new: dict[str, Any]) -> None:

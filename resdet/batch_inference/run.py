@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from resdet.batch_inference.folder import IMAGES, file_of, locked, prepare_folder, remaining, shared
+from resdet.batch_inference.folder import IMAGES, digest_of, file_of, locked, prepare_folder, remaining, shared
 from resdet.batch_inference.images import Address, list_images
 from resdet.batch_inference.program import Loaded, Program
 from resdet.engine import distributed
 from resdet.engine.distributed import World
+from resdet.errors import DataError
 from resdet.files.folder_lock import share
 from resdet.results.parquet import Row, write_rows
 
@@ -26,20 +27,23 @@ def predict_to_parquet(
     world = distributed.join(device, key="--device")
     with ExitStack() as stack:
 
-        def claim() -> list[int]:
+        def claim() -> tuple[list[int], str]:
             lock = stack.enter_context(locked(folder))
             numbers = open_folder(program, folder, images, size)
             if world.size > 1:
                 share(lock)
-            return numbers
+            return numbers, digest_of(images)
 
         try:
-            numbers = distributed.from_main(claim)
+            numbers, digest = distributed.from_main(claim)
             if not world.is_main:
                 stack.enter_context(shared(folder))
-            distributed.any_rank(False)  # the main process keeps the lock until all share it
+            # Here the main process also waits until all share its lock.
+            changed = distributed.any_rank(digest_of(images) != digest)
         finally:
             distributed.leave()  # processes need not wait for each other any more
+        if changed:
+            raise DataError(f"{', '.join(sources)}: images were added or removed meanwhile: start the command again.")
         write_parts(program, folder, images, size, numbers[world.rank :: world.size], world)
 
 

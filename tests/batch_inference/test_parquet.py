@@ -21,6 +21,7 @@ from narrow import shallow_nets
 from resdet import hub
 from resdet.backbones import create
 from resdet.batch_inference import folder, run
+from resdet.batch_inference.images import Address
 from resdet.classification import Classifier
 from resdet.errors import FileError
 from resdet.images.normalize import Normalize
@@ -245,6 +246,20 @@ def test_processes_share_the_parts(tmp_path, command, fork):
 
 def use_classifier() -> None:
     use(classifier())
+
+
+def test_processes_that_list_different_images_are_refused(tmp_path, fork):
+    """An image is added after the first process has listed the folder: parts of the two lists would not fit."""
+    done = fork(*WORDS, ranks=2, first=add_an_image_in_the_second_process)
+    assert done.returncode == 2 and "photos: images were added or removed" in done.stderr
+    assert not rows(tmp_path / "out")
+
+
+def add_an_image_in_the_second_process() -> None:
+    use_classifier()
+    if os.environ["RANK"] == "1":
+        listed = run.list_images
+        run.list_images = lambda sources: [Address("photos/0.png"), *listed(sources)]
 
 
 def test_a_folder_is_in_use_until_the_last_process_ends(tmp_path, fork):
