@@ -112,6 +112,7 @@ def test_counts_of_images_by_hand():
     truth["annotations"][2]["iscrowd"] = 1  # neither missed nor found
     crowded = Matches.of(truth, detected((2, 3, [0, 0, 5, 5], 0.9)))
     assert crowded.image_counts(0.5).tolist() == [[0, 0, 2], [0, 0, 0]]
+    assert Matches.of(truth, detected((1, 3, BOX, 0.9))).image_counts(0.5).tolist() == [[1, 0, 1], [0, 0, 0]]
 
 
 def test_curves_and_threshold_by_hand():

@@ -81,6 +81,8 @@ def test_both_runs_have_the_same_resamples():
 def test_resampling_and_selection_helpers():
     assert resample(7).shape == (1 + RESAMPLES, 7) and (resample(7).sum(1) == 7).all() and (resample(7)[0] == 1).all()
     assert interval(np.full(3, np.nan)) is None and interval(np.array([np.nan, 2.0])) == (2, 2)
+    above = row("x", "AP", np.zeros(4), np.array([9.0, 1, 1, 1]), 1, "")  # the interval is that of the resamples alone
+    assert above[4:] == [9, 1, 1, "better"]
     assert most(np.array([0, 3, 1, 3, 0]), 2) == [1, 3] and most(np.array([0, 0, 5]), 2) == [2]
     assert [room(others) for others in (1, 2, 6, 50)] == [6, 6, 2, 1]
     first, other = np.array([0.2, 0.1, 0.2]), np.array([0.4, 0.4, 0.4])
