@@ -39,6 +39,17 @@ class FrozenBatchNorm2d(nn.Module):
         return f"{len(self.weight)}, eps={self.eps}"
 
 
+class FrozenBatchNormAct2d(FrozenBatchNorm2d):
+    """A frozen norm in place of timm's BatchNormAct2d: the norm is followed by dropout and an activation."""
+
+    def __init__(self, channels: int, eps: float, drop: nn.Module, act: nn.Module):
+        super().__init__(channels, eps)
+        self.drop, self.act = drop, act
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.drop(super().forward(x)))
+
+
 def make_norm(kind: str | None, channels: int) -> nn.Module:
     """Makes `bn`, `frozen`, `sync`, `gn` (GROUPS groups), or for None an identity."""
     if kind is None:

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from resdet.backbones.layers import Backbone, ConvNorm, FrozenBatchNorm2d
+from resdet.backbones.layers import Backbone, ConvNorm, FrozenBatchNorm2d, FrozenBatchNormAct2d
 from resdet.backbones.resnet import PadShortcut, PlainBlock, ResidualBlock, last_unit
 from resdet.errors import ConfigError
 
@@ -44,12 +44,19 @@ def freeze_norms(net: nn.Module) -> int:
     """Replaces each batch norm by a frozen one with its current statistics (appendix A); returns the number of them."""
     norms = [(parent, name) for parent in net.modules() for name, m in parent.named_children() if is_batch_norm(m)]
     for parent, name in norms:
-        norm = getattr(parent, name)
-        frozen = FrozenBatchNorm2d(norm.num_features, norm.eps).to(norm.weight)
-        for key in ("weight", "bias", "running_mean", "running_var"):
-            getattr(frozen, key).copy_(getattr(norm, key))
-        setattr(parent, name, frozen)
+        setattr(parent, name, frozen_norm(getattr(parent, name)))
     return len(norms)
+
+
+def frozen_norm(norm: Any) -> FrozenBatchNorm2d:
+    """A frozen norm with the statistics of a batch norm; timm's have an activation, too."""
+    after = dict(norm.named_children())
+    channels, eps = norm.num_features, norm.eps
+    frozen = FrozenBatchNormAct2d(channels, eps, **after) if after else FrozenBatchNorm2d(channels, eps)
+    frozen.to(norm.weight)
+    for key in ("weight", "bias", "running_mean", "running_var"):
+        getattr(frozen, key).copy_(getattr(norm, key))
+    return frozen
 
 
 def is_batch_norm(module: nn.Module) -> bool:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from resdet.backbones import create
+from resdet.backbones.surgery import freeze_norms
 from resdet.errors import ConfigError
 
 timm = pytest.importorskip("timm")
@@ -61,6 +62,17 @@ def test_training_reaches_every_parameter():
     net = create("timm/resnet18", 7).train()
     net(images()).sum().backward()
     assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+@pytest.mark.parametrize("name", NETS)
+@torch.no_grad()
+def test_frozen_norms_keep_the_output(name):
+    """The norms of many nets of timm, such as mobilenetv3's, contain the activation."""
+    net = create(f"timm/{name}", 7).eval()
+    expected, names = net(images()), set(net.state_dict())
+    freeze_norms(net)
+    assert torch.allclose(net(images()), expected, rtol=1e-4, atol=1e-5)
+    assert names - set(net.state_dict()) == {key for key in names if key.endswith("num_batches_tracked")}
 
 
 @pytest.mark.parametrize("name, hint", [("timm/resnet1888", "resnet"), ("timm/no_such_net", "timm.list_models")])
