@@ -20,6 +20,7 @@ from resdet.detection.heads.roi_heads import RoIHeads
 from resdet.detection.heads.rpn import RPN
 from resdet.detection.inference import predictor
 from resdet.detection.records import images_from_list, targets_from_list
+from resdet.errors import DataError
 from resdet.images.inputs import predict_all
 from resdet.images.normalize import Normalize
 from resdet.model import Model, Prepared
@@ -81,7 +82,8 @@ class Detector(Model):
     def forward(self, images: Images | Tensor | Sequence[Tensor]) -> Detections:
         """Detects objects: boxes in pixels of the padded images; detections below the model's `score` are padding.
 
-        A list of images [3, H, W], uint8 or floats from 0 to 1, is padded to one size, a multiple of `input.divisor`.
+        A list of images [3, H, W], uint8 or floats from 0 to 1, is padded to one size, a multiple of `input.divisor`. A
+        tensor [B, 3, H, W] has values from 0 to 255 and is not padded.
         """
         return self.detect(as_images(images, self.input.divisor))[0]
 
@@ -94,7 +96,7 @@ class Detector(Model):
         (MNC) of a detector that predicts them.
         """
         images = as_images(images, self.input.divisor)
-        return self.losses_of(self.maps(images), images, as_targets(targets))
+        return self.losses_of(self.maps(images), images, as_targets(targets, images, len(self.classes)))
 
     def detect(self, images: Images, score: float | None = None) -> tuple[Detections, list[Tensor]]:
         """Detections above `score`, and the feature maps, an argument of `masks` and `heatmaps`."""
@@ -208,8 +210,17 @@ def with_room(targets: Targets) -> Targets:
     return cast(Targets, each(targets, lambda field: field.new_zeros(len(field), 1, *field.shape[2:])))
 
 
-def as_targets(targets: Targets | Sequence[Mapping[str, Tensor]]) -> Targets:
-    return targets if isinstance(targets, Targets) else targets_from_list(targets)
+def as_targets(targets: Targets | Sequence[Mapping[str, Tensor]], images: Images, classes: int) -> Targets:
+    """Checks lists, which users write, and not records."""
+    if isinstance(targets, Targets):
+        return targets
+    if len(targets) != len(images.sizes):
+        raise DataError(f"There are {len(images.sizes)} images and {len(targets)} targets: give one for each image.")
+    records = targets_from_list(targets)
+    if records.labels.numel() and records.labels.max() >= classes:
+        highest = int(records.labels.max()) + 1
+        raise DataError(f"A label is {highest}, but the model has {classes} classes: give labels from 1 to {classes}.")
+    return records
 
 
 def as_images(images: Images | Tensor | Sequence[Tensor], divisor: int = 32) -> Images:

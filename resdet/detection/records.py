@@ -57,6 +57,9 @@ def check_same_keys(targets: Sequence[Mapping[str, Tensor]]) -> None:
 
 
 def check_lengths(target: Mapping[str, Tensor]) -> None:
+    for key in ("boxes", "labels"):
+        if key not in target:
+            raise DataError(f"A target has no {key}: give boxes and labels, empty ones for an image without objects.")
     count = len(target["boxes"])
     for key in ("labels", "masks", "keypoints", "iscrowd"):
         if key in target and len(target[key]) != count:

@@ -224,6 +224,27 @@ def test_invalid_targets_are_refused(boxes, labels, problem):
         targets_from_list([{"boxes": torch.tensor(boxes), "labels": torch.tensor(labels)}])
 
 
+@pytest.mark.parametrize("key", ["boxes", "labels"])
+def test_targets_without_boxes_or_labels_are_refused(key):
+    target = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    del target[key]
+    with pytest.raises(DataError, match=f"A target has no {key}"):
+        targets_from_list([target])
+
+
+def test_targets_that_do_not_fit_images_or_classes_are_refused():
+    model = tiny.make("fpn", True)
+    images, count = [torch.zeros(3, 64, 64)] * 2, len(model.classes)
+    target = {"boxes": torch.tensor([[8.0, 8, 40, 40]]), "labels": torch.tensor([count])}
+    assert model.losses(images, [target] * 2)["class"].isfinite()
+    for number in (0, 1, 3):
+        with pytest.raises(DataError, match=f"There are 2 images and {number} targets"):
+            model.losses(images, [target] * number)
+    above = {**target, "labels": torch.tensor([count + 1])}
+    with pytest.raises(DataError, match=f"A label is {count + 1}, but the model has {count} classes"):
+        model.losses(images, [target, above])
+
+
 @pytest.mark.parametrize("key", ["masks", "keypoints"])
 def test_masks_of_some_images_are_refused(key):
     boxes = {"boxes": torch.tensor([[1.0, 1, 5, 5]]), "labels": torch.tensor([1])}
