@@ -12,9 +12,10 @@ from torch import Tensor
 
 from resdet.backbones.modes import evaluating
 from resdet.detection.heads.matcher import take
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, require
 from resdet.images.crops import Image, rectangle
 from resdet.images.decode import as_image
+from resdet.images.inputs import images_in
 from resdet.images.statistics import IMAGENET_MEAN
 from resdet.images.warp import warp
 from resdet.localization.config import LocateConfig
@@ -189,22 +190,26 @@ def vote(proposals: Proposals, iou: float | None) -> tuple[Tensor, Tensor]:
 @torch.inference_mode()
 def predict(
     model: Localizer | LocalizerRCNN,
-    images: Sequence,
+    images: Any,
     classes: Sequence[int | Sequence[int]],
     device: str | torch.device | None = None,
 ) -> list[Result]:
-    """The best box of each given class; `images` are paths and uint8 RGB arrays [H, W, 3]. Moves the model to `device`,
-    if given."""
+    """The best box of each given class. Moves the model to `device`, if given."""
     if device is not None:
         model.to(device)
-    if len(images) != len(classes):
+    inputs = [*images_in(images)]
+    if len(inputs) != len(classes):
         raise ConfigError(
-            f"There are {len(images)} images but classes for {len(classes)}: give classes for each image."
+            f"There are {len(inputs)} images but classes for {len(classes)}: give classes for each image."
         )
+    labels = [np.atleast_1d(np.asarray(given, np.int64)) for given in classes]
+    last = len(model.classes) - 1
+    for given in labels:
+        known = given.min(initial=0) >= 0 and given.max(initial=0) <= last
+        require(known, "classes", given.tolist(), f"give class numbers from 0 to {last}")
     with evaluating([model]):
         locator = Locator([model])
-        labels = [np.atleast_1d(np.asarray(given, np.int64)) for given in classes]
-        return [locate(locator, image, given) for image, given in zip(images, labels)]
+        return [locate(locator, image, given) for image, given in zip(inputs, labels)]
 
 
 def locate(locator: Locator, image: Any, labels: np.ndarray) -> Result:

@@ -82,7 +82,7 @@ class LocalizerRCNN(Model):
 
     def predict(
         self,
-        images: Sequence,
+        images: Any,
         classes: Sequence[int | Sequence[int]],
         device: str | torch.device | None = None,
     ) -> list[Any]:

@@ -64,13 +64,13 @@ class Localizer(Model):
 
     def predict(
         self,
-        images: Sequence,
+        images: Any,
         classes: Sequence[int | Sequence[int]],
         device: str | torch.device | None = None,
     ) -> list[Any]:
         """One `resdet.Result` per image, with the best box of each given class, in their order.
 
-        `images` are paths and uint8 RGB arrays [H, W, 3], `classes` one or several class numbers per image.
+        `images` are those of `Classifier.predict`, `classes` one or several class numbers per image.
         `device`: the model is first moved there, and stays there.
         """
         from resdet.localization.locate import predict

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from painted import CLASSES, Painted
+from PIL import Image
 
 import resdet
 from resdet import config
@@ -80,6 +81,24 @@ def test_proposals_match_torchvisions_nms():
         torch.testing.assert_close(found.boxes[k][found.valid[k]], boxes[0, k][large][kept])
         assert found.valid[k].sum() == len(kept) > 5
     assert (found.boxes >= 0).all() and (found.boxes[..., 2] <= 60).all() and (found.boxes[..., 3] <= 48).all()
+
+
+def test_predict_takes_images_as_other_models(tmp_path):
+    (model,) = locator().proposers
+    pixels = Painted.random(1, size=(60, 48)).image(0).decode()
+    path = tmp_path / "a.png"
+    Image.fromarray(pixels).save(path)
+    kinds = [[pixels], pixels, pixels[None], str(path), tmp_path, Image.fromarray(pixels)]
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    results = [model.predict(images, [[0, 1]]) for images in (*kinds, tensor, [tensor / 255])]
+    assert all(len(found) == 1 and np.array_equal(found[0].boxes, results[0][0].boxes) for found in results)
+
+
+@pytest.mark.parametrize("classes", [[[0, len(CLASSES)]], [-1]])
+def test_predict_refuses_unknown_classes(classes):
+    (model,) = locator().proposers
+    with pytest.raises(resdet.Error, match=rf"classes is .*: give class numbers from 0 to {len(CLASSES) - 1}"):
+        model.predict([np.zeros((48, 60, 3), np.uint8)], classes)
 
 
 @pytest.mark.parametrize(
