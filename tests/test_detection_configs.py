@@ -185,3 +185,22 @@ WRONG = {
 def test_invalid_settings_print_one_line(override):
     line = sentence(here("config", "--config", "coco_mask_r50_fpn.yaml", override))
     assert WRONG[override] in line and line.endswith((".", "?")) and len(line) < 400
+
+
+OUT_OF_RANGE = {
+    "coco_mask_r50_fpn": [
+        *("model.rpn.beta=-1", "model.rpn.convs=0", "model.rpn.channels=0"),
+        *("model.box.nms=50", "model.box.score=5", "model.box.beta=-1", "model.box.resolution=0"),
+        *("model.box.convs=-1", "model.box.conv_width=0", "model.box.linears=-1", "model.box.width=0"),
+        *("model.mask.width=0", "model.mask.convs=-1", "model.mask.sampling=-1", "model.neck.width=0"),
+    ],
+    "coco_keypoint_r50_fpn": ["model.keypoint.convs=-1", "model.keypoint.sampling=-1"],
+    "imagenet_loc_r101": ["model.rpn.beta=-1"],
+    "imagenet_loc_rcnn_r101": ["model.beta=-1"],
+}
+
+
+@pytest.mark.parametrize("name, override", [(name, word) for name, words in OUT_OF_RANGE.items() for word in words])
+def test_values_out_of_range_are_refused(name, override):
+    with pytest.raises(ConfigError, match=override.partition("=")[0] + " is .*: give "):
+        config.load(name, override)

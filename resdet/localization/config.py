@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal, cast
 
 from resdet.config.experiment import EvalConfig, Experiment, ModelConfig
 from resdet.data.config import DataConfig
-from resdet.detection.heads.config import check_sampling, is_share
+from resdet.detection.heads.config import at_least, check_sampling, is_share
 from resdet.errors import ConfigError, require
 from resdet.localization.data.config import IlsvrcLocConfig, LocalizationConfig
 
@@ -59,6 +59,7 @@ class LocalizerRCNNConfig(ModelConfig):
         require(self.context >= 0, "model.context", self.context, "give a number of pixels, or 0 for none")
         for key in ("positive_iou", "positive_fraction"):
             require(is_share(getattr(self, key)), f"model.{key}", getattr(self, key), "it lies between 0 and 1")
+        at_least(0, self, "model", "beta")
         require(self.regions > 0, "model.regions", self.regions, "give one or more")
 
     def for_checkpoint(self) -> ModelConfig:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resdet.backbones.config import Norm
+from resdet.errors import require
 from resdet.registry import Registry
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ class FPNConfig(NeckConfig):
 
     width: int = 256  # channels of each level
     norm: Norm | None = None  # norm of the convolutions, as `model.backbone.norm`; null: none
+
+    def __post_init__(self) -> None:
+        require(self.width > 0, "model.neck.width", self.width, "give 1 or more")
 
     def build(self, backbone: "Backbone") -> "Neck":
         from resdet.necks.fpn import FINEST_STRIDE, FPN

@@ -1,7 +1,7 @@
 """Config of the detection heads; imports no torch."""
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from resdet.backbones.config import Norm
 from resdet.detection.heads.registry import box_heads, box_losses, class_losses, mask_heads
@@ -11,6 +11,13 @@ from resdet.weights import coco_keypoints
 
 def is_share(value: float) -> bool:
     return 0 <= value <= 1
+
+
+def at_least(least: int, config: Any, section: str, *keys: str) -> None:
+    """Validates that the values of these keys are not below `least`; null is allowed."""
+    for key in keys:
+        value = getattr(config, key)
+        require(value is None or value >= least, f"{section}.{key}", value, f"give {least} or more")
 
 
 @dataclass
@@ -70,6 +77,7 @@ def check_sampling(config: AnchorSampling) -> None:
         config.positive_fraction,
         "give a share of rpn.batch_per_image, from 0 to 1",
     )
+    at_least(0, config, "model.rpn", "beta")
 
 
 @dataclass
@@ -100,6 +108,7 @@ class RPNConfig:
             "give counts above 0",
         )
         require(is_share(self.nms), "model.rpn.nms", self.nms, "give an IoU from 0 to 1")
+        at_least(1, self, "model.rpn", "convs", "channels")
 
 
 @dataclass
@@ -170,6 +179,10 @@ class BoxConfig:
             self.sampling,
             "give a number of points, or 0 for one per pixel",
         )
+        require(is_share(self.nms), "model.box.nms", self.nms, "give an IoU from 0 to 1")
+        require(0 <= self.score < 1, "model.box.score", self.score, "give a value from 0 to below 1, such as 0.05")
+        at_least(0, self, "model.box", "beta", "convs", "linears")
+        at_least(1, self, "model.box", "conv_width", "width", "resolution")
         require(
             self.canonical_size > 0,
             "model.box.canonical_size",
@@ -201,8 +214,8 @@ class MaskConfig:
 
     def __post_init__(self):
         mask_heads.check(self.head)
-        require(self.resolution > 0, "model.mask.resolution", self.resolution, "give a number of pixels")
-        require(self.regions > 0, "model.mask.regions", self.regions, "give 1 or more")
+        at_least(0, self, "model.mask", "convs", "sampling")
+        at_least(1, self, "model.mask", "resolution", "width", "regions")
 
 
 @dataclass
@@ -227,8 +240,8 @@ class KeypointConfig:
         ends = [end for pair in self.skeleton or () for end in pair]
         known = all(0 <= end < len(names) for end in ends)
         require(known, "model.keypoint.skeleton", self.skeleton, f"list pairs of numbers from 0 to {len(names) - 1}")
-        for key in ("resolution", "width", "regions"):
-            require(getattr(self, key) > 0, f"model.keypoint.{key}", getattr(self, key), "give 1 or more")
+        at_least(0, self, "model.keypoint", "convs", "sampling")
+        at_least(1, self, "model.keypoint", "resolution", "width", "regions")
 
     @property
     def keypoint_names(self) -> list[str]:
@@ -252,6 +265,5 @@ class MNCConfig:
     loss_weight: float = 1.0  # weight of the mask loss
 
     def __post_init__(self):
-        for key in ("resolution", "width"):
-            require(getattr(self, key) > 0, f"model.mnc.{key}", getattr(self, key), "give 1 or more")
+        at_least(1, self, "model.mnc", "resolution", "width")
         require(is_share(self.positive_iou), "model.mnc.positive_iou", self.positive_iou, "give an IoU from 0 to 1")
