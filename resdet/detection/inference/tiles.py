@@ -153,7 +153,8 @@ def survivors(boxes: np.ndarray, cut: np.ndarray, nms: float) -> np.ndarray:
             corners = np.minimum(boxes[i, 2:], boxes[later, 2:]) - np.maximum(boxes[i, :2], boxes[later, :2])
             shared = corners.clip(min=0).prod(1)
             covered = shared > COVERED * np.minimum(areas[i], areas[later])
-            kept[later] &= ~np.where(cut[i] | cut[later], covered, shared > nms * (areas[i] + areas[later] - shared))
+            alike = shared > nms * (areas[i] + areas[later] - shared)
+            kept[later] &= ~(alike | covered & (cut[i] | cut[later]))
     return kept
 
 

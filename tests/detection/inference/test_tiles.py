@@ -149,3 +149,11 @@ def test_merging_needs_little_memory():
     finally:
         tracemalloc.stop()
     assert np.array_equal(np.flatnonzero(kept), np.arange(0, 1000, 3))
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_low_threshold_applies_to_cut_boxes(cut):
+    """An IoU of 0.32 is an intersection of less than half of either box: only the threshold makes them one object."""
+    boxes = np.array([[0, 0, 100, 10], [51.5, 0, 151.5, 10]], np.float32)
+    found = [survivors(boxes, np.array([cut, cut]), nms).tolist() for nms in (0.3, 0.4)]
+    assert found == [[True, False], [True, True]]
