@@ -89,7 +89,7 @@ class Classifier(Model):
 
     def stream(self, images: Iterable[Any], top: int = TOP, batch: int | None = None) -> Iterator[Classification]:
         """Yields the results of `predict` one by one; holds three batches of images in memory."""
-        return grouped.stream(self, images, batch or PREDICT_BATCH, top=top)
+        return grouped.stream(self, images, PREDICT_BATCH if batch is None else batch, top=top)
 
     def prepare_image(self, image: Any) -> Prepared:
         """Decodes and crops an image, in any thread."""

@@ -86,7 +86,7 @@ class ExportedClassifier(Exported):
 
     def stream(self, images: Iterable, top: int = TOP, batch: int | None = None) -> Iterator[Classification]:
         """Yields the results of `predict` one by one."""
-        return grouped.stream(self, images, batch or PREDICT_BATCH, top=top)
+        return grouped.stream(self, images, PREDICT_BATCH if batch is None else batch, top=top)
 
     def prepare_image(self, image: Any) -> Prepared:
         opened = as_image(image)

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from resdet.device_memory import in_halves
-from resdet.errors import DataError
+from resdet.errors import DataError, require
 from resdet.images.prefetch import prefetched
 from resdet.model import Prepared
 
@@ -28,6 +28,7 @@ def stream(model: Any, images: Iterable[Any], most: int, **options: Any) -> Iter
 
     `options`: score and top of `predict_prepared`.
     """
+    require(most > 0, "batch", most, "give 1 image or more")
     predict = partial(model.predict_prepared, **options)
     for image, _, result in predicted(model.prepare_image, predict, images, most):
         result.image = image

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from resdet.backbones import create
 from resdet.classification.model import Classifier
-from resdet.errors import DataError
+from resdet.errors import ConfigError, DataError
 from resdet.fast import accelerate
 from resdet.images.normalize import Normalize
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
@@ -169,3 +169,9 @@ def test_the_accelerated_model_matches_the_plain_one():
     assert torch.allclose(exact, expected, rtol=1e-4, atol=1e-5)
     assert rough.dtype == torch.bfloat16
     assert (rough.float() - expected).abs().max() < 0.05 * expected.abs().max()
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_batches_without_images_are_refused(size):
+    with pytest.raises(ConfigError, match=f"batch is {size}: give 1 image or more"):
+        classifier().predict(pictures((40, 32)), batch=size)

@@ -37,7 +37,8 @@ class DetectionArrays(NamedTuple):
 def stream(model: Any, images: Iterable, score: float | None = None, batch: int | None = None) -> Iterator[Result]:
     """Yields one result per image, in order, as early as possible; `images` are paths and uint8 RGB arrays [H, W, 3].
     Up to `batch` images of one padded size are detected together; of a sequence, two batches are read ahead."""
-    return grouped.stream(model, images, batch or batch_for(model.normalize.std.device), score=score)
+    most = batch_for(model.normalize.std.device) if batch is None else batch
+    return grouped.stream(model, images, most, score=score)
 
 
 def batch_for(device: torch.device) -> int:
