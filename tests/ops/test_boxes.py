@@ -89,3 +89,9 @@ def test_giou_and_diou_equal_torchvision_with_gradients(similarity, loss):
     torch.testing.assert_close(ours_a.grad, theirs_a.grad)
     nothing = torch.zeros(3, 4)
     assert similarity(nothing, nothing).isfinite().all()
+
+
+def test_boxes_below_a_pixel_are_encoded_exactly():
+    anchors = torch.tensor([[10.0, 10, 10.25, 10.5], [0, 0, 40, 40]])
+    boxes = torch.tensor([[10.125, 10, 10.25, 11], [5, 5, 5.25, 5.125]])
+    torch.testing.assert_close(ours.decode(anchors, ours.encode(anchors, boxes, WEIGHTS), WEIGHTS), boxes)

@@ -240,3 +240,20 @@ def test_large_regions_come_from_coarse_levels(canonical):
     boxes = torch.tensor([[[0.0, 0.0, side, side] for side in sides]])
     pooled = RoIPooler([4, 8, 16, 32], 1, "align", 2, True, canonical)(flat, boxes)
     assert pooled.flatten().tolist() == pytest.approx([2, 2, 3, 3, 4, 4, 5])
+
+
+def test_crowds_are_no_candidates():
+    """The box of a crowd that covers most of an object has a high IoU with it."""
+    crowd = [20.0, 20.0, 60.0, 55.0]
+    boxes, flags = torch.tensor([[OBJECT, crowd]]), torch.tensor([[False, True]])
+    mixed = Targets(boxes, torch.tensor([[LABEL, LABEL]]), torch.ones_like(flags), flags)
+    rois = make().sample(proposals([CANDIDATES[2]]), mixed)
+    assert rois.boxes[rois.positive].tolist() == [OBJECT]
+
+
+def test_detections_below_a_hundredth_of_a_pixel_are_left_out():
+    heads = make(class_agnostic=True)
+    boxes = torch.tensor([[[10.0, 10, 10.005, 30], [10, 10, 30, 10.005], [10, 10, 10.02, 30]]])
+    scores, valid = torch.full((1, 3, CLASSES), 0.5), torch.ones(1, 3, dtype=torch.bool)
+    found = heads.best(scores, boxes, torch.zeros(1, 3, 1, 4), valid, SIZES, 0.1)
+    torch.testing.assert_close(found.boxes[found.valid], boxes[0, 2].expand(CLASSES, 4))

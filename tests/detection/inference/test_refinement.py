@@ -98,3 +98,9 @@ def test_masks_without_survivors():
     nothing = Candidates(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
     votes = voters(nothing.boxes, nothing.labels, nothing, 0.5)
     assert vote_masks(nothing.boxes, votes, nothing, torch.zeros(0, 28, 28)).shape == (0, 28, 28)
+
+
+def test_candidates_of_other_classes_never_vote():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [40, 40, 50, 50]])
+    candidates = Candidates(boxes, torch.tensor([0.8, 0.5]), torch.tensor([0, 0]))
+    assert not voters(boxes[:1], torch.tensor([1]), candidates, 0.5).any()
