@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from resdet import weights
 from resdet.detection.heads import mnc as module
 from resdet.detection.heads.box_head import Conv5Head
+from resdet.detection.heads.branches import SampledProposals
 from resdet.detection.heads.config import BoxConfig, MNCConfig
 from resdet.detection.heads.mnc import MNC, Warper, limit_gradient, mask_iou
 from resdet.errors import ConfigError, WeightsError
@@ -94,6 +95,17 @@ def test_losses():
     second = (7 * RIGHT + 0.2 * RIGHT + 0.8 * WRONG) / 8
     third = (2 * RIGHT + 6 * WRONG) / 8
     assert found["mask2"] == pytest.approx(((6 * RIGHT + 2 * WRONG) / 8 + second + third) / 3, rel=1e-5)
+
+
+@pytest.mark.parametrize("positive, label", [(True, LABEL), (False, CLASSES)])
+def test_an_instance_is_positive_if_its_box_is_too(positive, label):
+    """In the object's box, the mask has an IoU of 2/3."""
+    regions, drawn = fixed(), targets(mask=True)
+    boxes = drawn.boxes[:, :1]
+    flags = torch.tensor([[positive]])
+    rois = SampledProposals(boxes, torch.zeros(1, 1, dtype=torch.int64), flags, torch.ones_like(flags))
+    losses = regions.mask_losses(rois, regions.predict(maps(), boxes), drawn, drawn.masks)
+    assert losses["mask_class"].item() == pytest.approx(surprise(BY_MASK, label), rel=1e-5)
 
 
 def test_targets_without_masks_give_no_mask_losses():
