@@ -64,7 +64,7 @@ def serve(settings: Settings) -> None:
         app = build_app(models, limits, metrics, pool, settings.token, settings.log_requests)
         server = uvicorn.Server(configuration(app, limits))
         models.start()
-        log.info("listening at http://%s:%d", settings.host, listening.getsockname()[1])
+        log.info("listening at %s", url_of(settings.host, listening.getsockname()[1]))
         server.run(sockets=[listening])
         models.stop()
     for model in models.served.values():
@@ -95,6 +95,10 @@ def bind(host: str, port: int) -> socket.socket:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"Cannot listen at {host}:{port} ({reason}): give another --host or --port.") from None
     return listening
+
+
+def url_of(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 @contextmanager

@@ -163,3 +163,8 @@ def exchange(url: str, words: bytes) -> bytes:
             return b"".join(iter(lambda: connection.recv(2**16), b""))
         except ConnectionResetError:  # closed before all bytes were read
             return b"HTTP/1.1 400"
+
+
+def test_the_url_of_an_ipv6_address_has_brackets():
+    assert resdet.serve.server.url_of("::1", 80) == "http://[::1]:80"
+    assert resdet.serve.server.url_of("localhost", 80) == "http://localhost:80"

@@ -32,11 +32,16 @@ class TTAConfig:
         for key in ("voting_iou", "mask_voting_iou", "nms"):
             iou = getattr(self, key)
             require(iou is None or 0 <= iou <= 1, f"eval.{key}", iou, "give an IoU from 0 to 1")
-        require(self.tile is None or self.tile >= 32, "eval.tile", self.tile, "give 32 pixels or more, such as 1024")
-        require(0 <= self.overlap <= 0.9, "eval.overlap", self.overlap, "give a share from 0 to 0.9, such as 0.2")
+        check_tiles(self.tile, self.overlap, "eval.")
         require(min(self.scales, default=1) > 0, "eval.scales", list(self.scales), "list sizes in pixels, or none")
 
     @property
     def plain(self) -> bool:
         """Whether no setting needs the EnsembleDetector."""
         return not (self.refine or self.scales or self.flip) and self.mask_voting_iou is None and self.nms is None
+
+
+def check_tiles(tile: int | None, overlap: float, section: str = "") -> None:
+    """Raises a ConfigError for tiles that are too small, or overlap so much that their number explodes."""
+    require(tile is None or tile >= 32, f"{section}tile", tile, "give 32 pixels or more, such as 1024")
+    require(0 <= overlap <= 0.9, f"{section}overlap", overlap, "give a share from 0 to 0.9, such as 0.2")

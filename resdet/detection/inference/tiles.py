@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
+from resdet.detection.inference.config import check_tiles
 from resdet.images.decode import as_image
 from resdet.model import Prepared
 from resdet.ops.rle import RLE, decode, encode
@@ -47,6 +48,7 @@ class TiledDetector(ImageByImage):
 
     def __init__(self, detector: BranchPredictor, tile: int, overlap: float = 0.2, nms: float = 0.5):
         """Square tiles of `tile` pixels share at least `overlap` of their sides; `nms`: IoU of the suppression."""
+        check_tiles(tile, overlap)
         self.detector, self.tile, self.overlap, self.nms = detector, tile, overlap, nms
         self.draws_masks, self.draws_keypoints = detector.draws_masks, detector.draws_keypoints
 

@@ -50,6 +50,12 @@ def painted(*boxes: tuple[int, int, int, int], labels: list[int] | None = None) 
     return image
 
 
+@pytest.mark.parametrize(("tile", "overlap", "key"), [(0, 0.2, "tile"), (100, 1.0, "overlap"), (100, -0.1, "overlap")])
+def test_impossible_tiles_are_refused(tile, overlap, key):
+    with pytest.raises(ConfigError, match=f"^{key} is "):
+        TiledDetector(RectangleFinder(), tile, overlap)
+
+
 def check(found: Result, image: np.ndarray) -> None:
     """Checks that classes, boxes, masks and keypoints equal those of the whole image."""
     expected = rectangles_in(image)
