@@ -286,19 +286,50 @@ report.status = element("status").getAttribute("aria-live");
 
 
 @needs_browser
+def test_the_page_waits_for_models_that_are_loading(serve):
+    """Checks also that the chosen model stays chosen."""
+    script = """
+await until(() => element("model").options.length);
+const [answer, options] = [window.fetch, () => [...element("model").options].map((each) => each.textContent)];
+let asked = 0;
+window.fetch = async (...request) => {
+  const response = await answer(...request);
+  const content = await response.clone().json();
+  if (!content.models || ++asked > 2) return response;
+  content.models[0] = { ...content.models[0], ready: false, task: null, options: [] };
+  return new Response(JSON.stringify(content), { status: 200, headers: response.headers });
+};
+change("model", "second", "change");
+change("token", "", "change");
+await until(() => asked);
+await until(() => options()[0].includes("loading"));
+report.before = [options(), element("model").value];
+await until(() => !options()[0].includes("loading"));
+report.after = [options(), element("model").value, asked];
+"""
+    found = visit(serve(first=StandIn().loaded(), second=StandIn().loaded()).app, script)
+    assert found["before"] == [["first (loading)", "second (detection)"], "second"]
+    assert found["after"] == [["first (detection)", "second (detection)"], "second", 3]
+
+
+@needs_browser
 def test_downloads(serve):
     """Checks that the COCO and CSV files contain the displayed detections."""
     found = visit(
         serve(boxes=Masked().loaded()).app,
         PREDICTED
         + """
-const blobs = [];
+const [blobs, names] = [[], []];
 URL.createObjectURL = (blob) => { blobs.push(blob); return "#"; };
+// A download in progress would stop virtual time.
+HTMLAnchorElement.prototype.click = function () { names.push(this.download); };
 element("coco").click();
 element("csv").click();
 [report.coco, report.csv] = [JSON.parse(await blobs[0].text()), await blobs[1].text()];
+report.names = names;
 """,
     )
+    assert [Path(name).suffix for name in found["names"]] == [".json", ".csv"]
     coco = found["coco"]
     assert coco["images"] == [{"id": 1, "file_name": "photo.png", "width": 240, "height": 160}]
     assert [each["category_id"] for each in coco["annotations"]] == [1, 2, 1]

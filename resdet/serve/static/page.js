@@ -5,10 +5,12 @@ import { encoded, sample } from "./video.js";
 
 const LOWEST = 0.05; // score that is asked for, so that the slider needs no new request
 const PARALLEL = 4; // requests
+const RETRY = 1000; // milliseconds until the next question for models that are loading
 const element = (id) => document.getElementById(id);
 const entries = []; // { name, file, image, figure, canvas, caption, table, remove, result, times, shown }
 const hidden = new Set(); // classes
 let models = [];
+let timer; // of that question
 let waiting = [], running = 0;
 
 const model = () => models.find((each) => each.name === element("model").value);
@@ -28,10 +30,24 @@ async function loadModels() {
     return complain(failure);
   }
   element("token-field").hidden = !element("token").value;
-  element("model").replaceChildren(...models.map(({ name, task }) => make("option", { value: name }, `${name} (${task || "loading"})`)));
-  showModel();
+  showModels();
   say("");
   for (let slot = 0; slot < PARALLEL; slot++) next();
+}
+
+// Asks for the models again until all are loaded.
+function showModels() {
+  const chosen = element("model").value;
+  element("model").replaceChildren(...models.map(({ name, task }) => make("option", { value: name }, `${name} (${task || "loading"})`)));
+  if (models.some(({ name }) => name === chosen)) element("model").value = chosen;
+  showModel();
+  clearTimeout(timer);
+  if (!models.every(({ ready }) => ready)) timer = setTimeout(refresh, RETRY);
+}
+
+async function refresh() {
+  models = await getModels().catch(() => models);
+  showModels();
 }
 
 function showModel() {
