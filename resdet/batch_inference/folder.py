@@ -92,7 +92,7 @@ def locked(folder: Path) -> Iterator[IO[str]]:
 
 @contextmanager
 def shared(folder: Path) -> Iterator[None]:
-    """Shares the lock of another process of this command, which then may end first."""
+    """Shares the lock of another process of this command, so that either may end first."""
     lock = try_share(folder)
     try:
         yield

@@ -151,7 +151,7 @@ def unwrap(content: Any, path: Path) -> Checkpoint:
 
 
 def without_wrappers(state: Mapping[str, T]) -> dict[str, T]:
-    """The state dict under the names of the net, which the modules around it prefix."""
+    """The state dict without the prefixes of wrapper modules."""
     prefix = cast(re.Match, WRAPPED.match(os.path.commonprefix(list(state))))[0]
     return {name.removeprefix(prefix): value for name, value in state.items()}
 
