@@ -143,7 +143,8 @@ class ResdetDetector(nn.Module):
         overrides = (f"model.num_classes={cfg.MODEL.ROI_HEADS.NUM_CLASSES}", *keys.OVERRIDES)
         experiment = cast(DetectionExperiment, configs.load(keys.CONFIG, *overrides))
         self.detector = cast(Detector, hub.build(experiment))
-        self.mask_size = cast(ScenesConfig, experiment.data).mask_size
+        self.mask_size = cast(ScenesConfig, experiment.data).mask_size if self.detector.draws_masks else None
+        self.points = len(self.detector.keypoints.keypoint_names) if self.detector.draws_keypoints else None
         self.bgr = cfg.INPUT.FORMAT == "BGR"
         if keys.WEIGHTS:
             loading.load(self.detector, keys.WEIGHTS, new_classifier=True)
@@ -159,7 +160,7 @@ class ResdetDetector(nn.Module):
         images = self.images(batched_inputs)
         if self.training:
             instances = [entry["instances"].to(self.device) for entry in batched_inputs]
-            losses = self.detector.losses(images, targets_of(instances, self.mask_size))
+            losses = self.detector.losses(images, targets_of(instances, self.mask_size, self.points))
             return {f"loss_{name}": value for name, value in losses.items()}
         with torch.no_grad():
             sizes = [
@@ -178,25 +179,25 @@ def sides(images: Images) -> list[tuple[int, int]]:
     return [(int(height), int(width)) for height, width in images.sizes.tolist()]
 
 
-def targets_of(instances: list[Instances], mask_size: int) -> Targets:
-    """Objects padded to the largest number in an image; detectron2's mapper has removed crowds."""
+def targets_of(instances: list[Instances], mask_size: int | None, points: int | None) -> Targets:
+    """Objects padded to the largest number in an image; detectron2's mapper has removed crowds.
+
+    `mask_size` and `points`, the number of keypoints, are those of the detector: images without objects have neither.
+    """
     length = max(map(len, instances))
     shape, device = (len(instances), length), instances[0].gt_boxes.device
     boxes, labels = torch.zeros(*shape, 4, device=device), torch.zeros(shape, dtype=torch.int64, device=device)
     counts = torch.tensor([len(of_image) for of_image in instances], device=device)
     valid = torch.arange(length, device=device) < counts[:, None]
-    masks = None
-    if any(of_image.has("gt_masks") for of_image in instances):
-        masks = torch.zeros(*shape, mask_size, mask_size, dtype=torch.uint8, device=device)
-    keypoints = None
-    if all(of_image.has("gt_keypoints") for of_image in instances):
-        points = [of_image.gt_keypoints.tensor for of_image in instances]
-        keypoints = torch.stack([nn.functional.pad(each, (0, 0, 0, 0, 0, length - len(each))) for each in points])
+    masks = torch.zeros(*shape, mask_size, mask_size, dtype=torch.uint8, device=device) if mask_size else None
+    keypoints = torch.zeros(*shape, points, 3, device=device) if points else None
     for i, of_image in enumerate(instances):
         count = len(of_image)
         boxes[i, :count], labels[i, :count] = of_image.gt_boxes.tensor, of_image.gt_classes
         if count and masks is not None:
             masks[i, :count] = 255 * of_image.gt_masks.crop_and_resize(of_image.gt_boxes.tensor, mask_size)
+        if count and keypoints is not None:
+            keypoints[i, :count] = of_image.gt_keypoints.tensor
     return Targets(boxes, labels, valid, torch.zeros_like(valid), masks, keypoints)
 
 
