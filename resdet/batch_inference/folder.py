@@ -21,12 +21,11 @@ from resdet.results.parquet import MANIFEST, check_empty
 IMAGES = 1000  # of a part, by default
 
 
-def prepare_folder(folder: Path, settings: dict[str, Any], images: Sequence[Address], size: int) -> None:
+def prepare_folder(folder: Path, manifest: dict[str, Any]) -> None:
     """Writes the manifest, or compares it with that of an earlier run that has finished a part; removes unfinished
     files of a killed one."""
     check_folder(folder)
     make_folder(folder)
-    manifest = manifest_of(settings, images, size)
     path = folder / MANIFEST
     if path.exists() and any(folder.glob("*.parquet")):
         check_same(folder, read_json(path), manifest)
@@ -42,12 +41,13 @@ def remove_unfinished(folder: Path) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def manifest_of(settings: dict[str, Any], images: Sequence[Address], size: int) -> dict[str, Any]:
-    listed = {"images": len(images), "sha256": digest_of(images)}
-    return {"parts": -(-len(images) // size), "images_per_part": size, "images": listed, "settings": settings}
+def manifest_of(settings: dict[str, Any], count: int, checksum: str, size: int) -> dict[str, Any]:
+    """The manifest of `count` images with this `checksum_of`, `size` in each part."""
+    listed = {"images": count, "sha256": checksum}
+    return {"parts": -(-count // size), "images_per_part": size, "images": listed, "settings": settings}
 
 
-def digest_of(images: Sequence[Address]) -> str:
+def checksum_of(images: Sequence[Address]) -> str:
     """SHA-256 of the list of images."""
     checksum = hashlib.sha256()
     for image in images:

@@ -9,6 +9,7 @@ import torch
 
 from resdet import hub
 from resdet.batch_inference.images import Readable
+from resdet.classification.model import PREDICT_BATCH
 from resdet.detection.inference.predictor import batch_for
 from resdet.errors import ConfigError, DataError, WeightsError
 from resdet.fast import Compile
@@ -20,8 +21,6 @@ from resdet.results.result import Result
 from resdet.system import keep_freed_memory
 from resdet.tasks import PredictOptions, tasks
 from resdet.weights import zoo
-
-CLASSIFIED = 64  # crops classified together
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def row_of(image: str, size: tuple[int, int], result: Any) -> Row:
 
 def batch_of(model: Any, device: torch.device) -> int:
     """Images that a model predicts together."""
-    return CLASSIFIED if model.kind == "classifier" else batch_for(device)
+    return PREDICT_BATCH if model.kind == "classifier" else batch_for(device)
 
 
 def check_ensemble(models: Sequence[Any], weights: Sequence[str]) -> None:

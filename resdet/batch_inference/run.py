@@ -6,7 +6,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from resdet.batch_inference.folder import IMAGES, digest_of, file_of, locked, prepare_folder, remaining, shared
+from resdet.batch_inference.folder import (
+    IMAGES,
+    checksum_of,
+    file_of,
+    locked,
+    manifest_of,
+    prepare_folder,
+    remaining,
+    shared,
+)
 from resdet.batch_inference.images import Address, list_images
 from resdet.batch_inference.program import Loaded, Program
 from resdet.engine import distributed
@@ -24,22 +33,23 @@ def predict_to_parquet(
     Under torchrun, each process writes its share of the parts.
     """
     folder, images = Path(out), list_images(sources)
+    checksum = checksum_of(images)
     world = distributed.join(device, key="--device")
     with ExitStack() as stack:
 
         def claim() -> tuple[list[int], str]:
             lock = stack.enter_context(locked(folder))
-            numbers = open_folder(program, folder, images, size)
+            numbers = open_folder(program, folder, images, checksum, size)
             if world.size > 1:
                 share(lock)
-            return numbers, digest_of(images)
+            return numbers, checksum
 
         try:
-            numbers, digest = distributed.from_main(claim)
+            numbers, expected = distributed.from_main(claim)
             if not world.is_main:
                 stack.enter_context(shared(folder))
             # Here the main process also waits until all share its lock.
-            changed = distributed.any_rank(digest_of(images) != digest)
+            changed = distributed.any_rank(checksum != expected)
         finally:
             distributed.leave()  # processes need not wait for each other any more
         if changed:
@@ -47,9 +57,9 @@ def predict_to_parquet(
         write_parts(program, folder, images, size, numbers[world.rank :: world.size], world)
 
 
-def open_folder(program: Program, folder: Path, images: Sequence[Address], size: int) -> list[int]:
+def open_folder(program: Program, folder: Path, images: Sequence[Address], checksum: str, size: int) -> list[int]:
     """The numbers of the parts to write."""
-    prepare_folder(folder, program.settings(), images, size)
+    prepare_folder(folder, manifest_of(program.settings(), len(images), checksum, size))
     numbers = remaining(folder, images, size)
     total = -(-len(images) // size)
     print(f"{folder}: {len(images)} images, {total - len(numbers)} of {total} parts finished before")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resdet.batch_inference.folder import IMAGES, locked, remove_unfinished
+from resdet.batch_inference.folder import IMAGES, checksum_of, locked, remove_unfinished
 from resdet.batch_inference.images import Address, InMemory, list_images
 from resdet.batch_inference.program import Loaded, Program
 from resdet.batch_inference.run import describe, open_folder, write_part
@@ -84,7 +84,7 @@ def predict_to_parquet(
     ray_data()
     folder, images = Path(out), list_images(sources)
     with locked(folder):
-        numbers = open_folder(program, folder, images, size)
+        numbers = open_folder(program, folder, images, checksum_of(images), size)
         if numbers:
             with cluster() as resources:
                 run_parts(program, folder, images, size, numbers, workers, resources)
