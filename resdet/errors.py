@@ -33,6 +33,13 @@ def require(condition: bool, key: str, value: Any, remedy: str) -> None:
         raise ConfigError(f"{key} is {value!r}: {remedy}.", key)
 
 
+def at_least(least: int, config: Any, section: str, *keys: str) -> None:
+    """Validates that the values of these keys are not below `least`; null is allowed."""
+    for key in keys:
+        value = getattr(config, key)
+        require(value is None or value >= least, f"{section}.{key}", value, f"give {least} or more")
+
+
 def hint(name: object, known: Iterable[str], otherwise: str) -> str:
     """The end of a sentence on an unknown name: the nearest known one, or `otherwise`."""
     near = difflib.get_close_matches(str(name), known, n=1)

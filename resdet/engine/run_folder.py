@@ -74,14 +74,19 @@ def claim_numbered(first: Path, resume: bool) -> tuple[Path, IO[str]]:
     last = max(runs(first), default=0)
     if resume:
         return claim_given(numbered(first, max(last, 1)), resume)
-    for number in count(last + 1):
-        folder = numbered(first, number)
-        lock = try_lock(folder)
-        if lock is not None and not holds_run(folder):  # another process may have created one since
-            return folder, lock
-        if lock is not None:
-            release(lock, folder)
-    raise AssertionError
+    folders = (numbered(first, number) for number in count(last + 1))
+    return next(filter(None, map(claim_new, folders)))
+
+
+def claim_new(folder: Path) -> tuple[Path, IO[str]] | None:
+    """The folder, locked; None if another process has locked it, or created a run there since."""
+    lock = try_lock(folder)
+    if lock is None:
+        return None
+    if holds_run(folder):
+        release(lock, folder)
+        return None
+    return folder, lock
 
 
 def numbered(first: Path, number: int) -> Path:

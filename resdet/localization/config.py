@@ -5,8 +5,8 @@ from typing import Any, ClassVar, Literal, cast
 
 from resdet.config.experiment import EvalConfig, Experiment, ModelConfig
 from resdet.data.config import DataConfig
-from resdet.detection.heads.config import at_least, check_sampling, is_share
-from resdet.errors import ConfigError, require
+from resdet.detection.heads.config import check_sampling, is_share
+from resdet.errors import ConfigError, at_least, require
 from resdet.localization.data.config import IlsvrcLocConfig, LocalizationConfig
 
 

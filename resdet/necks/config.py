@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resdet.backbones.config import Norm
-from resdet.errors import require
+from resdet.errors import at_least
 from resdet.registry import Registry
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class FPNConfig(NeckConfig):
     norm: Norm | None = None  # norm of the convolutions, as `model.backbone.norm`; null: none
 
     def __post_init__(self) -> None:
-        require(self.width > 0, "model.neck.width", self.width, "give 1 or more")
+        at_least(1, self, "model.neck", "width")
 
     def build(self, backbone: "Backbone") -> "Neck":
         from resdet.necks.fpn import FINEST_STRIDE, FPN

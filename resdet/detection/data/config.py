@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from resdet.data.config import DataConfig
 from resdet.detection.data.augment_config import SceneConfig
-from resdet.errors import ConfigError, require
+from resdet.errors import ConfigError, at_least, require
 from resdet.files.json_file import read_json
 
 if TYPE_CHECKING:
@@ -201,9 +201,8 @@ class IlsvrcVidConfig(ScenesConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        for key in ("frames_per_video", "val_frame_stride"):
-            require(getattr(self, key) > 0, f"data.{key}", getattr(self, key), "give 1 or more")
-        require(self.det_images >= 0, "data.det_images", self.det_images, "give 0 or more")
+        at_least(1, self, "data", "frames_per_video", "val_frame_stride")
+        at_least(0, self, "data", "det_images")
 
     def open(self, split: str) -> "Annotations":
         from resdet.detection.data.ilsvrc_vid import open_train, open_val

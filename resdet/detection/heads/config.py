@@ -1,23 +1,16 @@
 """Config of the detection heads; imports no torch."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from resdet.backbones.config import Norm
 from resdet.detection.heads.registry import box_heads, box_losses, class_losses, mask_heads
-from resdet.errors import require
+from resdet.errors import at_least, require
 from resdet.weights import coco_keypoints
 
 
 def is_share(value: float) -> bool:
     return 0 <= value <= 1
-
-
-def at_least(least: int, config: Any, section: str, *keys: str) -> None:
-    """Validates that the values of these keys are not below `least`; null is allowed."""
-    for key in keys:
-        value = getattr(config, key)
-        require(value is None or value >= least, f"{section}.{key}", value, f"give {least} or more")
 
 
 @dataclass
