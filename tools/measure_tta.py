@@ -1,11 +1,11 @@
-"""Measures the AP of box refinement, box voting, multi-scale testing, flipping and ensembles (appendix B).
+"""Measures the AP of box refinement, voting, global context, multi-scale testing, flipping and ensembles (appendix B).
 
     python tools/measure_tta.py --weights a.pth b.pth c.pth --annotations FILE --images FOLDER --scales 200 320 480
-                                [--json FILE]
+                                [--context d.pth e.pth f.pth] [--mode fast] [--rows context …] [--json FILE]
 
-The detectors, such as those of several seeds, have the same classes. A row has the mean over the detectors, or their
-ensemble, and the differences from the mean of the plain detectors with 95 % intervals of a paired bootstrap over the
-images.
+The detectors, such as those of several seeds, have the same classes; those of --context were trained with
+`model.box.context=true`. A row has the mean over the detectors, or their ensemble, and the differences from the mean of
+the plain detectors with 95 % intervals of a paired bootstrap over the images.
 """
 
 import argparse
@@ -38,41 +38,61 @@ def main() -> None:
     parser.add_argument("--annotations", required=True, help="COCO file")
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--scales", type=int, nargs="+", required=True, help="short sides")
+    parser.add_argument("--context", nargs="+", default=[], help="weights of detectors with global context")
+    parser.add_argument("--mode", choices=["exact", "fast"], default="exact")
+    parser.add_argument("--rows", nargs="+", default=[], help="rows to measure besides the plain one (default: all)")
     parser.add_argument("--json", type=Path)
     parsed = parser.parse_args()
-    models = [resdet.load(path, expect=Detector) for path in parsed.weights]
+    models, contexts = (
+        [resdet.load(path, mode=parsed.mode, expect=Detector) for path in paths]
+        for paths in (parsed.weights, parsed.context)
+    )
     truth = read_json(parsed.annotations)
     copies = resample(len(truth["images"]))
+    chosen = variants(models, contexts, parsed.scales)
+    names = [name for name, *_ in chosen]
+    if unknown := {*parsed.rows} - {*names}:
+        parser.error(f"--rows has {sorted(unknown)}: choose from {names}")
     rows, plain = [], np.empty(0)
-    for name, members, settings in variants(models, parsed.scales):
+    for name, members, settings in chosen:
+        if parsed.rows and name not in (PLAIN, *parsed.rows):
+            continue
         values = np.mean([evaluate(group, settings, truth, parsed.images, copies) for group in members], 0)
         plain = values if name == PLAIN else plain
         rows.append({"variant": name, **row(values, plain)})
         print(rows[-1], flush=True)
-    if parsed.json:
-        write_json(parsed.json, {"command": sys.argv[1:], "images": len(truth["images"]), "rows": rows})
+        if parsed.json:
+            write_json(parsed.json, {"command": sys.argv[1:], "images": len(truth["images"]), "rows": rows})
 
 
 Variant = tuple[str, list[list[Detector]], dict[str, Any]]
 
 
-def variants(models: Sequence[Detector], scales: list[int]) -> list[Variant]:
+def variants(models: Sequence[Detector], contexts: Sequence[Detector], scales: list[int]) -> list[Variant]:
     """Returns for each row its name, the groups of detectors that form ensembles, and the test-time settings."""
-    single, together = [[model] for model in models], [[*models]]
-    everything = {"refine": True, "scales": scales, "flip": True}
     rows: list[Variant] = [
-        (PLAIN, single, {}),
-        ("refinement", single, {"refine": True, "voting_iou": None}),
-        ("refinement, voting", single, {"refine": True}),
-        ("scales", single, {"scales": scales}),
-        ("mirrored", single, {"flip": True}),
-        ("refinement, voting, scales, mirrored", single, everything),
+        (PLAIN, each(models), {}),
+        ("refinement", each(models), {"refine": True, "voting_iou": None}),
+        ("refinement, voting", each(models), {"refine": True}),
+        ("scales", each(models), {"scales": scales}),
+        ("mirrored", each(models), {"flip": True}),
+        *combined(models, "", scales),
     ]
-    ensembles: list[Variant] = [
-        (f"ensemble of {len(models)}", together, {}),
-        (f"ensemble of {len(models)}, refinement, voting, scales, mirrored", together, everything),
-    ]
-    return rows + (ensembles if len(models) > 1 else [])
+    return [*rows, ("context", each(contexts), {}), *combined(contexts, "context, ", scales)] if contexts else rows
+
+
+def each(detectors: Sequence[Detector]) -> list[list[Detector]]:
+    return [[detector] for detector in detectors]
+
+
+def combined(detectors: Sequence[Detector], prefix: str, scales: list[int]) -> list[Variant]:
+    """Returns the rows with all settings together, of single detectors and of an ensemble of several."""
+    everything = {"refine": True, "scales": scales, "flip": True}
+    together, ensemble = f"{prefix}refinement, voting, scales, mirrored", f"ensemble of {len(detectors)}"
+    rows: list[Variant] = [(together, each(detectors), everything)]
+    if len(detectors) > 1:
+        rows += [(f"{prefix}{ensemble}", [[*detectors]], {}), (f"{together}, {ensemble}", [[*detectors]], everything)]
+    return rows
 
 
 def evaluate(
