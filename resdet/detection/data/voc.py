@@ -174,11 +174,20 @@ def compile_records(
 
 def read_record(file: Path, stem: str, locate: Callable[[str, str | None], str], origin: int) -> Record:
     """Reads an XML file; raises an OSError, or one of BROKEN."""
-    root = ElementTree.parse(file).getroot()
+    root = _parsed(file)
     width, height = (_number(root.findtext(f"size/{side}")) or 0 for side in ("width", "height"))
     size = (int(width), int(height)) if 1 <= width < LARGEST and 1 <= height < LARGEST else None
     objects = [_read_object(element, origin) for element in root.findall("object")]
     return Record(stem, locate(stem, root.findtext("filename")), size, objects)
+
+
+def _parsed(file: Path) -> ElementTree.Element:
+    """The root; names have no default namespace (`xmlns`), which some tools declare."""
+    root = ElementTree.parse(file).getroot()
+    if root.tag.startswith("{"):
+        for element in root.iter():
+            element.tag = element.tag.rpartition("}")[2]
+    return root
 
 
 def _read_object(element: ElementTree.Element, origin: int) -> VocObject:

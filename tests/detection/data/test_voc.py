@@ -51,6 +51,14 @@ def opened(root: Path, *arguments, **named):
     return open_voc(root / "Annotations", root / "JPEGImages", *arguments, **named)
 
 
+def test_a_default_namespace_is_ignored(write, tmp_path):
+    plain = xml(element(), element("cat", difficult=1), size=(70, 50))
+    root = write({"plain": plain, "other": plain.replace("<annotation>", '<annotation xmlns="http://tools.org/voc">')})
+    source = opened(root, cache_dir=tmp_path / "cache")
+    assert source.problems == [] and source.arrays["sizes"].tolist() == [[70, 50]] * 2
+    assert source.arrays["starts"].tolist() == [0, 2, 4] and source.arrays["difficult"].tolist() == [0, 1] * 2
+
+
 @pytest.mark.skipif(not BCCD.is_dir(), reason="the VOC data of ../shared are not here")
 def test_real_files_are_read_as_by_torchvision(tmp_path):
     from torchvision.datasets import VOCDetection

@@ -38,6 +38,16 @@ def test_errors_name_the_invalid_result(key, engine, tmp_path):
         coco.evaluate(*written(tmp_path, truth, results), engine=engine)
 
 
+@pytest.mark.parametrize("key", ["image_id", "category_id"])
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+def test_results_of_other_annotations_are_refused_without_a_warning_of_the_library(key, kind, tmp_path, capfd):
+    truth, results = make(3)
+    results = [{name: value for name, value in entry.items() if name != OTHER[kind]} | {key: 999} for entry in results]
+    with pytest.raises(DataError, match=f"result 0 has {key} 999, which the annotations lack"):
+        coco.evaluate(*written(tmp_path, truth, results), kind)
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("key", ["image_id", "category_id", "score", "bbox"])
 def test_errors_name_the_missing_field_of_a_result(key, tmp_path):
     truth, results = make(3)
