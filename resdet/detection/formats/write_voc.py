@@ -17,7 +17,8 @@ CONTROL = "[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]"  # not in 
 
 
 class VocWriter(Writer):
-    """Boxes count pixels from 1 and include the last; crowds are difficult objects. Masks and keypoints are lost.
+    """Boxes count pixels from 1 and include the last; crowds are difficult objects. Masks, keypoints and classes
+    without objects are lost.
 
     Readers drop spaces around names: classes lose theirs, and images have `_` instead.
     """
@@ -25,6 +26,8 @@ class VocWriter(Writer):
     def write(self, contents: Mapping[str, Content], written: Written) -> None:
         categories = next(iter(contents.values()))["categories"]
         names = dict(zip((category["id"] for category in categories), _class_names(categories, written)))
+        shown = {entry["category_id"] for content in contents.values() for entry in content["annotations"]}
+        written.lost["classes without objects"] += len(names.keys() - shown)
         for split, content in contents.items():
             objects, stems = objects_by_image(content), []
             for image in content["images"]:

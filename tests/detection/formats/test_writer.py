@@ -123,11 +123,13 @@ def test_shared_classes_need_equal_keypoints():
 def test_boxes_round_trip_through_every_format(seed, tmp_path):
     source = data_set(tmp_path / "source", seed)
     expected = listing(source)
+    unused = len(set(NAMES) - {name for things in expected.values() for name, *_ in things})
     place = source
     for to in ("yolo", "voc", "coco", "yolo"):
         said = convert(place, tmp_path / f"{len(list(tmp_path.iterdir()))}", to)
         place = tmp_path / said["root"]
-        assert said["format"] == to == recognize(place).format and said["lost"] == {}
+        assert said["format"] == to == recognize(place).format
+        assert said["lost"] == ({"classes without objects": unused} if to == "voc" and unused else {})
         assert sum(said["images"].values()) == len(expected)
         assert_same(listing(place), expected)
 
@@ -240,6 +242,7 @@ def test_losses_of_the_target_format_are_counted(tmp_path):
         {**about, "id": 3, "segmentation": parts},
     ]
     content["images"].append({"id": 999, "file_name": "gone.png", "width": 9, "height": 9})
+    content["categories"].append({"id": 99, "name": "unused"})
     file.write_text(json.dumps(content))
     said = convert(source, tmp_path / "yolo", "yolo")
     assert said["missing"] == 1
@@ -251,7 +254,7 @@ def test_losses_of_the_target_format_are_counted(tmp_path):
     found = [thing for things in listing(tmp_path / "yolo").values() for thing in things if thing[1] == [2, 2, 12, 12]]
     assert sorted(int(each[3].sum()) for each in found) == [32, 100]
     said = convert(source, tmp_path / "voc", "voc")
-    assert said["lost"] == {"masks": 3}
+    assert said["lost"] == {"masks": 3, "classes without objects": 1}
     assert sum(each[2] for things in listing(tmp_path / "voc").values() for each in things) == 1
     assert convert(source, tmp_path / "coco", "coco")["lost"] == {}
 
