@@ -21,7 +21,7 @@ from resdet.detection.data.config import ScenesConfig
 from resdet.detection.recipe import Choice
 from resdet.errors import DataError
 
-SPLITS = ("train", "val")
+TEST = "test"  # the split that no training reads
 
 
 class Depth(NamedTuple):
@@ -91,15 +91,19 @@ def size_of_split(split: Split) -> dict[str, int]:
 
 
 def check_config(experiment: DetectionExperiment, depth: Depth = DEPTH) -> Report:
-    """Checks the data of a config. A split that cannot be opened is a finding, unless there is no other."""
+    """Checks the data of a config. A split that cannot be opened is a finding, unless there is none for training."""
     data = cast(ScenesConfig, experiment.data)
-    splits, failures = [], []
-    for name in SPLITS:
+    splits: list[Split] = []
+    failures = []
+    for name in data.splits:
         try:
-            splits.append(Split.open(name, data))
+            split = Split.open(name, data)
         except DataError as error:
             failures.append(Finding("cannot_open", name, str(error)))
-    if not splits:
+            continue
+        if name != TEST or split.paths() not in [other.paths() for other in splits]:  # files may name `val` as test set
+            splits.append(split)
+    if not splits or splits[0].name == TEST:
         raise DataError(failures[0].sentence)
     return check_splits(splits, experiment, depth, failures)
 
@@ -121,8 +125,10 @@ def check_splits(
         findings += check_files(split, depth.decode)
         findings += check_boxes(split)
         findings += check_masks(split)
-        findings += _check_fit(split, data, grid, report)
-    findings += check_categories(splits)
+        report.statistics[split.name] = class_statistics(split.objects(), data.augment)
+        if split.name != TEST:
+            findings += _check_fit(split, data, grid, report)
+    findings += check_categories([split for split in splits if split.name != TEST or len(split.annotations)])
     findings += check_duplicates(splits, depth.near)
     findings += _check_balance(splits[0], data, report)
     anchors = lambda experiment, _: recipe.fitted_anchors(experiment, report.anchors[splits[0].name])
@@ -131,9 +137,8 @@ def check_splits(
 
 
 def _check_fit(split: Split, data: ScenesConfig, grid: AnchorGrid, report: Report) -> list[Finding]:
-    """Findings about a training with the config; stores the statistics in the report."""
+    """Findings about a training with the config; stores the fit of the anchors in the report."""
     table, rows = split.objects(), split.usable()
-    report.statistics[split.name] = class_statistics(table, data.augment)
     fit = fit_anchors(table, data, grid, search=split is report.splits[0])
     report.anchors[split.name] = fit
     findings = []

@@ -85,6 +85,9 @@ class Split:
     def path(self, row: int) -> str:
         return os.path.join(self.folder, self.files[row])
 
+    def paths(self) -> set[str]:
+        return {os.path.normpath(self.path(row)) for row in range(len(self.files))}
+
     def usable_images(self) -> np.ndarray:
         """int64 [n]: rows of the images that training uses."""
         return np.flatnonzero(self.images.valid)

@@ -54,6 +54,11 @@ class ScenesConfig(DataConfig):
 
         return DetectionDataset(open_scenes(self, split), transform)
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits that `open` takes."""
+        return "train", "val"
+
     def open(self, split: str) -> "Annotations":
         """Opens a split, `train` or `val`."""
         raise NotImplementedError
@@ -119,6 +124,13 @@ class AutoConfig(ScenesConfig):
         if missing:
             raise ConfigError(f"data.{missing}.annotations is empty: give the COCO files of both splits, or of none.")
         return open_coco(*_paths(self.root, getattr(self, split)), self.on_bad_annotation, keypoints=self.keypoints)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        from resdet.detection.formats.registry import recognize
+
+        has_test = not self.named and "test" in recognize(self.root, self.format).splits
+        return ("train", "val", "test") if has_test else ("train", "val")
 
     @property
     def named(self) -> bool:

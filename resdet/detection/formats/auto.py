@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def open_auto(config: "AutoConfig", split: str) -> Annotations:
-    """Opens `train` or `val` of `config.root`; the notes of `train` say what was recognized."""
+    """Opens a split of `config.root`; the notes of `train` say what was recognized."""
     layout = recognize(config.root, config.format)
     data = DataSet(layout, config.on_bad_annotation, config.keypoints, config.val_share, config.seed)
     source = data.open(split)

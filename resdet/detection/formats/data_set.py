@@ -53,13 +53,13 @@ class DataSet:
         return Annotations(self._index()[split], self.layout.root)
 
     def as_written(self, split: str) -> tuple[Content, Path] | None:
-        """`train` or `val` as the COCO file has it, with invalid entries, and its image folder; None for other formats,
-        and for files with other classes or without the paths of their images."""
+        """A split as the COCO file has it, with invalid entries, and its image folder; None for other formats, and for
+        files with other classes or without the paths of their images."""
         layout = self.layout
         if layout.as_is and split in layout.splits:
             file, folder = layout.coco_file(split)
             return read_json(file), folder
-        if layout.format != "coco" or not self.val_split:
+        if layout.format != "coco" or split == "test" or not self.val_split:
             return None
         content = formats["coco"]().read(layout, "train", Collector(layout.folder))
         return _divided_as_written(content, self.val_split)[split], layout.root

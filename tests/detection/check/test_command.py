@@ -9,6 +9,7 @@ import pytest
 import torch
 from detection.check import planted
 from detection.check.planted import SETTINGS, DataSet, check, experiment, found
+from detection.formats.samples import write
 
 from resdet import config
 from resdet.detection.check.anchors import AnchorGrid
@@ -119,6 +120,51 @@ def test_a_split_that_cannot_be_opened_is_an_error_and_two_end_the_check(clean):
     (clean / "annotations" / "train.json").unlink()
     with pytest.raises(DataError, match=r"train\.json cannot be read"):
         check(clean, *words)
+
+
+def with_test_split() -> DataSet:
+    """Returns data with images of training and validation in a test split, and one of its own."""
+    data = DataSet(8, 3)
+    data.content["test"] = {"images": [], "annotations": [], "categories": data.content["train"]["categories"]}
+    for name in ("train/train001.jpg", "val/val002.jpg"):
+        data.add_image("test", data.files[name])
+    image = data.add_image("test", planted.encoded(data.picture()))
+    data.add_object("test", image, 1, [60, 70, 100, 15])
+    return data
+
+
+def test_a_test_split_is_checked_too(tmp_path):
+    data = with_test_split()
+    data.content["train"]["images"].append({"id": 99, "file_name": "gone.jpg"})
+    root = data.write(tmp_path / "set")
+    leaks = {("leak", "test", f"test00{k}.jpg", ()) for k in range(2)}
+    expected = leaks | {
+        ("box_clipped", "test", "test002.jpg", (data.objects,)),
+        ("image_invalid", "train", "gone.jpg", ()),
+    }
+    report = check(root)
+    assert found(report) == expected
+    others = {each.values["other_image"] for each in report.findings if each.kind == "leak"}
+    assert others == {"train001.jpg", "val002.jpg"} and [*report.anchors] == ["train", "val"]
+    (root / "annotations" / "val.json").unlink()  # then some of the training images are for validation
+    kinds = [(each.kind, each.image) for each in check(root).findings if each.split == "test"]
+    assert sorted(kinds, key=str) == [("leak", "test/test000.jpg"), ("reader_clipped", None)]
+
+
+def test_a_test_split_without_objects_is_searched_for_leaks_only(tmp_path):
+    data = with_test_split()
+    data.content["test"]["annotations"] = []
+    assert {kind for kind, *_ in found(check(data.write(tmp_path / "set")))} == {"leak"}
+
+
+def test_validation_images_named_as_test_split_are_checked_once(tmp_path):
+    images = {f"{split}/images/{split}{k}.jpg": None for split in ("train", "val") for k in range(3)}
+    labels = {name.replace("images", "labels")[:-3] + "txt": "0 0.5 0.5 0.5 0.5\n" for name in images}
+    paths = "train: train/images\nval: val/images\ntest: val/images\n"
+    root = write(tmp_path / "set", images | labels | {"data.yaml": f"{paths}names: [cat]\n"})
+    assert [split.name for split in check(root).splits] == ["train", "val"]
+    write(root, {"test/images/test0.jpg": None, "data.yaml": paths.replace("test: val", "test: test") + "names: [cat]"})
+    assert [split.name for split in check(root).splits] == ["train", "val", "test"]
 
 
 def test_splits_of_other_categories(tmp_path):
