@@ -19,12 +19,14 @@ class Table:
     def rows(self, folder: Folder) -> Iterator[tuple[int, dict[str, str]]]:
         """The number of each line, from 2, and its fields by column; shorter rows lack the last columns."""
         try:
-            with open(folder.root / self.file, encoding="utf-8-sig", errors="replace", newline="") as opened:
+            with open(folder.root / self.file, encoding="utf-8-sig", newline="") as opened:
                 reader = csv.reader(opened, delimiter=self.delimiter)
                 next(reader, None)
                 for row in reader:
                     if row:
                         yield reader.line_num, dict(zip(self.columns, (field.strip() for field in row)))
+        except UnicodeDecodeError as error:
+            raise DataError(f"{folder.root / self.file} is not in UTF-8: save it as 'CSV UTF-8'.") from error
         except (OSError, csv.Error) as error:
             raise DataError(f"{folder.root / self.file} is not a CSV file ({error}): write it again.") from error
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -60,7 +61,7 @@ class Folder:
         with the path of the annotation file. An annotation file in a folder of the split has no image in another split.
         """
         parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
-        candidates = self._by_stem.get(stem(parts[-1]).lower(), []) if parts else []
+        candidates = self._by_stem.get(_key(parts[-1]), []) if parts else []
         if split is not None:
             of_split = [image for image in candidates if split_in(image) in (None, split)]
             candidates = of_split if of_split or split_in(near) == split else candidates
@@ -72,13 +73,19 @@ class Folder:
     def _by_stem(self) -> dict[str, list[str]]:
         images = defaultdict(list)
         for image in self.images:
-            images[stem(image.rpartition("/")[2]).lower()].append(image)
+            images[_key(image.rpartition("/")[2])].append(image)
         return dict(images)
 
 
 def stem(file: str) -> str:
     """The path without the suffix of an image; other suffixes are part of the name."""
     return os.path.splitext(file)[0] if is_image(file) else file
+
+
+def _key(name: str) -> str:
+    """Equal for names that differ in case, in the suffix of an image, or in composed characters: macOS writes ü as two
+    characters."""
+    return unicodedata.normalize("NFC", stem(name)).lower()
 
 
 def split_of(name: str) -> str | None:

@@ -1,12 +1,13 @@
 """The images, labels and classes in the splits of a data set."""
 
 import os
+import unicodedata
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from detection.formats.samples import coco, objects, opened, voc, write
+from detection.formats.samples import SIZE, coco, objects, opened, voc, write
 
 from resdet.detection.data.config import AutoConfig
 from resdet.detection.formats.folder import Folder
@@ -78,6 +79,32 @@ def test_names_that_differ_in_case(tmp_path):
         "train": ["JPEGImages/xA.jpg"],
         "val": ["JPEGImages/xa.jpg"],
     }
+
+
+@pytest.mark.parametrize(
+    "images, name, near, split, expected",
+    [
+        (["a/x.jpg", "c/b/x.jpg", "d/b/x.jpg"], "old/d/b/x.jpg", "", None, "d/b/x.jpg"),  # most folders of the name,
+        (["c/d/x.jpg", "e/b/x.jpg"], "c/b/x.jpg", "", None, "e/b/x.jpg"),  # from its end
+        (["train/b/x.jpg", "z/x.jpg"], "z/x.jpg", "train/b/f.json", "train", "z/x.jpg"),  # rather than the split
+        (["a/x.jpg", "train/x.jpg"], "x.jpg", "a/f.json", "train", "train/x.jpg"),  # rather than the place of the file
+        (["b/x.jpg", "p/c/X.JPG", "p/q/X.JPG"], "x.jpg", "p/q/f.json", None, "p/q/X.JPG"),  # rather than the case
+        (["a/X.jpg", "b/x.png"], "x.jpg", "", None, "b/x.png"),  # rather than the suffix
+        (["a/x.png", "b/x.jpg"], "x.jpg", "", None, "b/x.jpg"),
+        (["a/x.jpg", "val/x.jpg"], "x.jpg", "", "val", "val/x.jpg"),
+        (["a/x.jpg.png", "b/x.jpg"], "C:\\old\\x.jpg", "", None, "b/x.jpg"),
+    ],
+)
+def test_the_image_whose_path_agrees_most(images, name, near, split, expected, tmp_path):
+    assert Folder(tmp_path, images).locate(name, near, split) == expected
+
+
+def test_names_in_the_decomposed_characters_of_macos(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "Zürich ü.jpg") for form in ("NFC", "NFD"))
+    for on_disk, written in ((composed, decomposed), (decomposed, composed)):
+        content = coco({1: written}, [(1, 1, 1, 1, 9, 9)])
+        source = opened(write(tmp_path / str(len(on_disk)), {on_disk: None, "train.json": content}))
+        assert list(source.files) == [on_disk] and source.image(0).size == SIZE
 
 
 def test_images_of_another_split_are_not_used(tmp_path):

@@ -126,6 +126,12 @@ def test_csv_with_a_column_of_splits(tmp_path):
     assert problems(source) == ["left out 1 annotation with a bbox with NaN or infinite coordinates: data.csv:2"]
 
 
+def test_csv_of_another_encoding_is_refused(tmp_path):
+    table = "filename,class,x1,y1,x2,y2\na.jpg,Käfer,5,6,20,30\n".encode("latin-1")
+    with pytest.raises(DataError, match="data.csv is not in UTF-8"):
+        opened(write(tmp_path, {"a.jpg": None, "data.csv": table}))
+
+
 @pytest.mark.parametrize("box, expected", [("0,0,1,1", [0, 0, 60, 40]), ("-.5,0,1,1", [0, 0, 1, 1])])
 def test_csv_boxes_from_0_to_1_are_fractions(box, expected, tmp_path):
     table = f"image,x1,y1,x2,y2\na.jpg,{box}\n"
