@@ -107,6 +107,12 @@ def test_shared_classes_keep_the_ids_of_the_first():
     one, two = share_classes([first, second], ordered=False)
     assert [(c["id"], c["name"]) for c in one["categories"]] == [(1, "bird"), (2, "cat"), (3, "dog")]
     assert [e["category_id"] for e in one["annotations"] + two["annotations"]] == [3, 3, 1]
+    (alone,) = share_classes([second], ordered=False)
+    assert [(c["id"], c["name"]) for c in alone["categories"]] == [(1, "bird"), (2, "dog")]
+    assert [e["category_id"] for e in alone["annotations"]] == [2, 1]
+    numbered = {"categories": [{"id": k, "name": name} for k, name in enumerate(("cat", "10", "9"))], "annotations": []}
+    (alone,) = share_classes([numbered], ordered=False)
+    assert [category["name"] for category in alone["categories"]] == ["9", "10", "cat"]
 
 
 def test_shared_classes_need_equal_keypoints():
