@@ -121,6 +121,11 @@ def test_random_boxes_have_torchvisions_distribution(size):
         assert ks_2samp(measure(ours), measure(theirs)).pvalue > 0.005
 
 
+def test_the_ratio_of_a_random_box_is_width_to_height():
+    _, _, width, height = crops.random_box((1000, 1000), np.random.default_rng(0), (0.16, 0.16), (4, 4))
+    assert (width, height) == (800, 200)
+
+
 def test_an_impossible_box_becomes_torchvisions_center_box():
     torch.manual_seed(0)
     for size in [(1000, 10), (10, 1000), (7, 5)]:

@@ -126,7 +126,7 @@ LABELME = {
             shape("dog", "mask", (2, 2), (6, 5), mask=base64_png([[1, 0, 0, 1], [0, 1, 1, 0], [1, 1, 1, 1]])),
             shape("dog", "polygon", (1, 1), (11, 1), (11, 11), group_id=4),
             shape("dog", "polygon", (21, 1), (31, 1), (31, 11), (21, 11), group_id=4),
-            shape("car", "circle", (20, 20), (20, 30)),
+            shape("car", "circle", (20, 20), (20, 30), group_id=4),  # of another label
             shape("car", "line", (20, 20), (20, 30)),
             shape("car", "point", (20, 20)),
             shape("car", "polygon", (20, 20), ("x", 30), (1, 2)),

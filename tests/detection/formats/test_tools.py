@@ -139,6 +139,12 @@ def test_csv_boxes_from_0_to_1_are_fractions(box, expected, tmp_path):
     assert objects(source) == {"a.jpg": [("object", expected)]}
 
 
+def test_csv_boxes_are_fractions_beside_one_that_is_no_number(tmp_path):
+    table = "image,x1,y1,x2,y2\na.jpg,x,0,1,1\na.jpg,0,0,.5,.5\n"
+    source = opened(write(tmp_path, {"a.jpg": None, "b.jpg": None, "train.csv": table, "val.csv": table}))
+    assert objects(source) == {"a.jpg": [("object", [0, 0, 30, 20])]}
+
+
 @pytest.mark.parametrize("corner, inside", [((56, 37), True), ((57, 37), False), ((56, 38), False), ((-1, 0), False)])
 def test_masks_reach_to_the_border_of_their_image(corner, inside):
     rle = rle_in_box(np.ones((3, 4)), corner, (60, 40))
