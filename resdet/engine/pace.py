@@ -29,6 +29,7 @@ class Pace:
         self.least_interval = evaluate_every  # with `minutes`, `evaluate_every` may be a multiple of it
         self.budget = None if minutes is None else 60 * minutes
         self.position, self.before, self.speed = 0.0, 0.0, 1.0
+        self.fits = self.budget is None  # whether the speed fits the budget
         self.evaluation = 0.0  # seconds of the last evaluation
         self.started = clock()  # moved back by the time of earlier starts of the run
 
@@ -65,6 +66,10 @@ class Pace:
         due = step in EARLY or (step > max(EARLY) and step % log_every == 0)
         return self.budget is not None and due and not self.done
 
+    def adopt(self, speed: float, evaluate_every: int) -> None:
+        """Takes the values of `fitted`."""
+        self.speed, self.evaluate_every, self.fits = speed, evaluate_every, True
+
     def fitted(self, seconds_per_step: float) -> tuple[float, int]:
         """The speed at which the run ends in time, if its steps take so long, and the interval of its evaluations."""
         assert self.budget is not None
@@ -91,4 +96,5 @@ class Pace:
         self.position = self.before = state["position"] * scale
         self.evaluation = state.get("evaluation", 0.0)
         self.started = self.clock() - state.get("seconds", 0.0)
-        self.speed = 1.0 if self.budget is None else state.get("speed", 1.0)
+        if self.budget is not None and "speed" in state:
+            self.speed, self.fits = state["speed"], True

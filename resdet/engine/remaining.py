@@ -12,7 +12,10 @@ class Remaining:
         self.pace, self.throughput = pace, throughput
 
     def seconds(self) -> float | None:
-        """With the evaluations to come, once one is measured; None during the first steps."""
+        """With the evaluations to come, once one is measured; None during the first steps, and until the speed fits the
+        time of a run."""
+        if not self.pace.fits:
+            return None
         step = self.throughput.typical_step() if self.pace.remaining else 0.0
         return None if step is None else self.pace.remaining * step + self.pace.evaluations_left * self.pace.evaluation
 
@@ -33,4 +36,5 @@ class Steps(Activity):
         self.remaining, self.metrics = remaining, ""
 
     def text(self) -> str:
-        return f"step {self.done}/{self.total}, {self.remaining}  {self.metrics}".rstrip()
+        total = f"/{self.total}" if self.remaining.pace.fits else ""
+        return f"step {self.done}{total}, {self.remaining}  {self.metrics}".rstrip()

@@ -197,8 +197,7 @@ class Trainer:
         steps."""
         if self.world.device.type == "cuda":
             torch.cuda.synchronize(self.world.device)
-        fitted = distributed.from_main(lambda: self.pace.fitted(self.throughput.seconds_per_step()))
-        self.pace.speed, self.pace.evaluate_every = fitted
+        self.pace.adopt(*distributed.from_main(lambda: self.pace.fitted(self.throughput.seconds_per_step())))
 
     def take_step(self, batch: Batch) -> None:
         """One update from one batch."""

@@ -28,7 +28,7 @@ def run(pace, clock, seconds, evaluation=0.0, log_every=50, steps=100_000):
         if step == 2:
             timed, begun = 0, clock.now
         if pace.fits_after(step, log_every):
-            pace.speed, pace.evaluate_every = pace.fitted((clock.now - begun) / timed)
+            pace.adopt(*pace.fitted((clock.now - begun) / timed))
             timed, begun = 0, clock.now
         if pace.done or pace.crossed(pace.evaluate_every):
             evaluations.append(pace.position)

@@ -23,8 +23,8 @@ def clock():
     return Clock()
 
 
-def build(total, evaluate_every, clock):
-    return Remaining(Pace(total, evaluate_every), Throughput(8, clock))
+def build(total, evaluate_every, clock, minutes=None):
+    return Remaining(Pace(total, evaluate_every, minutes, clock), Throughput(8, clock))
 
 
 def take(remaining, clock, count, seconds=2.0):
@@ -127,6 +127,20 @@ def test_a_run_with_a_time_budget_has_fewer_steps_left(clock):
     take(remaining, clock, 10)
     remaining.pace.speed = 9.0
     assert remaining.seconds() == 20
+
+
+def test_a_run_with_a_time_budget_is_estimated_once_its_speed_fits(clock):
+    remaining = build(100_000, 100_000, clock, minutes=1)
+    steps = Steps(remaining, 0, 100_000, Display(clock))
+    take(remaining, clock, 4)
+    assert remaining.seconds() is None and steps.text() == "step 0, first steps"
+    remaining.pace.adopt(*remaining.pace.fitted(2.0))
+    steps.done, steps.total = 4, 4 + remaining.pace.remaining
+    assert steps.text() == "step 4/30, 0:00:52 and 1 evaluation left"
+    resumed = build(100_000, 100_000, clock, minutes=1)
+    resumed.pace.load_state_dict(remaining.pace.state_dict())
+    take(resumed, clock, 4)
+    assert resumed.seconds() is not None
 
 
 def test_the_progress_line_has_time_and_metrics(clock):
