@@ -11,7 +11,7 @@ from resdet.files.atomic import write_json
 from resdet.optional import required
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Classification:
     """The predicted classes of one image, best first."""
 
@@ -22,6 +22,9 @@ class Classification:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def __repr__(self) -> str:
+        return f"<Classification: {self}>"
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {score:.3f}" for name, score in zip(self.names, self.scores))

@@ -20,7 +20,7 @@ from resdet.results.box_format import xyxy_to_xywh
 from resdet.results.keypoints import keypoints_to_coco
 
 
-@dataclass(init=False, eq=False)
+@dataclass(init=False, eq=False, repr=False)
 class Result:
     """n detections of one image, by descending score; those of a localizer in the order of the given classes."""
 
@@ -87,15 +87,22 @@ class Result:
     def __len__(self) -> int:
         return len(self.scores)
 
+    def __repr__(self) -> str:
+        return f"<Result: {self._headline()}>"
+
     def __str__(self) -> str:
-        where = "an image" if self.image is None or isinstance(self.image, np.ndarray) else str(self.image)
-        count = f"{len(self)} detection{'' if len(self) == 1 else 's'}"
         width = max(map(len, self.names), default=0)
-        lines = [f"{count} in {where}, {self.size[1]} x {self.size[0]} pixels"]
+        lines = [self._headline()]
         for name, score, box in zip(self.names, self.scores, self.boxes):
             corners = "".join(f"{side:9.1f}" for side in box)
             lines.append(f"  {name:{width}}  {score:.3f}{corners}")
         return "\n".join(lines)
+
+    def _headline(self) -> str:
+        """The number of detections, the image and its size."""
+        where = "an image" if self.image is None or isinstance(self.image, np.ndarray) else str(self.image)
+        count = f"{len(self)} detection{'' if len(self) == 1 else 's'}"
+        return f"{count} in {where}, {self.size[1]} x {self.size[0]} pixels"
 
     def select(self, keep: np.ndarray | Sequence[int]) -> "Result":
         """Selects detections by a bool [n], or by indices, in their order."""

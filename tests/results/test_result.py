@@ -132,6 +132,7 @@ def test_text_of_a_result():
     assert lines[0] == "3 detections in zoo/1.jpg, 80 x 60 pixels"
     assert lines[2].split() == ["cat", "0.600", "30.0", "20.0", "70.5", "50.2"]
     assert str(result().select([0])).startswith("1 detection in an image,")
+    assert repr([result(image="zoo/1.jpg")]) == f"[<Result: {lines[0]}>]"  # without arrays and masks, for notebooks
 
 
 def test_to_dict_is_json():
