@@ -138,7 +138,7 @@ def summary(predictions: Predictions) -> Table:
         "top-5 error": float(1 - hits(predictions, TOP).mean()),
         "loss": float(loss),
     }
-    return facts("metrics", "Metrics", values)
+    return facts("metrics", "All images", values)
 
 
 def class_table(predictions: Predictions, classes: list[str]) -> Table:

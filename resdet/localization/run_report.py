@@ -63,7 +63,7 @@ def evaluate_run(run: EvaluatedRun) -> Evaluated:
 def report(run: EvaluatedRun) -> list[Section]:
     evaluated = evaluate_run(run)
     source, located, overlaps = evaluated.source, evaluated.located, evaluated.overlaps
-    table = facts("metrics", "Metrics", {**errors(source, located, None), "images": len(overlaps)})
+    table = facts("metrics", "All images", {**errors(source, located, None), "images": len(overlaps)})
     pictures = worst_pictures(source, located, evaluated.truth, overlaps)
     note = "With the ground-truth class. An image is correct if its box has an IoU of at least 0.5 with any instance."
     return [

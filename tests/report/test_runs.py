@@ -83,6 +83,7 @@ def test_metrics_match_pycocotools(run, root, tmp_path):
     report(run, "--json", tmp_path / "report.json", "--markdown", tmp_path / "report.md")
     content = json.loads((tmp_path / "report.json").read_text())
     metrics = {row["name"]: row["value"] for row in content["summary"]["metrics"]}
+    assert list(metrics)[:6] == ["AP", "AP50", "AP75", "APs", "APm", "APl"]  # also without large objects
     cached = json.loads((run / "report/predictions.json").read_text())["content"]["results"]
     for kind, prefix in (("bbox", ""), ("segm", "mask_")):
         found = [{k: v for k, v in entry.items() if kind == "bbox" or k != "bbox"} for entry in cached]

@@ -68,7 +68,8 @@ def summary_section(
         if name != "per_class"
     }
     losses = {f"loss {name}": value for name, value in evaluated.losses.items()}
-    return Section("summary", "Metrics", [facts("metrics", "Metrics", {**headline, **values, **losses})])
+    other = {name: value for name, value in headline.items() if name not in values}  # of another eval.metric
+    return Section("summary", "Metrics", [facts("metrics", "All images", {**other, **values, **losses})])
 
 
 def class_table(prefix: str, evaluation: coco.Evaluation) -> Table:
