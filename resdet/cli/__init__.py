@@ -25,6 +25,7 @@ from resdet.cli import (
     reproduce,
     serve,
     train,
+    unknown,
     zoo,
 )
 from resdet.cli.json_output import json_on_stdout
@@ -108,7 +109,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     scattered: list[str] | None = getattr(parsed, "overrides", getattr(parsed, "images", None))
     late = [word for word in rest if ("=" in word or hasattr(parsed, "images")) and not word.startswith("-")]
     if len(late) < len(rest) or (late and scattered is None):
-        parser.parse_args(words)  # reports the error
+        unknown.refuse(parser, words, [word for word in rest if word not in late] or late)
     if scattered is not None:
         scattered += late
     return parsed

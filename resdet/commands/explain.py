@@ -19,6 +19,7 @@ section that is null by default gets its defaults with `{}`. A training of a det
 `auto` from the data ([data.md](data.md#settings-chosen-from-the-data)).
 """
 WIDTH = 100
+MOST = 4  # keys of a name in a sentence
 
 
 def explain(prefix: str = "", markdown: bool = False, json_path: str | None = None) -> None:
@@ -42,13 +43,20 @@ def below(prefix: str) -> list[Section]:
 
 
 def remedy_of(prefix: str, everything: list[Section]) -> str:
-    """The nearest key of the section that the prefix names, or its keys; of an unknown section, the nearest key."""
+    """The nearest key of the section that the prefix names, or its keys; without a known section, the keys of that
+    name, or else the nearest key."""
     known = [name for each in everything for name in (each.path, *(key.key for key in each.keys))]
     section, _, last = prefix.rpartition(".")
     keys = dict.fromkeys(name.removeprefix(f"{section}.") for name in known if name.rpartition(".")[0] == section)
+    if not section and (same := sorted({name for name in known if name.endswith(f".{last}")}, key=depth)):
+        return f"did you mean {' or '.join(same[:MOST])}?"
     if not section or not keys:
         return hint(prefix, known, "`resdet config --explain` lists all keys.")
     return hint(last, keys, f"the keys here are {', '.join(keys)}.")
+
+
+def depth(key: str) -> tuple[int, str]:
+    return key.count("."), key
 
 
 def text_of(section: Section) -> str:

@@ -81,6 +81,8 @@ def test_explain_prints_a_key_or_a_section_and_corrects_typos(capsys):
     assert "there is no key optim.lrr: did you mean lr?" in capsys.readouterr().err
     assert main(["config", "--explain", "optm.lr"]) == 2
     assert "there is no key optm.lr: did you mean optim.lr?" in capsys.readouterr().err
+    assert main(["config", "--explain", "seed"]) == 2
+    assert "there is no key seed: did you mean data.seed or train.seed?" in capsys.readouterr().err
     assert main(["config", "--explain", "optim.learningrate"]) == 2  # similar to no key but by its section
     assert "there is no key optim.learningrate: the keys here are name, lr, base_batch, " in capsys.readouterr().err
     assert main(["config", "--markdown", "--schema"]) == 2

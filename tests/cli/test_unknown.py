@@ -1,0 +1,27 @@
+"""Tests the errors for options that a command does not have."""
+
+import pytest
+
+from resdet.cli import main
+
+
+@pytest.mark.parametrize(
+    "words, remedy",
+    [
+        ("train --config custom --seed 3", "no option --seed: give train.seed=VALUE or data.seed=VALUE instead."),
+        ("train --config custom --batch-size=8", "--batch-size: give train.batch=VALUE or eval.batch=VALUE instead."),
+        ("train --config custom --weights a.pth", "no option --weights: did you mean --init?"),
+        ("train --config custom --resmue", "no option --resmue: did you mean --resume?"),
+        ("train --config custom --zzz", "no option --zzz: `resdet train --help` lists the options."),
+        ("predict --weights a.pth --conf 0.3 a.jpg", "no option --conf: did you mean --score?"),
+        ("export a.pth --to onnx --output b.onnx", "no option --output: did you mean --out?"),
+        ("data check photos --lr 3", "no option --lr: give optim.lr=VALUE instead."),
+        ("data convert a b c --to coco", "'c' is not expected here: leave it out."),
+    ],
+)
+def test_unknown_options_name_what_they_may_mean(words, remedy, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and error.endswith(f"{remedy}\n")
+    assert error.startswith(f"usage: resdet {' '.join(words.split()[: 1 + words.startswith('data')])} ")
