@@ -118,7 +118,7 @@ def repeat_threshold(experiment: DetectionExperiment, table: ObjectTable) -> Val
 
 def max_objects(experiment: DetectionExperiment, table: ObjectTable) -> Value:
     most = int(np.bincount(table.images, minlength=1).max())
-    return max(100, multiple(most, 50)), f"an image has up to {most} objects"
+    return max(100, multiple(most, 50)), f"an image has up to {most} object{'' if most == 1 else 's'}"
 
 
 def batch_per_image(experiment: DetectionExperiment, table: ObjectTable) -> Value:
@@ -126,7 +126,7 @@ def batch_per_image(experiment: DetectionExperiment, table: ObjectTable) -> Valu
     counts = np.bincount(table.images[~table.crowd], minlength=1)
     usual = int(np.quantile(counts[counts > 0], 0.9)) if (counts > 0).any() else 0
     count = next((count for count in PROPOSALS if usual * PROPOSALS_PER_OBJECT <= count), PROPOSALS[-1])
-    return count, f"most images have at most {usual} objects"
+    return count, f"most images have at most {usual} object{'' if usual == 1 else 's'}"
 
 
 def freeze_stages(experiment: DetectionExperiment, table: ObjectTable) -> Value:

@@ -1,6 +1,7 @@
 """Settings chosen from the data, on tables of objects of known sizes."""
 
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -126,6 +127,13 @@ def test_pretrained_stages_are_frozen():
     assert chosen(table([60]))[0].model.freeze_stages == 0
     assert chosen(table([60]), "model.pretrained=torchvision")[0].model.freeze_stages == 2
     assert chosen(table([60]), "model.freeze_stages=1")[0].model.freeze_stages == 1
+
+
+def test_one_object_is_counted_in_the_singular():
+    one = table([40], images=1)
+    one = replace(one, images=one.images[:1], boxes=one.boxes[:1], labels=one.labels[:1], crowd=one.crowd[:1])
+    reasons = [choice.reason for choice in recipe.complete(config.load("custom.yaml", *SETTINGS), one, None)[1]]
+    assert "most images have at most 1 object" in reasons and "an image has up to 1 object" in reasons
 
 
 def test_no_images_and_no_objects():
