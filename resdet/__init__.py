@@ -1,4 +1,4 @@
-"""resdet: Deep Residual Learning for Image Recognition, whole, in PyTorch.
+"""resdet: the classifiers, detectors and localizers of Deep Residual Learning for Image Recognition, in PyTorch.
 
 Nothing heavy is imported before it is used: `import resdet` alone does not import torch.
 """
