@@ -21,7 +21,7 @@ def import_modules(names: Iterable[str], origin: str) -> None:
         if name in sys.modules:
             continue
         if not name or name.startswith("."):
-            raise ConfigError(f"{origin}: {name!r} is no name of a module: give one such as my_module.")
+            raise ConfigError(f"{origin}: {name!r} is not the name of a module: give one such as my_module.")
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())
         try:

@@ -160,7 +160,7 @@ def test_a_classifier(tmp_path, command, monkeypatch):
         ),
         (["--weights", "net.pth", "*.jpg"], "*.jpg matches no file: give another pattern, or the files."),
         (["--weights", "net.pth", "."], ". contains no images itself: give a glob such as './**/*.jpg'"),
-        (["--weights", "net.pth", "nofolder"], "nofolder is no file, folder or published model: check its name"),
+        (["--weights", "net.pth", "nofolder"], "nofolder is not a file, a folder or a published model: check its name"),
         (
             ["--weights", "net.pth", "s3://a/b.jpg"],
             "s3://a/b.jpg is a file of many images, or an address: add --parquet",

@@ -53,7 +53,7 @@ class RecipeRows:
 def kept_rows(path: Path, setting: Mapping[str, Any]) -> list[Row]:
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("setting"), dict) or "rows" not in content:
-        raise ConfigError(f"{path} is no file of this comparison: give another file by --json.")
+        raise ConfigError(f"{path} is not a file of this comparison: give another file by --json.")
     before = content["setting"]
     for key in sorted({*setting, *before}, key=str):
         if setting.get(key) != before.get(key):

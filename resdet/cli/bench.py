@@ -109,7 +109,7 @@ def run_small_data(parsed: argparse.Namespace) -> None:
     seeds, overrides = without_overrides(parsed.seeds or ["0"])
     wrong = next((seed for seed in seeds if not seed.isdecimal()), None)
     if wrong is not None:
-        raise ConfigError(f"--seeds: {wrong} is no seed: give whole numbers, such as 0 1 2.")
+        raise ConfigError(f"--seeds: {wrong} is not a seed: give whole numbers, such as 0 1 2.")
 
     from resdet.commands.small_data import Setting, small_data
 

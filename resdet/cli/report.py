@@ -44,7 +44,7 @@ def precision(text: str) -> float:
     """argparse `type` of a precision, above 0 and at most 1."""
     value = float(text)
     if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is no precision: give a number above 0 and at most 1, such as 0.9.")
+        raise argparse.ArgumentTypeError(f"{text} is not a precision: give a number above 0, up to 1, such as 0.9.")
     return value
 
 

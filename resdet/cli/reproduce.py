@@ -100,7 +100,7 @@ def fraction(text: str) -> Fraction:
     try:
         value = Fraction(text)
     except (ValueError, ZeroDivisionError):
-        raise argparse.ArgumentTypeError(f"{text} is no fraction: give one such as 1/8") from None
+        raise argparse.ArgumentTypeError(f"{text} is not a fraction: give one such as 1/8") from None
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1: give a fraction such as 1/8")
     return value

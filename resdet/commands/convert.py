@@ -61,7 +61,7 @@ def check_config(path: Path) -> None:
     if file == path:
         raise FileError(f"{path} is the name of detectron2's config of the weights: give a name with another ending.")
     if file.exists() and not file.read_bytes().startswith(b"VERSION:"):
-        raise FileError(f"{file} exists and is no config of an earlier conversion: give another name with --out.")
+        raise FileError(f"{file} exists and is not a config of an earlier conversion: give another name with --out.")
 
 
 def detectron2_config(model: Detector) -> str:

@@ -36,7 +36,7 @@ def sort_words(first: Sequence[str], others: Sequence[str]) -> tuple[list[str], 
     unknown = next((word for word in weights[1:] if not zoo.is_known(word)), None)
     if unknown is not None:
         raise ConfigError(
-            f"{unknown} is no file, folder or published model: check its name; `resdet zoo` lists models."
+            f"{unknown} is not a file, a folder or a published model: check its name; `resdet zoo` lists models."
         )
     return weights, [*(word for word in others if word not in overrides), *images], overrides
 

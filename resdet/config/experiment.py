@@ -69,7 +69,7 @@ class Experiment:
         for key in self.auto:
             require(key in self.auto_keys, "auto", key, f"list keys of {', '.join(self.auto_keys) or 'other tasks'}")
         if not isinstance(self.data, self.data_kinds):
-            remedy = f"which is no data set for the task {self.task}; change data.name or task"
+            remedy = f"which is not a data set for the task {self.task}; change data.name or task"
             raise ConfigError(f"data.name is {self.data.name}, {remedy}.", "data.name")
         seed = getattr(self.data, "seed", 0)  # of generated images, or of a validation split
         require(seed >= 0, "data.seed", seed, "give 0 or a whole number above")

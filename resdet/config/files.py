@@ -43,7 +43,7 @@ def read(path: Path) -> dict[str, Any]:
     if settings is None:
         return {}
     if not isinstance(settings, dict):
-        raise ConfigError(f"{path}: this is no mapping: give a mapping of sections (model, data, optim, …).")
+        raise ConfigError(f"{path}: this is not a mapping: give a mapping of sections (model, data, optim, …).")
     return settings
 
 

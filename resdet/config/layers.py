@@ -115,7 +115,7 @@ def merge_entry(before: Any, change: dict, schema: Schema, path: tuple[str, ...]
     ((index, value),) = change.items()
     key = ".".join(path) or "an experiment"
     if not isinstance(before, list):
-        raise ConfigError(f"{key} is no list and has no entry {index}: give one of its keys, or the whole value.")
+        raise ConfigError(f"{key} is not a list and has no entry {index}: give one of its keys, or the whole value.")
     if not -len(before) <= index < len(before):
         raise ConfigError(f"there is no {key}.{index}: {key} has {len(before)} entries; write {key}=[…].")
     entries = list(before)

@@ -92,7 +92,7 @@ def take_auto(settings: dict[str, Any], schema: Schema) -> Any:
 
 
 def limited(default: Any, limit: Any) -> Any:
-    """A default number, or each of a list, up to a limit; anything but a number is no limit."""
+    """A default number, or each of a list, up to a limit; anything but a number is not a limit."""
     if type(limit) is not int:
         return default
     return [min(value, limit) for value in default] if isinstance(default, list) else min(default, limit)

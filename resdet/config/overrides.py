@@ -31,7 +31,7 @@ def is_override(word: str) -> bool:
 def parse_override(text: str) -> tuple[str, Any]:
     """Dotted key and value of `optim.lr=0.2`, `schedule.milestones.0=30` or `data.augment.short=[256,480]`."""
     if not isinstance(text, str):
-        raise ConfigError(f"The override {text!r} is no string: give each as an argument, such as 'optim.lr=1'.")
+        raise ConfigError(f"The override {text!r} is not a string: give each as an argument, such as 'optim.lr=1'.")
     key, equals, value = text.partition("=")
     if not equals or not key.strip() or NO_TEXT.search(key):
         raise ConfigError(f"{text!r} is not an override: write section.key=value, as in optim.lr=0.2.")

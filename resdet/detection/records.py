@@ -16,7 +16,7 @@ MASK_SIZE = 56  # pixels per side of an object's mask, stretched over its box
 def images_from_list(images: Sequence[Tensor], divisor: int = 32) -> Images:
     """Images [3, H, W] of any sizes, uint8 or floats from 0 to 1, padded to one size: multiples of `divisor`."""
     if not images or any(image.ndim != 3 or image.shape[0] != 3 for image in images):
-        raise DataError("The images are no list of RGB tensors [3, H, W]: give one or more.")
+        raise DataError("The images are not a list of RGB tensors [3, H, W]: give one or more.")
     height, width = (-(-max(image.shape[axis] for image in images) // divisor) * divisor for axis in (1, 2))
     pixels = [image * 255 if image.is_floating_point() else image for image in images]
     padded = [F.pad(image, (0, width - image.shape[2], 0, height - image.shape[1])) for image in pixels]

@@ -123,7 +123,7 @@ def check_image_suffix(path: str | Path) -> None:
 
     suffix = Path(path).suffix
     if not cv2.haveImageWriter(f"image{suffix}"):
-        problem = f"{suffix} is no image format that can be written" if suffix else "it has no suffix of an image"
+        problem = f"{suffix} is not an image format that can be written" if suffix else "it has no suffix of an image"
         raise FileError(f"{path} cannot be written ({problem}): use {', '.join(IMAGE_SUFFIXES)}.")
 
 

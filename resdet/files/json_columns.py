@@ -27,7 +27,7 @@ BORDER = re.compile(r"\}[ \t\n\r]*,[ \t\n\r]*(?=\{)")  # of two objects
 
 
 class JsonColumns:
-    """A list of objects by key, in blocks of entries; entries that are no objects count as empty ones."""
+    """A list of objects by key, in blocks of entries; entries that are not objects count as empty ones."""
 
     def __init__(self) -> None:
         self._blocks: list[dict[str, bytes]] = []
@@ -139,7 +139,7 @@ class _Reader:
                 self.take(",")
             name = self.value()
             if not isinstance(name, str):
-                raise ValueError("a key is no string")
+                raise ValueError("a key is not a string")
             self.take(":")
             pairs.append((name, self.entries(name in keys) if self.peek() == "[" else self.value()))
         self.take("}")

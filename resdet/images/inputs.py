@@ -71,7 +71,7 @@ def images_in(inputs: Any) -> Iterator[Any]:
         for entry in inputs:
             yield from images_in(entry)
     else:
-        raise DataError(f"{type(inputs).__name__} is no image: give a path, an array, a tensor or a PIL image.")
+        raise DataError(f"{type(inputs).__name__} is not an image: give a path, an array, a tensor or a PIL image.")
 
 
 def files_in(path: str | Path) -> Iterator[Any]:
@@ -123,7 +123,7 @@ def is_glob(path: str | Path) -> bool:
 def pixels_of(image: torch.Tensor) -> np.ndarray:
     """[3, H, W], uint8 or float from 0 to 1, RGB -> uint8 [H, W, 3]."""
     if image.ndim != 3 or image.shape[0] != 3 or not image.numel():
-        raise DataError(f"A tensor of shape {list(image.shape)} is no image: give RGB as [3, H, W] or [B, 3, H, W].")
+        raise DataError(f"A tensor {list(image.shape)} is not an image: give RGB as [3, H, W] or [B, 3, H, W].")
     if image.is_floating_point():
         if not (image.min() >= 0 and image.max() <= 1):
             raise DataError("A float image has values outside 0 to 1: divide by 255, or give uint8.")

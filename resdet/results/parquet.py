@@ -110,7 +110,7 @@ def read_batches(path: Path, columns: Sequence[str]) -> Iterator["pyarrow.Record
             check_schema(path, file.schema_arrow.names, file.schema_arrow.metadata or {}, columns)
             yield from file.iter_batches(ROWS, columns=list(columns))
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path} is no readable Parquet file ({error}): write it again.") from error
+        raise DataError(f"{path} is not a readable Parquet file ({error}): write it again.") from error
 
 
 def check_schema(path: Path, names: Sequence[str], metadata: Mapping[bytes, bytes], columns: Sequence[str]) -> None:

@@ -94,7 +94,7 @@ class Address:
 
 
 def not_an_address(url: str) -> Error:
-    return Error(f"{url!r} is no address of a server: give one such as http://127.0.0.1:8000.")
+    return Error(f"{url!r} is not the address of a server: give one such as http://127.0.0.1:8000.")
 
 
 def sentence_of(content: bytes) -> str:

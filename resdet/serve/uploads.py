@@ -25,7 +25,7 @@ async def read_uploads(request: Request, limits: Limits, admit: Callable[[int], 
     """The images of a body, which is one image or a form; `admit` gets the number of images beyond the first."""
     kind = request.headers.get("content-type", SINGLE[1]).lower()
     if not kind.startswith((MULTIPART, *SINGLE)):
-        raise Refused(415, f"The content type {kind} is no image: send image/jpeg, image/png, … or {MULTIPART}.")
+        raise Refused(415, f"The content type {kind} is not an image: send image/jpeg, image/png, … or {MULTIPART}.")
     if int(request.headers.get("content-length", 0)) > limits.max_bytes:
         raise too_large(limits)
     receive = LimitedReceive(request.receive, limits)
@@ -92,10 +92,10 @@ def name_of(filename: str | None, number: int) -> str:
 
 
 def check_header(image: EncodedImage, limits: Limits) -> None:
-    """Refuses what is no image, declares too many pixels, or is truncated."""
+    """Refuses what is not an image, declares too many pixels, or is truncated."""
     size = declared_size(image)
     if size is None:
-        raise Refused(422, f"{image.name} is no image: send a JPEG, PNG, WebP, BMP, GIF or TIFF file.")
+        raise Refused(422, f"{image.name} is not an image: send a JPEG, PNG, WebP, BMP, GIF or TIFF file.")
     width, height = size
     if width * height > limits.max_pixels:
         sentence = f"{image.name} has {width} x {height} pixels, more than {limits.max_pixels}: send a smaller image."

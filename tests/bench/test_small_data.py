@@ -173,7 +173,7 @@ def test_json_files_of_other_comparisons_are_refused(folder, tmp_path, faked, ca
     words = ["small_data", "--data", folder, "--weights", "none", "--json", file]
     for content in ("[]", '{"cases": []}'):
         file.write_text(content)
-        assert "no file of this comparison" in refused(*words, capsys=capsys)
+        assert "not a file of this comparison" in refused(*words, capsys=capsys)
     file.unlink()
     small_data(Setting(str(folder), "none"), [0], str(file))
     capsys.readouterr()
@@ -186,7 +186,7 @@ def test_invalid_settings_are_refused(folder, faked, capsys):
     assert "runs alone" in refused("forward", *words, capsys=capsys)
     assert "--share is 1.5" in refused(*words, "--share", 1.5, capsys=capsys)
     assert "--steps is 0" in refused(*words, "--steps", 0, capsys=capsys)
-    assert "x is no seed" in refused(*words, "--seeds", 0, "x", capsys=capsys)
+    assert "x is not a seed" in refused(*words, "--seeds", 0, "x", capsys=capsys)
     assert "--share is for the suite small_data" in refused("ops", "--share", 0.5, capsys=capsys)
     assert "KEY=VALUE is for the suite small_data" in refused("ops", "--rounds", 1, "optim.lr=1", capsys=capsys)
     with pytest.raises(ConfigError, match="model.backbone is cifar_resnet8: .*resnet18, resnet34"):

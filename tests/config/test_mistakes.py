@@ -51,13 +51,13 @@ from resdet import config
         ("optim.betas=[1,2,3]", ["optim.betas is [1, 2, 3]: give a list of 2 entries"]),
         ("optim.betas=[]", ["optim.betas is []: give a list of 2 entries"]),
         ("optim.betas.5=0.9", ["override optim.betas.5=0.9: there is no optim.betas.5: optim.betas has 2 entries"]),
-        ("optim.0=0.9", ["override optim.0=0.9: optim is no list and has no entry 0"]),
+        ("optim.0=0.9", ["override optim.0=0.9: optim is not a list and has no entry 0"]),
         ("schedule.milestones.0=3", ["schedule.milestones.0"]),
         ("schedule.milestones.first=3", ["schedule.milestones.first"]),
         ("optim.lr", ["'optim.lr' is not an override", "optim.lr=0.2"]),
         ("=3", ["is not an override"]),
         ("\ud800=3", [r"'\ud800=3' is not an override"]),
-        ("0=3", ["an experiment is no list and has no entry 0"]),
+        ("0=3", ["an experiment is not a list and has no entry 0"]),
         ("optim..lr=3", ["no key optim."]),
         ("optim.betas=[0.9", ["this is not YAML", "quote the value if it is text"]),
         ("optim.betas=" + 2000 * "[", ["nested more than 30 levels deep"]),
@@ -151,4 +151,4 @@ def test_settings_that_exclude_each_other(write):
 
 @pytest.mark.parametrize("override", [["optim.lr=1"], {"optim.lr": 1}, None])
 def test_overrides_that_are_not_strings_are_rejected(write, override):
-    assert "is no string: give each as an argument" in refused(write(""), override)
+    assert "is not a string: give each as an argument" in refused(write(""), override)

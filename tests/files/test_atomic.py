@@ -199,7 +199,7 @@ def test_images_are_rgb(tmp_path):
         atomic.write_image(tmp_path / "a.JPEG", np.zeros((1, 70000, 3), np.uint8))
 
 
-@pytest.mark.parametrize("name, problem", [("a.pdf", ".pdf is no image format"), ("a", "it has no suffix")])
+@pytest.mark.parametrize("name, problem", [("a.pdf", ".pdf is not an image format"), ("a", "it has no suffix")])
 def test_a_suffix_of_no_image_format_is_refused(tmp_path, name, problem):
     with pytest.raises(
         FileError, match=rf"{name} cannot be written \({problem}.*: use .jpg, .png, .webp, .bmp, .tif\."

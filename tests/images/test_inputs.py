@@ -107,14 +107,14 @@ def test_a_video(detector, tmp_path, pixels):
 @pytest.mark.parametrize(
     "inputs, problem",
     [
-        (torch.zeros(4, 8, 8, dtype=torch.uint8), "is no image"),
-        (torch.zeros(3, 0, 8), r"shape \[3, 0, 8\] is no image"),
+        (torch.zeros(4, 8, 8, dtype=torch.uint8), "is not an image"),
+        (torch.zeros(3, 0, 8), r"tensor \[3, 0, 8\] is not an image"),
         (np.zeros((8, 0, 3), np.uint8), r"uint8 \[8, 0, 3\]: give RGB pixels"),
         (torch.full((3, 8, 8), 2.0), "outside 0 to 1"),
         (torch.full((3, 8, 8), float("nan")), "outside 0 to 1"),
         (Image.new("F", (8, 8)), "mode F has no fixed range"),
-        (b"bytes", "bytes is no image"),
-        (None, "NoneType is no image"),
+        (b"bytes", "bytes is not an image"),
+        (None, "NoneType is not an image"),
         (torch.zeros(3, 8, 8, dtype=torch.int64), "int64 is not known"),
         ("nowhere/*.png", "no image there"),
         ("nowhere.png", "nowhere.png"),

@@ -75,10 +75,10 @@ def test_error_messages(serve, tmp_path):
         assert len(resdet.serve.predict(url, picture(), token="secret")) == 3
         with pytest.raises(resdet.Error, match="401.*token"):
             resdet.serve.predict(url, picture())
-        with pytest.raises(resdet.Error, match="422: .*image 2 is no image"):
+        with pytest.raises(resdet.Error, match="422: .*image 2 is not an image"):
             resdet.serve.predict(url, [picture(), b"no"], token="secret")
     for address in ("localhost:8000", "http://127.0.0.1:http", "http://"):
-        with pytest.raises(resdet.Error, match="no address"):
+        with pytest.raises(resdet.Error, match="not the address"):
             resdet.serve.predict(address, picture())
     with pytest.raises(resdet.Error, match="cannot read"):
         resdet.serve.predict(url, tmp_path / "none.jpg")

@@ -64,7 +64,7 @@ HOSTILE = {
     "form without files": (*form([]), 422),
     "10,000 parts": (*form([("a.png", b"")] * 10_000), 400),
     "one part too many": (*form([("a.png", picture())] * 5), 400),
-    "a part that is no image": (*form([("a.png", picture()), ("b.png", b"no")]), 422),
+    "a part that is not an image": (*form([("a.png", picture()), ("b.png", b"no")]), 422),
     "fields instead of files": (
         b'--x\r\nContent-Disposition: form-data; name="image"\r\n\r\n1\r\n--x--\r\n',
         {"content_type": "multipart/form-data; boundary=x"},

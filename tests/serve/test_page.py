@@ -282,7 +282,7 @@ report.status = element("status").getAttribute("aria-live");
 """,
     )
     assert sorted(found["rows"]) == ["bird", "cat", "dog"] and found["slider"] == 0
-    assert "is no image" in found["error"] and found["status"] == "polite"
+    assert "is not an image" in found["error"] and found["status"] == "polite"
 
 
 @needs_browser

@@ -274,8 +274,8 @@ MISTAKES = {
         "shapes_loc_r18.yaml",
         "schedule.warmup_until_error=0.8",
     ],
-    "no data set for the task localization": ["config", "--config", "shapes_loc_r18.yaml", "data=coco"],
-    "no data set for the task detection": ["config", "--config", "coco.yaml", "data=ilsvrc_loc"],
+    "not a data set for the task localization": ["config", "--config", "shapes_loc_r18.yaml", "data=coco"],
+    "not a data set for the task detection": ["config", "--config", "coco.yaml", "data=ilsvrc_loc"],
     "is localization and that of": ["evaluate", "--weights", "{rcnn}", "{rpn}"],
     "is classification and that of": ["evaluate", "--weights", "{rpn}", "{classifier}"],
 }

@@ -1,4 +1,4 @@
-"""Checks that only tensors are read; code, damage and files that are no checkpoint are refused with a short error."""
+"""Checks that only tensors are read; code, damage and files that are not checkpoints are refused with a short error."""
 
 import io
 import json

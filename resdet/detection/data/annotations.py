@@ -166,7 +166,7 @@ class Annotations:
 
 
 def unique_pairs(images: np.ndarray, labels: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Unique pairs [k] of the image and the label of objects [m] that are no crowds, by ascending image."""
+    """Unique pairs [k] of the image and the label of objects [m] that are not crowds, by ascending image."""
     step = int(labels.max(initial=0)) + 1
     return np.divmod(np.unique((images * step + labels)[~crowd]), step)
 

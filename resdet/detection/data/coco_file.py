@@ -106,7 +106,7 @@ def is_text(value: Any) -> bool:
 
 
 def check_categories(categories: Records) -> np.ndarray:
-    """The ids int64 [C]; reports invalid and repeated ones, and names that are no text."""
+    """The ids int64 [C]; reports invalid and repeated ones, and names that are not text."""
     ids = categories.whole("id")
     categories.require_unique(ids)
     names = categories.values("name")

@@ -121,12 +121,12 @@ def names_in(categories: Sequence[dict[str, Any]], file: str) -> KeypointNames |
         return None
     names, skeleton = declared[0]["keypoints"], declared[0].get("skeleton") or []
     if not isinstance(names, list) or not all(map(is_text, names)) or len(set(names)) < len(names):
-        raise DataError(f"{file}: keypoints of a category are no list of different names: correct it.")
+        raise DataError(f"{file}: keypoints of a category are not a list of different names: correct it.")
     if any(category["keypoints"] != names for category in declared):
         raise DataError(f"{file}: categories have different keypoints: give all of them the same, or use one category.")
     pairs = isinstance(skeleton, list) and all(_is_pair(pair, len(names)) for pair in skeleton)
     if not pairs:
-        raise DataError(f"{file}: the skeleton of a category is no list of pairs from 1 to {len(names)}: correct it.")
+        raise DataError(f"{file}: the skeleton of a category is not a list of pairs from 1 to {len(names)}: fix it.")
     return KeypointNames(names, [(a - 1, b - 1) for a, b in skeleton])
 
 
@@ -135,7 +135,7 @@ def read_points(annotations: Records, names: KeypointNames) -> np.ndarray:
     count = 3 * len(names.names)
     given = [value or [0] * count for value in annotations.values("keypoints")]
     listed = np.array([isinstance(value, list) and len(value) == count for value in given], bool)
-    problem = f"keypoints that are no list of {count} numbers"
+    problem = f"keypoints that are not a list of {count} numbers"
     annotations.require(listed, problem, "keypoints")
     flat = [value if good else [0] * count for value, good in zip(given, listed.tolist())]
     values, numeric = (column.reshape(-1, len(names.names), 3) for column in numbers([n for row in flat for n in row]))

@@ -150,13 +150,13 @@ def keypoints_of(records: Records) -> np.ndarray:
     count = len(given[0]) if isinstance(given[0], list) else 0
     listed = [isinstance(row, list) and len(row) == count for row in given]
     good = count > 0 and count % 3 == 0
-    problem = "keypoints that are no list of x, y and visibility, as many as the first result has"
+    problem = "keypoints that are not a list of x, y and visibility, as many as the first result has"
     records.require(np.array(listed, bool) & good, problem, "keypoints")
     values, numeric = numbers([number for row in given for number in row])
     points = values.reshape(len(given), -1, 3)
     records.require(
         (numeric & np.isfinite(values)).reshape(len(given), -1).all(1),
-        "keypoints that are no finite numbers",
+        "keypoints that are not finite numbers",
         "keypoints",
     )
     scores = records.values("keypoint_scores")

@@ -175,7 +175,7 @@ def numbers(fields: Sequence[str]) -> list[float]:
 def check_values(values: Sequence[float], size: Sequence[int], first: int, where: str) -> None:
     """Refuses an invalid score or box; `values` are the score and four corners, with pixels counted from `first`."""
     if len(values) != 5 or not np.isfinite(values).all():
-        raise DataError(f"{where}: a score or a corner is no finite number: write numbers.")
+        raise DataError(f"{where}: a score or a corner is not a finite number: write numbers.")
     left, top, right, bottom = (value - first for value in values[1:])
     if not (0 <= left <= right <= size[0] - 1 and 0 <= top <= bottom <= size[1] - 1):
         raise DataError(

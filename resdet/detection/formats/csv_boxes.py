@@ -41,7 +41,7 @@ class Columns:
         return row.get(self.by_role.get(role, ""), "")
 
     def box(self, row: dict[str, str]) -> list[float]:
-        """xyxy; NaN where a field is no number."""
+        """xyxy; NaN where a field is not a number."""
         if "x1" in self.by_role:
             return [number_in(self.get(row, role)) for role in ("x1", "y1", "x2", "y2")]
         fields = NUMBER.findall(self.get(row, "box")) if "box" in self.by_role else [self.get(row, r) for r in "xywh"]

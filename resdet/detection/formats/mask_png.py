@@ -80,7 +80,7 @@ def _is_mask(image: str) -> bool:
 
 
 def _pairs(folder: Folder, masks: list[str]) -> dict[str, str]:
-    """Mask by image: the image of the same name, without an ending of masks, that is no mask itself."""
+    """Mask by image: the image of the same name, without an ending of masks, that is not a mask itself."""
     pictures = Folder(folder.root, [image for image in folder.images if not _is_mask(image)])
     pairs: dict[str, str] = {}
     for mask in masks:

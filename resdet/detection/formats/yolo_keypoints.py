@@ -55,7 +55,8 @@ def names_of(content: Mapping[str, Any], shape: Shape, file: str) -> KeypointNam
         return KeypointNames(given or _names_by_number(range(shape.count)), [])
     mirror = _numbers(content["flip_idx"])
     if len(mirror) != shape.count or any(not 0 <= j < len(mirror) or mirror[j] != i for i, j in enumerate(mirror)):
-        raise DataError(f"{file}: flip_idx is no list of {shape.count} numbers that swaps keypoints in pairs: fix it.")
+        problem = f"flip_idx is not a list of {shape.count} numbers that swaps keypoints in pairs"
+        raise DataError(f"{file}: {problem}: fix it.")
     agree = given and mirror_of(given).tolist() == mirror
     return KeypointNames(given if agree else _names_by_number(mirror), [])
 
@@ -70,7 +71,7 @@ def to_yaml(names: KeypointNames, classes: int) -> dict[str, Any]:
 
 
 def _given_names(given: Any, count: int) -> list[str]:
-    """The names that all classes have; empty if they differ or are no list of `count` names."""
+    """The names that all classes have; empty if they differ or are not a list of `count` names."""
     lists = [*given.values()] if isinstance(given, dict) else []
     names = lists[0] if lists and all(listed == lists[0] for listed in lists) else []
     are_text = isinstance(names, list) and all(isinstance(name, str) and name for name in names)

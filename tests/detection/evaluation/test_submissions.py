@@ -157,7 +157,7 @@ def archive_of(path, texts):
     [
         ("2012_000099 0.5 1 1 2 2", "an image of the set"),
         ("2012_000007 0.5 1 1 2", "an image of the set"),
-        ("2012_000007 nan 1 1 2 2", "no finite number"),
+        ("2012_000007 nan 1 1 2 2", "not a finite number"),
         ("2012_000007 0.5 0 1 2 2", "does not lie in its image of 30×20"),
         ("2012_000007 0.5 1 1 31 2", "does not lie in its image"),
     ],

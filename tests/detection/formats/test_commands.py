@@ -112,7 +112,7 @@ def test_show(tmp_path):
 def test_show_refuses_a_sheet_that_is_no_image(tmp_path):
     done = here(tmp_path, "data", "show", tmp_path / "missing", "--out", tmp_path / "page.pdf")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert f"{tmp_path / 'page.pdf'} cannot be written (.pdf is no image format that can be written)" in done.stderr
+    assert f"{tmp_path / 'page.pdf'} cannot be written (.pdf is not an image format that can be written)" in done.stderr
 
 
 def test_show_leaves_out_images_that_cannot_be_read(tmp_path):

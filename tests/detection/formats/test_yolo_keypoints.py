@@ -70,7 +70,7 @@ def test_names_and_mirror_pairs(keys, names, mirror, tmp_path):
 
 @pytest.mark.parametrize("flip", [[0, 1], [0, 1, 3], [1, 2, 0], "x", ["a", 1, 2]])
 def test_invalid_mirror_pairs_are_refused(flip, tmp_path):
-    with pytest.raises(DataError, match="data.yaml: flip_idx is no list of 3 numbers that swaps keypoints in pairs"):
+    with pytest.raises(DataError, match="data.yaml: flip_idx is not a list of 3 numbers that swaps keypoints in pairs"):
         opened(pose(tmp_path, flip_idx=flip))
 
 
