@@ -162,7 +162,8 @@ def test_a_missing_module_is_refused(examples, fork):
 
 @pytest.mark.parametrize("given", [":Minutes", ".minutes:Minutes"])
 def test_an_incomplete_module_name_is_refused(given):
-    with pytest.raises(ConfigError, match=r"train.callbacks: '(\.minutes)?' is not the name of a module"):
+    sentence = r"train.callbacks: '(\.minutes)?' is not the name of a module: give one such as"
+    with pytest.raises(ConfigError, match=sentence):
         extension.load_object(given, "train.callbacks")
 
 
