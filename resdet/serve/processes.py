@@ -19,7 +19,7 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def serve_in_processes(settings: Settings, count: int) -> int:
-    """Serves at `settings.port` and the ports above it until SIGTERM; ends all processes if one ends.
+    """Serves at `settings.port` and the ports above it until SIGTERM or SIGINT; ends all processes if one ends.
 
     Returns the exit status: 2 if a process met a user error, which it has printed, 1 if one failed otherwise.
     """

@@ -1,4 +1,4 @@
-"""Runs the application with uvicorn until SIGTERM, which stops it after the requests it has accepted."""
+"""Runs the application with uvicorn until SIGTERM or Ctrl-C, which stops it after the requests it has accepted."""
 
 import logging
 import os
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
+from uvicorn.server import HANDLED_SIGNALS
 
 from resdet.errors import ConfigError
 from resdet.fast import Compile
@@ -60,12 +61,13 @@ def serve(settings: Settings) -> None:
     models = Models(
         [ServedModel(name, path, load, limits, metrics) for name, path in settings.models.items()], settings.poll, fail
     )
-    with ThreadPoolExecutor(min(DECODERS, os.cpu_count() or 1), "resdet-images") as pool, quiet_sigterm():
+    with ThreadPoolExecutor(min(DECODERS, os.cpu_count() or 1), "resdet-images") as pool:
         app = build_app(models, limits, metrics, pool, settings.token, settings.log_requests)
         server = uvicorn.Server(configuration(app, limits))
-        models.start()
-        log.info("listening at %s", url_of(settings.host, listening.getsockname()[1]))
-        server.run(sockets=[listening])
+        with stopped_by_signals(server):
+            models.start()
+            log.info("listening at %s", url_of(settings.host, listening.getsockname()[1]))
+            server.run(sockets=[listening])
         models.stop()
     for model in models.served.values():
         if model.worker.is_alive():
@@ -102,13 +104,21 @@ def url_of(host: str, port: int) -> str:
 
 
 @contextmanager
-def quiet_sigterm() -> Iterator[None]:
-    """uvicorn stops at SIGTERM, and then raises it again, which must not end the process with a status other than 0."""
-    former = signal.signal(signal.SIGTERM, lambda number, frame: None)
+def stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
+    """uvicorn stops at a signal, and then raises it again, which must not end the process with a status other than 0.
+
+    A signal before uvicorn listens to them stops it, too.
+    """
+
+    def stop(number: int, frame: Any) -> None:
+        server.should_exit = True
+
+    former = {number: signal.signal(number, stop) for number in HANDLED_SIGNALS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, former)
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def log_to_stderr() -> None:

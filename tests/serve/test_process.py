@@ -9,11 +9,13 @@ from http.client import HTTPConnection
 
 import pytest
 from serve.serving import PATIENCE, listening, picture
+from uvicorn import Server
+from uvicorn.server import HANDLED_SIGNALS
 
 import resdet
 from resdet.serve.limits import Limits
 from resdet.serve.processes import visible_gpus
-from resdet.serve.server import configuration
+from resdet.serve.server import configuration, stopped_by_signals
 from resdet.weights import saving
 
 
@@ -39,7 +41,8 @@ def ask(connection: HTTPConnection, method: str, path: str, body: bytes = b"") -
     return response.status, response.read()
 
 
-def test_sigterm_ends_the_process_after_pending_requests(start, checkpoint):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_process_after_pending_requests(start, checkpoint, number):
     process = start("serve", f"net={checkpoint}", "--port", "0", "--device", "cpu", "--log-requests")
     try:
         port = int(re.search(r":(\d+)$", line_with(process.stderr, "listening").strip())[1])
@@ -54,7 +57,7 @@ def test_sigterm_ends_the_process_after_pending_requests(start, checkpoint):
             taken.sendall(head.encode() + body[:50])
             while b'resdet_queue_images{model="net"} 1' not in ask(connection, "GET", "/metrics")[1]:
                 pass
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(number)
             refused(port)
             taken.sendall(body[50:])
             answer = b"".join(iter(lambda: taken.recv(2**16), b""))
@@ -63,6 +66,16 @@ def test_sigterm_ends_the_process_after_pending_requests(start, checkpoint):
         assert process.returncode == 0 and "Traceback" not in errors and errors.strip().endswith("stopped")
     finally:
         process.kill()
+
+
+def test_a_signal_before_uvicorn_listens_to_it_stops_the_server():
+    former = {number: signal.getsignal(number) for number in HANDLED_SIGNALS}
+    for number in former:
+        server = Server(configuration(None, Limits()))
+        with stopped_by_signals(server):
+            signal.raise_signal(number)
+        assert server.should_exit
+    assert former == {number: signal.getsignal(number) for number in former}
 
 
 def refused(port: int) -> None:
