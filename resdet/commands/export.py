@@ -49,9 +49,11 @@ def export(
     PACKAGES[to]()
     path = Path(out) if out else default_path(Path(weights), ENDINGS[to])
     files = output_files(to, path)
+    calibration = open_calibration(to, int8, calibrate, overrides)
+    if calibration:
+        files += output_files(to, quantized_path(to, path))
     for file in files:
         check_file(file)
-    calibration = open_calibration(to, int8, calibrate, overrides)
     sample = as_image(photograph() if image is None else image)
     sample.decode()  # refuses a damaged image before the export, which takes long
     model = hub.load(weights)
@@ -60,7 +62,7 @@ def export(
     for file in files:
         check_not_input(file, weights)
     if calibration:
-        calibration.check_fits(model)
+        calibration.check(model)
     with Activity(f"exporting {weights}"):
         write_json(json_path, WRITERS[to](model, path, form, sample, calibration))
 
@@ -71,6 +73,10 @@ def output_files(to: str, path: Path) -> list[Path]:
     if path.suffix != ".xml":
         raise ConfigError(f"--out is {path}: give a name that ends in .xml; the .bin file is written next to it.")
     return [path, path.with_suffix(".bin")]
+
+
+def quantized_path(to: str, path: Path) -> Path:
+    return path.with_suffix(f".int8{ENDINGS[to]}")
 
 
 def open_calibration(to: str, int8: bool, calibrate: str | None, overrides: Sequence[str]) -> Calibration | None:
@@ -113,7 +119,7 @@ def write_onnx(model: Any, path: Path, form: Form, image: Any, calibration: Cali
     to_onnx(model, path, form, lambda file: report.update(check(model, onnx_model.load(file), form, image)))
     report |= written(path)
     if calibration:
-        whole, small = onnx_model.load(path), path.with_suffix(".int8.onnx")
+        whole, small = onnx_model.load(path), quantized_path("onnx", path)
         quantize(path, small, map(whole.feed, calibration.images()))
         report["int8"] = cost_of_int8(whole, onnx_model.load(small), calibration, image) | written(small)
     return report
@@ -132,7 +138,7 @@ def write_openvino(model: Any, path: Path, form: Form, image: Any, calibration: 
         if default.runtime.precision != "f32":
             report[default.runtime.precision] = cost_of_precision(whole, default, image)
         if calibration:
-            small = path.with_suffix(".int8.xml")
+            small = quantized_path("openvino", path)
             quantize(source, quantized, map(whole.feed, calibration.images()))
             from_onnx(quantized, small)
             costs = cost_of_int8(whole, load(small), calibration, image)

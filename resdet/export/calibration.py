@@ -1,6 +1,7 @@
 """Calibration images for int8, from a folder or from the validation data of a config."""
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from resdet import config as configs
 from resdet.errors import ConfigError, DataError
+from resdet.images.decode import as_image
 from resdet.images.listing import images_of
 from resdet.tasks import tasks
 
@@ -22,22 +24,26 @@ class Calibration:
         self.name = name
         self.experiment = None if Path(name).is_dir() else configs.load(name, *overrides)
 
-    def check_fits(self, model: Any) -> None:
-        if self.experiment is None and not self.open():
+    def check(self, model: Any) -> None:
+        """Raises an Error if the images do not suit the model or cannot be read: an export takes long."""
+        if self.experiment is None and not self.source:
             raise DataError(f"--calibrate {self.name} contains no images: give a folder with images, or a config.")
         if self.experiment is not None and self.experiment.task != model.task:
             raise ConfigError(
                 f"--calibrate gives a config of the task {self.experiment.task}, but the model's task is {model.task}: "
                 "give a config of this task, or a folder of images."
             )
+        for image in self.images():
+            as_image(image).decode()
 
     def images(self) -> Iterator[Any]:
         """Yields evenly spaced images as inputs of `predict`."""
-        source = self.open()
-        for index in np.unique(np.linspace(0, len(source) - 1, min(COUNT, len(source))).astype(int)).tolist():
-            yield source[index]
+        count = len(self.source)
+        for index in np.unique(np.linspace(0, count - 1, min(COUNT, count)).astype(int)).tolist():
+            yield self.source[index]
 
-    def open(self) -> Sequence:
+    @cached_property
+    def source(self) -> Sequence:
         if self.experiment is None:
             return images_of(self.name)
         return tasks[self.experiment.task].pictures(self.experiment.data)

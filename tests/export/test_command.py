@@ -86,6 +86,18 @@ def test_damaged_and_missing_images_are_reported_before_the_export(small, tmp_pa
     (tmp_path / "empty").mkdir()
     with pytest.raises(Error, match="empty contains no images: give a folder with images, or a config"):
         export(str(small), "onnx", int8=True, calibrate=str(tmp_path / "empty"))
+    with pytest.raises(Error, match=r"cut.jpg is truncated"):
+        export(str(small), "onnx", int8=True, calibrate=str(tmp_path))
+
+
+@pytest.mark.parametrize("to, name", [("onnx", "net.int8.onnx"), ("openvino", "net.int8.bin")])
+def test_an_int8_file_that_cannot_be_written_is_reported_before_the_export(small, tmp_path, monkeypatch, to, name):
+    monkeypatch.delattr("resdet.commands.export.to_onnx")
+    monkeypatch.setitem(command.PACKAGES, to, lambda: None)
+    (tmp_path / name).mkdir()
+    cv2.imwrite(str(tmp_path / "a.png"), picture(50, 60))
+    with pytest.raises(FileError, match=f"{name} is a folder: give the path of a file"):
+        export(str(small), to, int8=True, calibrate=str(tmp_path))
 
 
 @pytest.fixture

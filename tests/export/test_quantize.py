@@ -107,7 +107,7 @@ def test_calibration_images_of_a_folder_and_of_a_config(tmp_path, mask_rcnn):
     shown = list(config.images())
     assert len(shown) == 10 and shown[0].shape == (32, 32, 3) and shown[0].dtype == np.uint8
     with pytest.raises(ConfigError, match="task classification, but the model's task is detection"):
-        config.check_fits(mask_rcnn.model)
+        config.check(mask_rcnn.model)
 
 
 def test_accuracy_of_an_exported_classifier(classifier):
