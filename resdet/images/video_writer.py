@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from resdet.errors import FileError
-from resdet.files.atomic import SPACE, make_folder
+from resdet.files.atomic import SPACE, file_errors, make_folder
+from resdet.system import replace
 
 CODEC = "mp4v"  # the only one for MP4 in every build of OpenCV
 
@@ -19,7 +20,7 @@ class VideoWriter:
     def __init__(self, path: Path, rate: float):
         make_folder(path.parent)
         self.path, self.rate = path, rate
-        self.temporary = path.with_name(f".{path.stem[:50]}.{os.getpid()}.tmp.mp4")
+        self.temporary = path.with_name(f".{path.stem[:50]}.{os.getpid()}.{id(self)}.tmp.mp4")
         self.file: Any = None
         self.frames = 0
         self.last: np.ndarray | None = None  # BGR
@@ -62,7 +63,8 @@ class VideoWriter:
         try:
             if frames_in(self.temporary) != self.frames:
                 raise FileError(f"{self.path} cannot be written: {SPACE}, or choose another folder.")
-            self.temporary.replace(self.path)
+            with file_errors(self.path):
+                replace(self.temporary, self.path)
         finally:
             with suppress(OSError):
                 self.temporary.unlink()

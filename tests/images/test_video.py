@@ -207,6 +207,23 @@ def test_an_interrupted_file_is_complete(tmp_path):
     assert frames_in(tmp_path / "a.mp4") == 1
 
 
+def test_two_files_are_written_at_once(tmp_path):
+    """Names share the first 50 characters, which temporary names have."""
+    names = [f"{'n' * 50}{number}.mp4" for number in range(2)]
+    with VideoWriter(tmp_path / names[0], RATE) as first, VideoWriter(tmp_path / names[1], RATE) as second:
+        for value, writer in ((30, first), (210, second)):
+            writer.write(gray(value), 0)
+    values = [frame.pixels.mean() for name in names for frame in Video(tmp_path / name)]
+    assert values == pytest.approx([30, 210], abs=4)
+
+
+def test_a_folder_with_the_name_of_the_file_is_reported(tmp_path):
+    (tmp_path / "a.mp4").mkdir()
+    with pytest.raises(FileError, match="a.mp4 cannot be written"), VideoWriter(tmp_path / "a.mp4", RATE) as writer:
+        writer.write(gray(100), 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
 def test_no_file_is_written_without_frames(tmp_path):
     with VideoWriter(tmp_path / "a.mp4", RATE):
         pass
