@@ -3,7 +3,8 @@
 An object that lies across a seam is found by several tiles. The merge runs class by class, best score first. Two
 detections are one object if their IoU exceeds the threshold of the final suppression or, if a seam cuts one of them, if
 their intersection exceeds half of the smaller box. Cut detections rank below whole ones, so that an object has the box
-of a tile that sees it whole.
+of a tile that sees it whole. The largest number of detections of the model holds for each tile: a large image may show
+more objects.
 """
 
 from collections.abc import Sequence
