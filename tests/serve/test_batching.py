@@ -1,6 +1,7 @@
 """Tests the queue of a model: batches, failures, limits, and canceled requests."""
 
 import asyncio
+import time
 from concurrent.futures import wait
 
 import pytest
@@ -75,6 +76,24 @@ def test_a_batch_of_all_admitted_images_does_not_wait(start):
     assert stand_in.batches == [[(10, 10), (10, 11)]]
 
 
+def test_an_image_does_not_wait_if_all_admitted_ones_are_in_the_queue_in_other_groups_too(start):
+    stand_in, worker = StandIn(), start(2, max_batch=8, max_wait=LONG)
+    items = [item(stand_in, 0, "tall"), item(stand_in, 1, "wide")]
+    for each in items:
+        worker.submit(each)
+    assert items[0].result.result(PATIENCE)
+
+
+@pytest.mark.parametrize("ages, due", [((2 * LONG, 0), True), ((0, 0), False)])
+def test_the_oldest_image_decides_on_a_wait(ages, due):
+    worker = Worker("boxes", Limits(max_batch=8, max_wait=LONG), Metrics())
+    worker.admitted = 3
+    worker.items = [item(StandIn(), number) for number in range(2)]
+    for each, age in zip(worker.items, ages):
+        each.arrived = time.monotonic() - age
+    assert worker.is_due(worker.items) is due
+
+
 def test_shapes_predictors_and_default_scores_are_not_mixed(start):
     first, second, worker = StandIn(), StandIn(), start(max_batch=8, max_wait=0)
     first.go_on.clear()
@@ -103,18 +122,38 @@ def test_an_image_that_fails_does_not_fail_its_batch(start):
     assert all(each.result.result(PATIENCE) for each in last)
 
 
-def test_canceled_images_are_not_predicted(start):
-    stand_in, worker = StandIn(), start(max_batch=8, max_wait=0)
+def test_canceled_images_are_neither_predicted_nor_take_a_place(start):
+    stand_in, worker = StandIn(), start(max_batch=2, max_wait=0)
     stand_in.go_on.clear()
-    items = [item(stand_in, number) for number in range(3)]
+    items = [item(stand_in, number) for number in range(4)]
     worker.submit(items[0])
     assert stand_in.started.wait(PATIENCE)
     for each in items[1:]:
         worker.submit(each)
     assert items[1].result.cancel()
     stand_in.go_on.set()
-    items[2].result.result(PATIENCE)
-    assert stand_in.batches == [[(10, 10)], [(10, 12)]]
+    items[3].result.result(PATIENCE)
+    assert stand_in.batches == [[(10, 10)], [(10, 12), (10, 13)]]
+
+
+def test_an_image_that_is_canceled_while_it_is_predicted_does_not_end_the_thread(start):
+    stand_in, worker = StandIn(), start(max_wait=0)
+    stand_in.go_on.clear()
+    first, second = item(stand_in, 0), item(stand_in, 1)
+    worker.submit(first)
+    assert stand_in.started.wait(PATIENCE)
+    first.result.cancel()
+    stand_in.go_on.set()
+    worker.submit(second)
+    assert second.result.result(PATIENCE)
+
+
+def test_an_image_that_is_canceled_before_its_batch_starts_is_left_out():
+    stand_in, worker = StandIn(), Worker("boxes", Limits(), Metrics())
+    canceled, last = item(stand_in, 0), item(stand_in, 1)
+    assert canceled.result.cancel()
+    worker.predict([canceled, last])
+    assert stand_in.batches == [[(10, 11)]] and last.result.done()
 
 
 def test_a_stopping_worker_predicts_its_queue(start):
@@ -158,7 +197,7 @@ def test_a_full_queue_rejects_requests(serve):
 
 def test_a_slow_model_times_out(serve):
     stand_in = StandIn()
-    server = serve(Limits(timeout=0.05), boxes=stand_in.loaded())
+    server = serve(Limits(timeout=0.05, body_timeout=LONG), boxes=stand_in.loaded())
     stand_in.go_on.clear()
     response = server.post(picture())
     assert response.status == 504 and "0.05 seconds" in response.json["error"]
