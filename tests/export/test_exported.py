@@ -16,8 +16,9 @@ from resdet.detection.config import InputConfig
 from resdet.errors import ConfigError, Error, WeightsError
 from resdet.export import Form, onnx_model
 from resdet.export.exporters import graph_of
-from resdet.export.model import ExportedClassifier, sides, suppress
+from resdet.export.model import ExportedClassifier, sides, suppress, to_original
 from resdet.export.verify import compare_results
+from resdet.ops.rle import decode
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -69,6 +70,7 @@ def test_sides_are_limited_by_the_exported_shape():
     assert sides(120, 120, wanted, (64, 96)) == (60, 100)
     assert sides(200, 100, wanted, (64, 96)) == (48, 96)  # a width of 100 would exceed the shape
     assert sides(100, 200, wanted, (64, 96)) == (32, 64)  # a portrait image in a landscape shape
+    assert sides(20, 47, wanted, (96, 96)) == (41, 96)  # 96 / 47 * 47 is less than 96 in floating point
 
 
 def test_masks_pasted_in_the_graph_match_python(pasting):
@@ -79,6 +81,18 @@ def test_masks_pasted_in_the_graph_match_python(pasting):
     assert (ours.masks != expected.masks).mean() < 1e-4 and expected.masks.any()
     (larger,) = found.predict([image.repeat(2, 0).repeat(2, 1)], 0.0)
     assert larger.masks.shape[1:] == (2 * SHAPE[0], 2 * SHAPE[1])
+    (fewer,) = found.predict([image], float(np.median(ours.scores)))
+    assert 0 < len(fewer) < len(ours) and len(fewer.rles) == len(fewer)
+
+
+def test_masks_pasted_in_the_graph_are_cut_to_the_image():
+    """Scales a mask of an image of 4 x 6 pixels, padded to 8 x 8, to the double size."""
+    mask = torch.zeros(1, 8, 8)
+    mask[0, :2, :6] = 1
+    (rle,) = to_original(mask, (4, 6), (8, 12))
+    expected = np.zeros((8, 12), bool)
+    expected[:4] = True
+    assert np.array_equal(decode(rle), expected)
 
 
 def test_classifications_match_the_checkpoint(classifier):
@@ -134,6 +148,13 @@ def test_nms_outside_matches_nms_inside(family):
     assert expected.valid.any() and torch.equal(found.valid, expected.valid)
     for ours, theirs in zip(found, expected):
         assert torch.allclose(ours[expected.valid], theirs[expected.valid], atol=1e-4)
+
+
+def test_padded_proposals_are_no_detections_at_any_threshold():
+    """The graph gives them a score of 0."""
+    boxes = torch.tensor([[[[0.0, 0.0, 9.0, 9.0]], [[20.0, 20.0, 29.0, 29.0]]]])
+    found = suppress(boxes, torch.tensor([[[0.5], [0.0]]]), 0.0, 2, 0.5, 2)
+    assert found.valid.tolist() == [[True, False]]
 
 
 def test_evaluating_an_exported_file_is_rejected(classifier):

@@ -242,16 +242,18 @@ def test_metadata_that_does_not_match_the_graph_is_rejected(copy):
         resdet.load(copy)
 
 
-def test_a_full_disk_keeps_the_old_files(classifier, copy, monkeypatch):
-    """Limits the file size so that the .xml file can be written and the .bin file cannot."""
+@pytest.mark.parametrize("full", [".bin", ".xml"])
+def test_a_full_disk_keeps_the_old_files(classifier, copy, monkeypatch, full):
+    """Limits the size of one of the two files, so that it cannot be written."""
+    copy.with_suffix(".bin").write_bytes(b"old")
     former = {path: path.read_bytes() for path in (copy, copy.with_suffix(".bin"))}
 
     def write(path, content, *check):
-        with disks.limited(0 if path.suffix == ".bin" else 1 << 30):
+        with disks.limited(0 if path.suffix == full else 1 << 30):
             write_bytes(path, content, *check)
 
     monkeypatch.setattr(openvino_export, "write_bytes", write)
-    with pytest.raises(FileError, match=r"model.bin cannot be written \(File too large\); the old file is kept"):
+    with pytest.raises(FileError, match=rf"model{full} cannot be written \(File too large\); the old file is kept"):
         from_onnx(classifier.path, copy)
     assert {path: path.read_bytes() for path in copy.parent.iterdir()} == former
     with disks.limited(1000), pytest.raises(FileError, match="cannot be written by OpenVINO .*: free some space"):

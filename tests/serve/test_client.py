@@ -188,6 +188,8 @@ def test_many_images_are_split_into_requests(serve):
 
 def test_requests_hold_a_bounded_number_of_bytes(monkeypatch):
     monkeypatch.setattr(client, "MOST_BYTES", 100)
-    images = [bytes(size) for size in (60, 40, 1, 200, 30, 30, 30)]
-    sizes = [[len(content) for _, (_, content) in group] for group in client.groups(images, 2)]
-    assert sizes == [[60, 40], [1], [200], [30, 30], [30]]
+    grouped = lambda sizes, most: [
+        [len(content) for _, (_, content) in group] for group in client.groups(map(bytes, sizes), most)
+    ]
+    assert grouped((60, 40, 1, 200, 30, 30, 30), 2) == [[60, 40], [1], [200], [30, 30], [30]]
+    assert grouped((40, 30, 20, 20), 9) == [[40, 30, 20], [20]]

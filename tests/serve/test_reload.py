@@ -117,17 +117,18 @@ def test_prepared_images_are_predicted_by_the_model_that_prepared_them(served, f
 
 
 def test_the_thread_loads_polls_and_stops(files):
-    """Checks also that a failure of the first load is reported."""
-    served = ServedModel("best", str(files.path), files.load, Limits(), Metrics())
-    models = Models([served], poll=0.01)
+    """Checks all of several models, and that a failure of the first load is reported."""
+    served = [ServedModel(name, str(files.path), files.load, Limits(), Metrics()) for name in ("best", "other")]
+    models = Models(served, poll=0.01)
     models.start()
-    files_loaded(files, 1)
-    files.write("second")
     files_loaded(files, 2)
+    files.write("second")
+    files_loaded(files, 4)
     models.stop()
     models.join(PATIENCE)
-    served.worker.join(PATIENCE)
-    assert not models.is_alive() and not served.worker.is_alive()
+    for model in served:
+        model.worker.join(PATIENCE)
+    assert not models.is_alive() and not any(model.worker.is_alive() for model in served)
 
     files.write("broken")
     failures, failed = [], Event()
