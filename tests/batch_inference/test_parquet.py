@@ -7,7 +7,9 @@ import subprocess
 import sys
 import tarfile
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,6 +24,7 @@ from resdet import hub
 from resdet.backbones import create
 from resdet.batch_inference import folder, run
 from resdet.batch_inference.images import Address
+from resdet.batch_inference.program import Program
 from resdet.classification import Classifier
 from resdet.errors import FileError
 from resdet.images.normalize import Normalize
@@ -197,6 +200,26 @@ def test_a_folder_of_a_run_with_other_settings_is_rejected(tmp_path, command, wo
     assert done.returncode == 2 and difference in done.stderr and done.stderr.count("\n") == 1
     (tmp_path / "net.pth").write_bytes(b"other weights")
     assert "different weights" in command(*WORDS).stderr
+
+
+def test_all_that_results_depend_on_is_in_the_settings(tmp_path):
+    """Of an OpenVINO model, the weights are a second file; the way to compile a model changes no result."""
+    for name in ("net.xml", "net.bin"):
+        (tmp_path / name).write_bytes(b"first")
+    first = Program([str(tmp_path / "net.xml")])
+    settings = first.settings()
+    changes: list[dict[str, Any]] = [
+        {"top": 2},
+        {"score": 0.5},
+        {"overrides": ["eval.nms=0.3"]},
+        {"mode": "exact"},
+        {"classifiers": [str(tmp_path / "net.pth")]},
+    ]
+    for change in changes:
+        assert replace(first, **change).settings() != settings, change
+    assert replace(first, compile=False).settings() == settings
+    (tmp_path / "net.bin").write_bytes(b"second")
+    assert first.settings() != settings
 
 
 def test_a_folder_without_results_takes_other_settings(tmp_path, command):
