@@ -17,6 +17,7 @@ from resdet.images.normalize import Normalize
 from resdet.images.video import Video
 from resdet.results.drawing import color
 from resdet.results.result import Result
+from resdet.results.stream import follow
 
 pytestmark = pytest.mark.usefixtures("shallow")
 WORDS = ("predict", "--weights", "net.pth", "--score", 0, "--json", "rows.json", "--draw", "out")
@@ -102,6 +103,12 @@ def test_a_cut_file_gives_the_results_so_far_and_status_2(tmp_path, command, det
     assert "resdet: 1 of 1 images cannot be read" in done.stderr and "a.avi: read 5 of 30 frames; the" in done.stderr
     assert [row.get("frame") for row in json.loads((tmp_path / "rows.json").read_text())] == [None, 1, 2, 3, 4, 5]
     assert len(list(Video(tmp_path / "out/0002_a.mp4"))) == 5
+
+
+def test_frames_that_are_predicted_together_keep_their_times(tmp_path):
+    video = Video(written(tmp_path / "a.mp4"))
+    places = [place for place, _ in follow(video, lambda frames: iter(list(frames)))]
+    assert [(place.frame, place.time) for place in places] == [(1, 0), (2, 0.08), (3, 0.16), (4, 0.24)]
 
 
 def test_ctrl_c_in_a_file_keeps_the_drawn_frames(tmp_path, command, detector, monkeypatch):

@@ -1,5 +1,6 @@
 """Tests reading and writing videos: frames, rate, orientation, simulated cameras and output files."""
 
+import struct
 import threading
 from time import sleep
 
@@ -109,6 +110,14 @@ def test_a_trimmed_file_is_whole(tmp_path):
         assert shown_seconds(tmp_path / name) == seconds
         opened = Video(tmp_path / name)
         assert len(list(opened)) == frames and opened.declared == 30 and opened.loss() is None
+
+
+def test_durations_of_64_bits_are_read(tmp_path):
+    """Writes headers as those of files above 4 GB: sizes and durations of 64 bits, after a box of another kind."""
+    box = lambda kind, content: struct.pack(">I4sQ", 1, kind, 16 + len(content)) + content
+    header = b"\1\0\0\0" + struct.pack(">QQIQ", 7, 7, 600, 1500) + bytes(80)
+    (tmp_path / "a.mp4").write_bytes(box(b"free", bytes(5)) + box(b"moov", box(b"free", b"") + box(b"mvhd", header)))
+    assert shown_seconds(tmp_path / "a.mp4") == 2.5
 
 
 @pytest.mark.parametrize(
@@ -235,6 +244,6 @@ def test_a_failed_write_is_reported(tmp_path):
     writer = VideoWriter(tmp_path / "a.mp4", RATE)
     writer.write(gray(100), 0)
     writer.temporary.unlink()
-    with pytest.raises(FileError, match="a.mp4 cannot be written"):
+    with pytest.raises(FileError, match="a.mp4 cannot be written: free some space"):
         writer.close()
     assert not list(tmp_path.iterdir())
