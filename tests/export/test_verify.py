@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from resdet.errors import Error
-from resdet.export.verify import IOU, PIXELS, SCORES, SHARE, compare_results, require_agreement
+from resdet.export.verify import IOU, PIXELS, SCORES, SHARE, compare_results, compare_scores, require_agreement
 from resdet.ops.rle import encode
 from resdet.results.result import Result
 
@@ -54,6 +54,13 @@ def test_masks_agree():
     assert compare_results(expected, detections(width=200))[0]
     assert 199 / 200 > IOU and compare_results(expected, detections(width=199))[0]
     assert not compare_results(expected, detections(width=190))[0]
+
+
+@pytest.mark.parametrize("apart, agrees", [(SCORES / 2, True), (10 * SCORES, False), (0.6, False)])
+def test_probabilities_of_a_classifier_agree(apart, agrees):
+    """Moves probability from the first class, 0.7, to the second, 0.3."""
+    expected, actual = torch.tensor([[0.7, 0.3]]).log(), torch.tensor([[0.7 - apart, 0.3 + apart]]).log()
+    assert compare_scores(expected, actual)[0] is agrees
 
 
 def test_a_difference_is_an_error():
