@@ -14,11 +14,18 @@ class ClassifierConfig(ModelConfig):
     """Config of a classifier."""
 
     label_smoothing: float = 0.0  # share of each target that is spread over all classes, from 0 to below 1
+    # factors of the training loss by class, in the order of the classes; balanced: inversely proportional to the number
+    # of training images, with a mean of 1 over them; null: all classes weigh the same
+    class_weights: Literal["balanced"] | list[float] | None = None
 
     def __post_init__(self):
         super().__post_init__()
         smoothing = self.label_smoothing
         require(0 <= smoothing < 1, "model.label_smoothing", smoothing, "it lies between 0 and 1, as in 0.1")
+        weights = self.class_weights
+        if isinstance(weights, list):
+            positive = min(weights, default=0) > 0
+            require(positive, "model.class_weights", weights, "list a number above 0 for each class")
 
 
 @dataclass

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from resdet.backbones.layers import Backbone
 from resdet.backbones.modes import evaluating
-from resdet.errors import require
+from resdet.errors import DataError, require
 from resdet.images import grouped
 from resdet.images.crops import center_crop
 from resdet.images.decode import as_image
@@ -29,6 +29,7 @@ class Classifier(Model):
 
     task = "classification"
     kind = "classifier"
+    class_weights: Tensor | None  # [C]: factors of the loss
 
     def __init__(
         self,
@@ -46,6 +47,8 @@ class Classifier(Model):
         self.classes = list(classes)
         self.size, self.short = size, short
         self.label_smoothing = label_smoothing
+        # A training sets them (`model.class_weights`); checkpoints do not have them.
+        self.register_buffer("class_weights", None, persistent=False)
         self.experiment = {}
 
     def forward(self, images: Tensor) -> Tensor:
@@ -58,15 +61,26 @@ class Classifier(Model):
 
     def losses(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """The cross entropy; `targets` are labels [B] (-1 is ignored) or probabilities [B, C] of mixed images."""
+        check_labels(targets, len(self.classes))
         return {"cross_entropy": self.cross_entropy(self(images), targets)}
 
     def cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The mean cross entropy over images with a label; zero if there is none."""
-        logits = logits.float()
+        """The mean cross entropy over images with a label; zero if there is none.
+
+        `class_weights` multiply the terms of their classes and do not change the divisor, so that the loss does not
+        depend on the number of processes that share a batch.
+        """
+        logits, smoothing = logits.float(), self.label_smoothing
         if targets.is_floating_point():
-            return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
-        total = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing, ignore_index=-1, reduction="sum")
-        return total / (targets >= 0).sum().clamp(min=1)
+            labeled = targets.sum(1, keepdim=True)  # below 1 where an image without a label is mixed in
+            smoothed = targets * (1 - smoothing) + labeled * (smoothing / targets.shape[1])
+            total = F.cross_entropy(logits, smoothed, self.class_weights, reduction="sum")
+        else:
+            labeled = targets >= 0
+            total = F.cross_entropy(
+                logits, targets, self.class_weights, ignore_index=-1, label_smoothing=smoothing, reduction="sum"
+            )
+        return total / labeled.sum().clamp(min=1)
 
     def predict(
         self,
@@ -110,6 +124,18 @@ class Classifier(Model):
         pixels = upload(torch.from_numpy(crops), self.normalize.std.device)
         logits: Tensor = self(pixels.permute(0, 3, 1, 2))
         return logits.float().softmax(1).cpu()
+
+
+def check_labels(targets: Tensor, classes: int) -> None:
+    """Refuses labels outside the classes; on a GPU, where a check would wait for the device, CUDA reports them."""
+    if targets.is_floating_point() or targets.device.type != "cpu":
+        return
+    outside = targets[(targets < -1) | (targets >= classes)]
+    if len(outside):
+        raise DataError(
+            f"A label is {int(outside[0])}, but the model has {classes} classes: give labels from 0 to {classes - 1}, "
+            "or -1 for an image without one."
+        )
 
 
 def best_classes(scores: Tensor, classes: Sequence[str], top: int) -> list[Classification]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from resdet.classification.build import build_classifier
+from resdet.classification.class_weights import class_weights
 from resdet.classification.config import ClassificationExperiment
 from resdet.classification.data.config import ImagesConfig, OnDeviceConfig
 from resdet.classification.data.on_device import OnDeviceEvaluation, OnDeviceTraining
@@ -68,6 +69,7 @@ class ClassificationTraining(BaseTraining):
         Pipeline: type[ImagePipeline] | type[OnDevicePipeline] = ImagePipeline if images else OnDevicePipeline
         self.data = Pipeline(experiment, world, Skipped(log.warn))
         self.model = build(experiment, self.data.classes)
+        self.model.class_weights = class_weights(experiment.model.class_weights, self.data.labels, self.data.classes)
         self.model.normalize.set(*self.data.statistics())
         if init:
             self.start_from(init, log)
@@ -135,7 +137,7 @@ class ImagePipeline:
         self.validation = open_images(config, "val")
         check_classes(self.source.classes, self.validation.classes)
         self.sources = {"training": self.source, "validation": self.validation}
-        self.classes = self.source.classes
+        self.classes, self.labels = self.source.classes, self.source.labels
         self.mixing, self.copies = (config.augment.mixup, config.augment.cutmix), config.repeats
         self.name = self.source.name
         transform = TrainTransform(config.augment, config.size)
@@ -202,7 +204,7 @@ class OnDevicePipeline:
         self.world, self.batch, self.skipped = world, experiment.eval.batch, skipped
         self.images = open_on_device(config, "train", world.device)
         self.validation = open_on_device(config, "val", world.device)
-        self.classes = self.images.classes
+        self.classes, self.labels = self.images.classes, self.images.labels.cpu().numpy()
         self.mixing = (config.mixup, config.cutmix)
         self.name = self.images.name
         train = experiment.train

@@ -8,7 +8,7 @@ import json
 from dataclasses import fields
 from functools import cache
 from types import NoneType
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from resdet.config.experiment import Experiment
 from resdet.config.schema import Schema
@@ -104,7 +104,8 @@ def sentence(path: tuple[str, ...], value: Any, errors: "list[ErrorDetails]", sc
     if kind == "unexpected_keyword_argument":
         return unknown_key(path, schema)
     if kind == "literal_error":
-        remedy = f"choose {error['ctx']['expected']}"
+        lists = any(get_origin(member) is list for member in alternatives(path, schema))
+        remedy = f"choose {error['ctx']['expected']}{' or a list of numbers' if lists else ''}"
     elif kind == "dataclass_type":
         remedy = f"give a mapping of its keys ({', '.join(keys_of(path, schema))})"
     elif kind == "too_long":
@@ -114,7 +115,7 @@ def sentence(path: tuple[str, ...], value: Any, errors: "list[ErrorDetails]", sc
         remedy = f"give a list of {max(missing) + 1} entries"
     else:
         remedy = EXPECTED.get(kind, error["msg"])
-    null = ", or null" if takes_null(path, schema) else ""
+    null = ", or null" if NoneType in alternatives(path, schema) else ""
     return f"{'.'.join(path)} is {json.dumps(value, ensure_ascii=False, default=str)}: {remedy}{null}."
 
 
@@ -130,6 +131,7 @@ def keys_of(path: tuple[str, ...], schema: Schema) -> list[str]:
     return [field.name for field in fields(section)] if section else []
 
 
-def takes_null(path: tuple[str, ...], schema: Schema) -> bool:
+def alternatives(path: tuple[str, ...], schema: Schema) -> tuple[Any, ...]:
+    """The members of the type of a key if it is a union."""
     section = schema.section(path[:-1])
-    return section is not None and NoneType in get_args(get_type_hints(section)[path[-1]])
+    return get_args(get_type_hints(section)[path[-1]]) if section else ()

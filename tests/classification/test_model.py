@@ -76,6 +76,13 @@ def test_one_hot_targets_have_the_loss_of_labels():
     assert torch.allclose(soft, model.losses(batch(), labels)["cross_entropy"], rtol=1e-6)
 
 
+@pytest.mark.parametrize("label", [6, -2])
+def test_labels_outside_the_classes_are_refused(label):
+    labels = torch.tensor([0, 5, label, 2, -1])
+    with pytest.raises(DataError, match=f"A label is {label}, but the model has 6 classes: give labels from 0 to 5"):
+        classifier().losses(batch(), labels)
+
+
 def test_predictions_match_torchvision():
     """Uses an image whose short side needs no resizing, so that both libraries crop the same pixels."""
     torchvision = pytest.importorskip("torchvision")

@@ -1,0 +1,35 @@
+"""Factors of the training loss by class, for data with few images of some classes."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from resdet.errors import ConfigError
+
+
+def class_weights(
+    config: Literal["balanced"] | Sequence[float] | None, labels: np.ndarray, classes: Sequence[str]
+) -> Tensor | None:
+    """float32 [C]; None: all classes weigh the same. `labels` are those of the whole training set, so that processes
+    agree."""
+    if config is None:
+        return None
+    if isinstance(config, str):
+        return balanced(labels, len(classes))
+    if len(config) != len(classes):
+        raise ConfigError(
+            f"model.class_weights lists {len(config)} numbers and the data has {len(classes)} classes: give one for "
+            "each class."
+        )
+    return torch.tensor(config)
+
+
+def balanced(labels: np.ndarray, classes: int) -> Tensor:
+    """Inversely proportional to the images of each class, with a mean of 1 over all images; 0 for a class without
+    images. Label -1 is not counted."""
+    counts = np.bincount(labels[labels >= 0], minlength=classes)
+    mean = counts.sum() / max(1, np.count_nonzero(counts))
+    return torch.from_numpy(np.where(counts > 0, mean / counts.clip(min=1), 0)).float()
