@@ -39,12 +39,19 @@ def accelerate(
     dtype = dtype or fast_dtype(device)
     model.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.eval().requires_grad_(False)
-    if compile is True or (compile == "auto" and device.type == "cuda"):
-        after = PAYS if compile == "auto" else 0
+    after = eager_elements(compile, device)
+    if after is not None:
         model.compile_inference(partial(CompiledPerShape, after=after, backend=backend))
     elif device.type == "cpu":
         pack_convolutions(model)
     return model
+
+
+def eager_elements(compile: Compile, device: torch.device) -> int | None:
+    """Elements of one shape that run before it is compiled; None: it never is."""
+    if compile == "auto":
+        return PAYS if device.type == "cuda" else None
+    return 0 if compile else None
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:

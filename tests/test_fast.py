@@ -22,7 +22,7 @@ from resdet.detection.evaluation import evaluate
 from resdet.detection.objects_training import LossesStep
 from resdet.engine.distributed import World
 from resdet.errors import ConfigError
-from resdet.fast import accelerate, fast_dtype
+from resdet.fast import PAYS, accelerate, eager_elements, fast_dtype
 from resdet.onednn import PackedConv2d, packed_types
 from resdet.structures import Images, Targets
 
@@ -189,6 +189,14 @@ def test_bfloat16_only_if_the_cpu_and_onednn_compute_in_it(cpu, onednn, dtype, m
     assert fast_dtype(torch.device("cpu")) == dtype
     model = accelerate(classifier(), compile=False)
     assert next(model.parameters()).dtype == dtype
+
+
+def test_auto_compiles_on_a_gpu_once_it_pays():
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert (eager_elements("auto", gpu), eager_elements("auto", cpu)) == (PAYS, None)
+    assert [eager_elements(True, device) for device in (cpu, gpu)] == [0, 0]
+    assert [eager_elements(False, device) for device in (cpu, gpu)] == [None, None]
+    assert PAYS / (3 * 800 * 1344) == pytest.approx(500, rel=0.01)  # images
 
 
 def test_auto_packs_on_a_cpu_and_compiles_nothing():
