@@ -10,7 +10,7 @@ import resdet
 from resdet import config
 from resdet.hub import build_for
 from resdet.localization.config import LocateConfig
-from resdet.localization.locate import Locator, ViewBuilder, vote
+from resdet.localization.locate import Locator, ViewBuilder, large, vote
 from resdet.structures import Proposals
 
 # The best box, one with IoU 0.8, one with IoU exactly 0.5, one below 0.5, one far away, and padding.
@@ -35,6 +35,11 @@ def test_voting_by_hand():
 def test_voting_without_valid_boxes():
     boxes, scores = vote(found([False] * 6), 0.5)
     assert boxes.isfinite().all() and scores.tolist() == [0]
+
+
+def test_proposals_have_sides_of_a_pixel_or_more():
+    boxes = torch.tensor([[5.0, 5, 6, 6], [5, 5, 5.5, 20], [5, 5, 20, 5.5]])
+    assert large(boxes).tolist() == [True, False, False]
 
 
 def test_views_map_back_to_the_image():

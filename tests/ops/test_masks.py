@@ -156,6 +156,8 @@ def test_threshold_of_pasted_masks():
     mask = torch.full((1, 14, 14), 0.4)
     assert not paste(mask, box, 80, 80).any()
     assert paste(mask, box, 80, 80, threshold=0.3)[0, 25:55, 25:55].all()
+    undecided = torch.full((1, 4, 4), 0.5)
+    assert not paste(undecided, torch.tensor([[0.0, 0, 4, 4]]), 4, 4).any()
 
 
 def test_pasting_whole_images_agrees_with_pasting_areas(monkeypatch):

@@ -151,6 +151,15 @@ def test_levels_equal_torchvision():
     assert wanted[0, :4].tolist() == [2, 1, 3, 0]
 
 
+@pytest.mark.parametrize("side", [112.0, 224.0, 448.0])
+def test_levels_of_boxes_near_a_border_equal_torchvision(side):
+    """A box that is too small by less than a millionth is still of the coarser level, as in torchvision."""
+    sides = side * (1 - 0.5 ** torch.arange(8, 24))
+    boxes = torch.stack([torch.zeros(16), torch.zeros(16), sides, sides], 1)[None]
+    found = assign_levels(boxes, 4)
+    assert torch.equal(found[0], LevelMapper(2, 5)([boxes[0]])) and len(found.unique()) == 2
+
+
 def test_roi_pool_equals_torchvision():
     feature = pyramid()[1].requires_grad_()
     boxes, _ = regions()

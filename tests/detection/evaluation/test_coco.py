@@ -253,11 +253,12 @@ def test_columns_numpy_values_and_parts_give_the_same_metrics(tmp_path):
 def test_curves_by_hand():
     """A true, a false and a true positive for two objects: precision 1 up to recall 0.5, then 2/3."""
     truth = one_image({"bbox": [0, 0, 20, 20]}, {"bbox": [50, 50, 20, 20]})
-    results = [found([0, 0, 20, 20], 0.9), found([30, 30, 9, 9], 0.8), found([50, 50, 20, 12], 0.7)]
+    results = [found([0, 0, 20, 20], 0.9), found([30, 30, 9, 9], 0.8), found([50, 50, 20, 14.5], 0.7)]
     curves = coco.curves(truth, results)
     assert [*curves] == ["a"] and curves["a"]["recall"][50] == 0.5 and len(curves["a"]["recall"]) == 101
     assert curves["a"]["precision"]["0.5"] == pytest.approx([1] * 51 + [2 / 3] * 50)
-    assert curves["a"]["precision"]["0.75"] == pytest.approx([1] * 51 + [0] * 50)  # the third result has an IoU of 0.6
+    # The third result has an IoU of 0.725.
+    assert curves["a"]["precision"]["0.75"] == pytest.approx([1] * 51 + [0] * 50)
     figures = coco.evaluate(truth, results)
     assert np.mean(curves["a"]["precision"]["mean"]) == pytest.approx(figures["AP"])
     assert np.mean(curves["a"]["precision"]["0.5"]) == pytest.approx(figures["AP50"])

@@ -28,7 +28,7 @@ def test_the_rounded_style_equals_torchvision(sizes, shapes, image):
 
     theirs = AnchorGenerator(tuple(map(tuple, sizes)), (tuple(RATIOS),) * len(sizes))
     expected = theirs(ImageList(torch.zeros(2, 3, *image), [image, image]), maps(*shapes))[0]
-    strides = [image[0] // height for height, _ in shapes]
+    strides = [-(-image[0] // height) for height, _ in shapes]
     found = Anchors(sizes, RATIOS, rounded=True)(maps(*shapes), strides, image)
     assert torch.equal(torch.cat(found), expected)
 

@@ -48,6 +48,18 @@ def test_features_of_the_image_are_concatenated_to_those_of_each_region(family, 
         assert torch.allclose(deltas[:, number].flatten(1), predictor.boxes(joined), atol=1e-6)
 
 
+@torch.no_grad()
+def test_branches_get_the_maps_of_the_regions_without_those_of_the_image():
+    """conv5_x computes the sampled regions and, last of each image, the whole image; a C4 branch needs the former."""
+    model = tiny.make("c4", True, CONTEXT).eval()
+    images, boxes = tiny.images((64, 64), (64, 50)), torch.tensor(BOXES)
+    maps, heads = model.maps(images), model.roi_heads
+    _, first_maps = heads.embed(heads.stages[0].head, heads.pool(maps, boxes, images.sizes))
+    features = heads.branches["mask"].features
+    assert len(first_maps) == 6
+    torch.testing.assert_close(features.of_sample(maps, boxes, first_maps), features(maps, boxes))
+
+
 @pytest.mark.parametrize("family", ["c4", "fpn", "cascade"])
 def test_context_is_learned_end_to_end(family):
     """With context, region losses have gradients at feature map cells outside all regions."""

@@ -75,6 +75,12 @@ def test_the_best_anchors_of_an_object_are_positive_at_any_iou():
     assert found.objects[0, :2].tolist() == [0, 0]
 
 
+def test_an_anchor_that_is_nearly_the_best_of_an_object_is_not_positive():
+    anchors = torch.tensor([[0.0, 0, 100, 60], [0, 0, 100, 59.99]])
+    found = match_anchors(anchors, targets(torch.tensor([[0.0, 0, 100, 100]])), everything(2, 1), 0.7, 0.3)
+    assert found.positive.tolist() == [[True, False]] and not found.negative.any()
+
+
 def test_background_can_have_a_lower_iou_bound():
     """Fast R-CNN, section 2.3: background has an IoU from 0.1 up to 0.5."""
     objects = torch.tensor([[0.0, 0, 10, 10]])
@@ -107,7 +113,7 @@ def test_lower_bounds_of_ious_belong_to_their_range_and_upper_bounds_do_not():
 def test_boxes_in_a_crowd_are_ignored_and_crowds_match_no_box():
     """The crowd is the left half; a box is in it if more than half of the box's area is."""
     objects = torch.tensor([[0.0, 0, 50, 100], [60, 60, 80, 80]])
-    candidates = torch.tensor([[0.0, 0, 50, 100], [10, 10, 20, 20], [40, 0, 58, 10], [48, 0, 68, 10], [60, 60, 80, 80]])
+    candidates = torch.tensor([[0.0, 0, 50, 100], [10, 10, 20, 20], [40, 0, 58, 10], [40, 0, 60, 10], [60, 60, 80, 80]])
     record = targets(objects, crowd=((0, 0),))
     for found in (
         match_anchors(candidates, record, everything(5, 1), 0.7, 0.3),

@@ -1,6 +1,7 @@
 """MNC's losses, gradients and detections on small examples computed by hand, and a short training."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -95,6 +96,15 @@ def test_losses():
     second = (7 * RIGHT + 0.2 * RIGHT + 0.8 * WRONG) / 8
     third = (2 * RIGHT + 6 * WRONG) / 8
     assert found["mask2"] == pytest.approx(((6 * RIGHT + 2 * WRONG) / 8 + second + third) / 3, rel=1e-5)
+
+
+def test_the_mask_loss_has_a_weight():
+    regions, given = fixed(), (maps(), proposals(), targets(mask=True), SIZES)
+    whole = regions.losses(*given)
+    regions.mnc = replace(regions.mnc, loss_weight=0.5)
+    weighted = regions.losses(*given)
+    for name, loss in whole.items():
+        torch.testing.assert_close(weighted[name], loss / 2 if name in ("mask1", "mask2") else loss)
 
 
 @pytest.mark.parametrize("positive, label", [(True, LABEL), (False, CLASSES)])

@@ -1,6 +1,7 @@
 """RoI heads: losses, stages, detections and masks on small examples computed by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -109,6 +110,28 @@ def test_a_cascade_refines_boxes_stage_by_stage_and_averages_their_scores():
         assert ((found.boxes[0][kept] - torch.tensor(box)).abs().amax(1) < 1e-3).sum() == CLASSES
 
 
+def test_a_cascade_clips_boxes_to_the_image_between_stages():
+    """Stage 1 moves the box by 5 pixels to the right, across the border; stage 2 by a quarter of its width back."""
+    regions = make(ious=[0.5, 0.65], class_agnostic=True, score=0.0, nms=1.0)
+    regions.stages[1].predictor.boxes.bias.data[0] = 20 * -MOVE
+    given = proposals([[80.0, 0.0, 100.0, 20.0]], padding=0)
+    with torch.no_grad():
+        found = regions.detect(maps(), given, SIZES, score=0.0)
+        rois = regions.sample(given, targets())
+        refined = regions.refine(rois, torch.tensor([10 * MOVE, 0, 0, 0]).expand(1, 40, 1, 4), targets(), SIZES, 1)
+    clipped = torch.tensor([85.0, 0.0, 100.0, 20.0])
+    torch.testing.assert_close(found.boxes[0, 0], clipped - torch.tensor([15 * MOVE, 0, 15 * MOVE, 0]))
+    sampled = (rois.boxes == given.boxes[:, :1]).all(2) & rois.valid
+    assert sampled.sum() == 1
+    torch.testing.assert_close(refined.boxes[sampled][0], clipped)
+
+
+def test_the_box_loss_has_a_weight():
+    losses = [make(loss_weight=weight).losses(maps(), proposals(), targets(), SIZES) for weight in (1.0, 2.0)]
+    assert losses[1]["class"] == losses[0]["class"]
+    torch.testing.assert_close(losses[1]["box"], 2 * losses[0]["box"])
+
+
 def test_the_features_gradient_is_shared_between_stages():
     x = torch.randn(5, requires_grad=True)
     shared = share_gradient(x, 3)
@@ -141,6 +164,16 @@ def test_padding_low_scores_and_nan_give_no_detections():
     regions.stages[0].predictor.scores.bias.data[0] = float("nan")
     with torch.no_grad():
         assert not regions.detect(maps(), proposals(), SIZES, score=0.0).valid.any()
+
+
+def test_regions_with_nan_displace_no_candidates():
+    """A region whose scores are NaN is not among the three candidates."""
+    boxes, deltas = torch.tensor([CANDIDATES]), torch.zeros(1, 3, CLASSES, 4)
+    scores = torch.full((1, 3, CLASSES), 0.5)
+    scores[0, 0] = float("nan")
+    valid = torch.ones(1, 3, dtype=torch.bool)
+    found = make(candidates=3, detections=3, nms=1.0).best(scores, boxes, deltas, valid, SIZES, 0.1)
+    assert found.valid.all() and (found.scores == 0.5).all()
 
 
 def test_nms_is_per_class():
@@ -195,6 +228,14 @@ def test_the_mask_loss_is_that_of_positive_regions(conv5, limit, monkeypatch):
     wanted[1, :, centers > 0.5] = 1  # in a box from 10 to 50
     expected = F.binary_cross_entropy(probabilities, wanted[:limit]).item()
     assert losses["mask"].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_mask_loss_has_a_weight():
+    regions, given = with_masks(False, 20), (maps(), proposals(), targets(mask=True), SIZES)
+    whole = regions.losses(*given)["mask"]
+    branch = regions.branches["mask"]
+    branch.config = replace(branch.config, loss_weight=0.5)
+    torch.testing.assert_close(regions.losses(*given)["mask"], whole / 2)
 
 
 def test_initial_masks_are_undecided():

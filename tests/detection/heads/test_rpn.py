@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resdet.detection.heads import rpn as module
-from resdet.detection.heads.config import AnchorConfig, RPNConfig
+from resdet.detection.heads.config import AnchorConfig, RPNConfig, positive_count
 from resdet.detection.heads.rpn import RPN
 
 pytest.importorskip("torchvision")
@@ -64,6 +64,14 @@ def their_proposals(ours: RPN, training: bool) -> tuple[list[Tensor], list[Tenso
     scores, shifts = concat_box_prediction_layers(logits, deltas)
     boxes = other.box_coder.decode(shifts, other.anchor_generator(images, features)).view(2, -1, 4)
     return other.filter_proposals(boxes, scores, images.image_sizes, counts)
+
+
+@pytest.mark.parametrize("count, fraction", [(256, 0.5), (10, 0.25), (15, 0.5), (7, 0.9)])
+def test_the_most_positive_anchors_are_those_of_torchvision(count, fraction):
+    from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
+
+    positive, _ = BalancedPositiveNegativeSampler(count, fraction)([torch.ones(1000)])
+    assert positive_count(RPNConfig(batch_per_image=count, positive_fraction=fraction)) == positive[0].sum()
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -157,6 +157,18 @@ def test_merging_needs_little_memory():
     assert np.array_equal(np.flatnonzero(kept), np.arange(0, 1000, 3))
 
 
+def test_boxes_near_a_seam_are_cut():
+    boxes = np.array([[1.5, 40, 20, 60], [3, 40, 20, 60], [40, 40, 60, 98.5], [40, 40, 60, 97]])
+    assert cut_by_seam(boxes, Tile(70, 80, 170, 180), (HEIGHT, WIDTH)).tolist() == [True, False, True, False]
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_cut_boxes_of_which_more_than_half_is_covered_are_parts(cut):
+    """The smaller boxes share 45 and 55 of their 100 pixels with the first one."""
+    boxes = np.array([[0, 0, 100, 10], [95.5, 0, 105.5, 10], [-4.5, 0, 5.5, 10]], np.float32)
+    assert survivors(boxes, np.array([False, cut, cut]), 0.5).tolist() == [True, True, not cut]
+
+
 @pytest.mark.parametrize("cut", [False, True])
 def test_a_low_threshold_applies_to_cut_boxes(cut):
     """An IoU of 0.32 is an intersection of less than half of either box: only the threshold makes them one object."""

@@ -71,6 +71,8 @@ def test_a_region_uses_the_two_scales_nearest_to_224_squared():
     middle = torch.tensor([[100.0], [200], [300], [400]]) ** 2
     assert suitable_scales(middle, 224).flatten().tolist() == [False, True, True, False]
     assert suitable_scales(middle[:1], 224).tolist() == [[True]]
+    # 190² pixels are nearer to 224² than 255² are, though a side of 255 is nearer to 224.
+    assert suitable_scales(torch.tensor([[190.0], [224], [255]]) ** 2, 224).flatten().tolist() == [True, True, False]
 
 
 class MeanAndOpposite(nn.Module):
