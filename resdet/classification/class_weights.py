@@ -33,3 +33,9 @@ def balanced(labels: np.ndarray, classes: int) -> Tensor:
     counts = np.bincount(labels[labels >= 0], minlength=classes)
     mean = counts.sum() / max(1, np.count_nonzero(counts))
     return torch.from_numpy(np.where(counts > 0, mean / counts.clip(min=1), 0)).float()
+
+
+def extremes(weights: Tensor, classes: Sequence[str]) -> str:
+    """The lowest and the highest weight, with their classes."""
+    low, high = int(weights.argmin()), int(weights.argmax())
+    return f"{weights[low]:.3g} ({classes[low]}) to {weights[high]:.3g} ({classes[high]})"

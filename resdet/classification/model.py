@@ -29,7 +29,7 @@ class Classifier(Model):
 
     task = "classification"
     kind = "classifier"
-    class_weights: Tensor | None  # [C]: factors of the loss
+    class_weights: Tensor | None  # [C]: factors of the loss; a training sets them, and checkpoints do not have them
 
     def __init__(
         self,
@@ -47,7 +47,6 @@ class Classifier(Model):
         self.classes = list(classes)
         self.size, self.short = size, short
         self.label_smoothing = label_smoothing
-        # A training sets them (`model.class_weights`); checkpoints do not have them.
         self.register_buffer("class_weights", None, persistent=False)
         self.experiment = {}
 

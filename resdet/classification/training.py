@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from resdet.classification.build import build_classifier
-from resdet.classification.class_weights import class_weights
+from resdet.classification.class_weights import class_weights, extremes
 from resdet.classification.config import ClassificationExperiment
 from resdet.classification.data.config import ImagesConfig, OnDeviceConfig
 from resdet.classification.data.on_device import OnDeviceEvaluation, OnDeviceTraining
@@ -43,7 +43,9 @@ class ClassifierStep(nn.Module):
 
     def forward(self, images: Tensor, targets: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         logits = self.model(images)
-        labels = targets.argmax(1) if targets.is_floating_point() else targets
+        labels = targets
+        if targets.is_floating_point():
+            labels = torch.where(targets.any(1), targets.argmax(1), -1)  # images without a label have targets of zero
         wrong = (logits.argmax(1) != labels) & (labels >= 0)
         error = wrong.sum() / (labels >= 0).sum().clamp(min=1)
         return {"cross_entropy": self.model.cross_entropy(logits, targets)}, {"error": error}
@@ -69,7 +71,10 @@ class ClassificationTraining(BaseTraining):
         Pipeline: type[ImagePipeline] | type[OnDevicePipeline] = ImagePipeline if images else OnDevicePipeline
         self.data = Pipeline(experiment, world, Skipped(log.warn))
         self.model = build(experiment, self.data.classes)
-        self.model.class_weights = class_weights(experiment.model.class_weights, self.data.labels, self.data.classes)
+        weights = class_weights(experiment.model.class_weights, self.data.labels, self.data.classes)
+        self.model.class_weights = weights
+        if weights is not None:
+            log.info(f"class weights: {extremes(weights, self.data.classes)}")
         self.model.normalize.set(*self.data.statistics())
         if init:
             self.start_from(init, log)

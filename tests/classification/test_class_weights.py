@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from resdet import config
 from resdet.backbones import create
-from resdet.classification.class_weights import balanced
+from resdet.classification.class_weights import balanced, extremes
 from resdet.classification.model import Classifier
 from resdet.classification.training import ClassificationTraining
 from resdet.engine.distributed import World
@@ -64,6 +64,10 @@ def test_balanced_weights_are_inversely_proportional_to_the_images():
 
 def test_equal_classes_have_weights_of_one():
     torch.testing.assert_close(balanced(np.arange(12) % 4, 4), torch.ones(4))
+
+
+def test_the_extremes_name_their_classes():
+    assert extremes(torch.tensor([1.0, 0.25, 3.4567, 2.0]), ["cat", "dog", "emu", "cow"]) == "0.25 (dog) to 3.46 (emu)"
 
 
 def training(name: str, weights: str, world: World | None = None) -> ClassificationTraining:

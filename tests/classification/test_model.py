@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from resdet.backbones import create
 from resdet.classification.model import Classifier
+from resdet.classification.training import ClassifierStep
 from resdet.errors import ConfigError, DataError
 from resdet.fast import accelerate
 from resdet.images.normalize import Normalize
@@ -51,6 +52,17 @@ def test_unlabeled_images_are_ignored(smoothing):
     known = labels >= 0
     expected = F.cross_entropy(model(batch())[known], labels[known], label_smoothing=smoothing)
     assert torch.allclose(loss, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_the_training_error_is_that_of_the_labeled_images(mixed):
+    model = classifier()
+    with torch.no_grad():
+        best = model(batch()).argmax(1)
+    labels = torch.stack([best[0], (best[1] + 1) % 6, best[2], torch.tensor(-1), torch.tensor(-1)])
+    targets = (labels[:, None] == torch.arange(6)).float() if mixed else labels
+    _, measures = ClassifierStep(model)(batch(), targets)
+    torch.testing.assert_close(measures["error"], torch.tensor(1 / 3))
 
 
 def test_a_batch_without_labels_has_zero_loss():

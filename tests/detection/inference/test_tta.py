@@ -19,7 +19,7 @@ from resdet.detection.evaluation.evaluate import detect, detect_one_by_one
 from resdet.detection.evaluation.results import Results
 from resdet.detection.inference.config import TTAConfig
 from resdet.detection.inference.tta import EnsembleDetector, propose
-from resdet.detection.inference.views import views_of
+from resdet.detection.inference.views import Scored, views_of
 from resdet.engine.distributed import World
 from resdet.errors import ConfigError, DataError
 
@@ -229,6 +229,17 @@ def test_detectors_of_other_classes_are_refused():
     other.classes = ["disc", "square", "ring"]
     with pytest.raises(ConfigError, match=r"number 2 has 3 \(disc, square, ring\).*same categories"):
         EnsembleDetector([tiny.make("fpn", False), other])
+
+
+def test_candidates_score_above_the_threshold_and_have_an_area_inside_the_image():
+    """Of two boxes and two classes, one box is outside the image; a score equal to the threshold is not above it."""
+    scores = torch.tensor([[0.5, 0.75], [0.9, 0.9]])
+    boxes = torch.tensor([[10.0, 5, 30, 25], [95, 5, 120, 25]])[:, None].expand(-1, 2, -1)
+    candidates = EnsembleDetector([tiny.make("fpn")]).candidates_of(
+        Scored(scores, boxes), 0.5, torch.tensor([[50.0, 90.0]])
+    )
+    assert (candidates.labels.tolist(), candidates.scores.tolist()) == ([1], [0.75])
+    assert candidates.boxes.tolist() == [[10, 5, 30, 25]]
 
 
 def test_no_detections():
