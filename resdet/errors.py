@@ -5,11 +5,14 @@ The command prints the sentence and exits with status 2; a traceback indicates a
 
 import difflib
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
 LIMIT = 399  # characters of a message
 LONGEST_WORD = 100  # characters of a word in a message above the limit
+# Text that YAML reads as text without quotes.
+NAME = re.compile(r"(?!(true|false|null)$)([a-z/]|\d[\d_]*[a-df-z])([\w./:+-]*\w)?", re.ASCII | re.IGNORECASE)
 
 
 class Error(Exception):
@@ -30,7 +33,7 @@ class ConfigError(Error):
 def require(condition: bool, key: str, value: Any, remedy: str) -> None:
     """Raises a ConfigError about the value of a key unless `condition` holds."""
     if not condition:
-        raise ConfigError(f"{key} is {value!r}: {remedy}.", key)
+        raise ConfigError(f"{key} is {spelled(value)}: {remedy}.", key)
 
 
 def at_least(least: int, config: Any, section: str, *keys: str) -> None:
@@ -47,8 +50,9 @@ def hint(name: object, known: Iterable[str], otherwise: str) -> str:
 
 
 def spelled(value: Any) -> str:
-    """A value of a key as configs spell it: true, not True."""
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    """A value of a key as configs spell it: true, not True; text in quotes unless it is a name."""
+    bare = isinstance(value, str) and NAME.fullmatch(value)
+    return value if bare else json.dumps(value, ensure_ascii=False, default=str)
 
 
 class DataError(Error):

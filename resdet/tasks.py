@@ -13,7 +13,7 @@ from resdet.config.experiment import Experiment, experiments
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.engine.training import TrainingTask
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, spelled
 from resdet.files.keyed_cache import cached_json
 from resdet.model import Model
 from resdet.registry import Registry
@@ -203,6 +203,6 @@ def refuse_model_settings(before: Experiment, after: Experiment, overrides: Sequ
     for key, (old, new) in config.differences(config.to_dict(before), config.to_dict(after)).items():
         if key.startswith("model.") or key in named:
             raise ConfigError(
-                f"{key} is {old} in {path}, and {new} would have no effect on its evaluation: leave it out; keys of "
-                "eval change a test (docs/config.md)."
+                f"{key} is {spelled(old)} in {path}, and {spelled(new)} would have no effect on its evaluation: leave "
+                "it out; keys of eval change a test (docs/config.md)."
             )

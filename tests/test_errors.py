@@ -2,7 +2,8 @@
 
 import pytest
 
-from resdet.errors import ConfigError, DataError, Error, WeightsError, require
+from resdet.config import yaml_reader
+from resdet.errors import ConfigError, DataError, Error, WeightsError, require, spelled
 
 
 def test_a_short_message_is_unchanged():
@@ -39,6 +40,27 @@ def test_long_messages_are_shortened_in_the_middle():
 def test_a_nested_error_is_one_line():
     inner = Error("x" * 10_000 + "\n")
     assert len(str(DataError(f"outer: {inner}"))) < 400
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(True, None, 1e-4, [1, "a"], "sgd", "3x3", "2007_test", "cuda:0", "/data/coco"),
+        *("0.1", "1e-4", "1_0", "true", "Null", "", "a b", "-"),
+    ],
+)
+def test_a_spelled_value_is_read_as_the_value(value):
+    assert yaml_reader.parse(spelled(value), "text") == value
+
+
+def test_names_are_spelled_without_quotes():
+    assert [spelled(value) for value in ("sgd", "data/a-1.5", True, [None], "0.1")] == [
+        "sgd",
+        "data/a-1.5",
+        "true",
+        "[null]",
+        '"0.1"',
+    ]
 
 
 def test_require_names_the_key():

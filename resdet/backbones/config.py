@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from resdet.errors import ConfigError, hint
+from resdet.errors import ConfigError, hint, spelled
 from resdet.registry import Registry
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ class BackboneConfig:
     def __post_init__(self) -> None:
         """Validates Literal fields, since `create` takes options from Python, too."""
         for key, kind in get_type_hints(type(self)).items():
-            allowed = choices(kind)
-            if allowed and getattr(self, key) not in allowed:
+            allowed, value = choices(kind), getattr(self, key)
+            if allowed and value not in allowed:
                 raise ConfigError(
-                    f"{self.name}: {key} is {getattr(self, key)!r}; choose one of {', '.join(map(str, allowed))}."
+                    f"{self.name}: {key} is {spelled(value)}; choose one of {', '.join(map(str, allowed))}."
                 )
 
     def build(self, num_classes: int) -> "Backbone":

@@ -22,7 +22,7 @@ from resdet.engine.run_folder import check_unoccupied, claim_folder
 from resdet.engine.trainer import Trainer, be_deterministic
 from resdet.engine.training import TrainingTask
 from resdet.engine.user_parts import find
-from resdet.errors import ConfigError, FileError, WeightsError
+from resdet.errors import ConfigError, FileError, WeightsError, spelled
 from resdet.files.atomic import check_folder, write_json
 from resdet.progress import Activity
 from resdet.tasks import Step, tasks
@@ -172,7 +172,7 @@ def log_resumption(trainer: Trainer, before: dict[str, Any], experiment: Experim
             "at the same learning rate"
         )
     for key, (old, new) in config.differences(before, config.to_dict(experiment)).items():
-        log.info(f"changed since the checkpoint: {key} was {old} and is {new}")
+        log.info(f"changed since the checkpoint: {key} was {spelled(old)} and is {spelled(new)}")
 
 
 def print_best(best: dict[str, float], folder: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from resdet.config.layers import Layer
 from resdet.config.yaml_reader import MAX_CHARACTERS, parse
-from resdet.errors import ConfigError, hint
+from resdet.errors import ConfigError, hint, spelled
 
 PACKAGE = Path(__file__).parents[1]
 CONFIG_FOLDERS = (Path("configs"), PACKAGE.parent / "configs", PACKAGE / "configs")  # current folder, checkout, install
@@ -55,7 +55,7 @@ def read_layers(path: Path, parents: tuple[Path, ...] = ()) -> list[Layer]:
     bases = settings.pop("_base_", [])
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
-        raise ConfigError(f"{path}: _base_ is {bases!r}: give the name of a config, or a list of names.")
+        raise ConfigError(f"{path}: _base_ is {spelled(bases)}: give the name of a config, or a list of names.")
     layers: list[Layer] = []
     for base in bases:
         sibling = path.parent / base

@@ -9,7 +9,7 @@ from typing import Any
 from resdet.config.experiment import AUTO, experiments, plain
 from resdet.config.schema import VARIANTS, Schema, default_families
 from resdet.config.settings import get, holder
-from resdet.errors import ConfigError, hint
+from resdet.errors import ConfigError, hint, spelled
 
 MISSING = object()
 
@@ -42,7 +42,7 @@ def schema_of(layers: list[Layer], origin: str) -> Schema:
     task = tasks[-1].settings["task"]
     if not isinstance(task, str) or task not in experiments:
         otherwise = f"write `task:` and one of {', '.join(experiments)}."
-        raise ConfigError(f"{tasks[-1].origin}: task is {task!r}: {hint(task, experiments, otherwise)}")
+        raise ConfigError(f"{tasks[-1].origin}: task is {spelled(task)}: {hint(task, experiments, otherwise)}")
     chosen = dict(default_families(experiments[task]))
     for section in chosen:
         named = [layer for layer in layers if name_in(layer, section) is not None]

@@ -1,6 +1,5 @@
 """Collects the keys of all tasks with type, default and meaning from the dataclasses of the sections."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from functools import cache
@@ -12,6 +11,7 @@ from resdet.config.experiment import Experiment, experiments
 from resdet.config.meanings import meaning_of
 from resdet.config.schema import VARIANTS, section_type
 from resdet.data.config import formats
+from resdet.errors import spelled
 from resdet.necks.config import necks
 
 TYPES = {int: "integer", float: "number", bool: "`true` or `false`", str: "text", NoneType: "`null`", dict: "mapping"}
@@ -218,7 +218,7 @@ def yaml_text(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(yaml_text, value))}]"
-    return value if value and isinstance(value, str) else json.dumps(value)
+    return spelled(value)
 
 
 def name_of(section: Section) -> str:

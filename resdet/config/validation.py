@@ -4,7 +4,6 @@ The dataclasses are standard ones. Lists convert to tuples and mappings to datac
 Scalars are strict (RULES), except that text accepts numbers: a folder may be called 2012.
 """
 
-import json
 from dataclasses import fields
 from functools import cache
 from types import NoneType
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 from resdet.config.experiment import Experiment
 from resdet.config.schema import Schema
 from resdet.config.settings import holder
-from resdet.errors import ConfigError, hint
+from resdet.errors import ConfigError, hint, spelled
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -116,7 +115,7 @@ def sentence(path: tuple[str, ...], value: Any, errors: "list[ErrorDetails]", sc
     else:
         remedy = EXPECTED.get(kind, error["msg"])
     null = ", or null" if NoneType in alternatives(path, schema) else ""
-    return f"{'.'.join(path)} is {json.dumps(value, ensure_ascii=False, default=str)}: {remedy}{null}."
+    return f"{'.'.join(path)} is {spelled(value)}: {remedy}{null}."
 
 
 def unknown_key(path: tuple[str, ...], schema: Schema) -> str:

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 from resdet import config
 from resdet.config.experiment import Experiment
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, spelled
 from resdet.reproduce.plan import Setting, train_overrides
 from resdet.reproduce.records import Training
 
@@ -34,7 +34,11 @@ def check_same(experiment: dict[str, Any], training: Training, setting: Setting)
     folder = setting.folder(training)
     before = config.to_dict(config.from_dict(experiment, f"the config inside {folder}"))
     changes = config.differences(before, config.to_dict(planned(training, setting)))
-    sentences = [f"{key} is {old} there and {new} here" for key, (old, new) in changes.items() if key not in IGNORED]
+    sentences = [
+        f"{key} is {spelled(old)} there and {spelled(new)} here"
+        for key, (old, new) in changes.items()
+        if key not in IGNORED
+    ]
     if sentences:
         raise ConfigError(
             f"{folder} holds a finished run with other settings ({'; '.join(sentences[:MAX_NAMED])}): give the same "

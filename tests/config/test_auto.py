@@ -41,9 +41,9 @@ def test_chosen_values_replace_auto_individually():
 @pytest.mark.parametrize(
     "words, message",
     [
-        (("coco.yaml", "train.batch=auto"), 'train.batch is "auto": give a whole number'),
-        (("imagenet_r18.yaml", "train.length=auto"), 'train.length is "auto": give a number'),
-        (("coco.yaml", "auto=[train.batch]"), "auto is 'train.batch': list keys of model.freeze_stages"),
+        (("coco.yaml", "train.batch=auto"), "train.batch is auto: give a whole number"),
+        (("imagenet_r18.yaml", "train.length=auto"), "train.length is auto: give a number"),
+        (("coco.yaml", "auto=[train.batch]"), "auto is train.batch: list keys of model.freeze_stages"),
         (("coco.yaml", "auto=3"), "auto is 3: give a list"),
         (("coco_r101_alternating.yaml", "train.length=auto"), "alternating is set and train.length is auto"),
     ],

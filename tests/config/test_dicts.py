@@ -25,7 +25,7 @@ WRONG_DICTS = {
     "optim has a key that is not valid text": {"task": "classification", "optim": {3: 1}},
     "the experiment has a key that is not valid text": {"task": "classification", "\ud800": 1},
     "optim.betas is": {"task": "classification", "optim": {"betas": [1]}},
-    "task is None": {"task": None},
+    "task is null": {"task": None},
     "invalid in file names": {"task": "classification", "name": "a\0b"},
     "64-bit": {"task": "classification", "train": {"batch": 10**400}},
 }

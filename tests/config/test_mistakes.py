@@ -13,7 +13,7 @@ from resdet import config
         ("optm.lr=1", ["no key optm", "did you mean optim?"]),
         ("train.foo=1", ["train.foo", "the keys here are", "batch"]),
         ("model.backbone.dropout=1", ["model.backbone.dropout"]),
-        ("optim.lr=fast", ['override optim.lr=fast: optim.lr is "fast"', "give a number"]),
+        ("optim.lr=fast", ["override optim.lr=fast: optim.lr is fast:", "give a number"]),
         ("optim.lr=null", ["optim.lr is null", "give a number, as in 0.1."]),
         ("optim.lr=true", ["optim.lr is true", "give a number"]),
         ("optim.lr=.nan", ["optim.lr is NaN", "finite"]),
@@ -26,8 +26,8 @@ from resdet import config
         ("optim.lr=2001-13-01", ['optim.lr is "2001-13-01"', "give a number"]),
         ("optim.lr=!!int abc", ["override optim.lr=!!int abc", "'abc' is no int"]),
         ("optim.lr=!!python/name:os.system", ["the tag !!python/name:os.system has no meaning in a config"]),
-        ("optim.clip_norm=a", ['optim.clip_norm is "a"', "give a number, as in 0.1, or null"]),
-        ("optim.nesterov=yes", ['optim.nesterov is "yes"', "give true or false"]),
+        ("optim.clip_norm=a", ["optim.clip_norm is a:", "give a number, as in 0.1, or null"]),
+        ("optim.nesterov=yes", ["optim.nesterov is yes:", "give true or false"]),
         ("optim.nesterov=1", ["optim.nesterov is 1", "give true or false"]),
         ("train.batch=1.5", ["train.batch=1.5", "give a whole number"]),
         ("train.batch=16.0", ["train.batch is 16.0", "give a whole number"]),
@@ -45,7 +45,7 @@ from resdet import config
         ('data.root="a\\0b"', ["has a character that is invalid in file names"]),
         ("schedule.milestones=3", ["schedule.milestones is 3: give a list"]),
         ("schedule.milestones={a: 1}", ['schedule.milestones is {"a": 1}: give a list']),
-        ("schedule.milestones=[1,x]", ['schedule.milestones.1 is "x": give a number']),
+        ("schedule.milestones=[1,x]", ["schedule.milestones.1 is x: give a number"]),
         ("schedule.milestones.0.a=3", ["no schedule.milestones.0"]),
         ("optim.betas=[0.9]", ["optim.betas", "2"]),
         ("optim.betas=[1,2,3]", ["optim.betas is [1, 2, 3]: give a list of 2 entries"]),
@@ -63,8 +63,8 @@ from resdet import config
         ("optim.betas=" + 2000 * "[", ["nested more than 30 levels deep"]),
         ("name=" + 100_001 * "a", ["more than 100000 characters"]),
         (100 * "optim." + "lr=1", ["is not an override: its key has 101 parts"]),
-        ("task=detect", ["task is 'detect'", "did you mean detection?"]),
-        ("task=x", ["task is 'x'", "one of classification, detection"]),
+        ("task=detect", ["task is detect:", "did you mean detection?"]),
+        ("task=x", ["task is x:", "one of classification, detection"]),
         ("task=[1]", ["override task=[1]: task is [1]", "one of classification"]),
         ("model.backbone={name: resnet5O}", ["no backbone named 'resnet5O'", "did you mean resnet50?"]),
         ("model.backbone={name: vgg16, shortcut: C}", ["override model.backbone=", "no key model.backbone.shortcut"]),
@@ -148,7 +148,7 @@ def test_a_negative_seed_of_the_data_is_refused(name):
 
 def test_settings_that_exclude_each_other(write):
     said = refused(write("optim: {nesterov: true, momentum: 0}\n"))
-    assert "optim.nesterov is True: give a momentum above zero" in said
+    assert "optim.nesterov is true: give a momentum above zero" in said
 
 
 @pytest.mark.parametrize("override", [["optim.lr=1"], {"optim.lr": 1}, None])

@@ -158,9 +158,9 @@ def test_synchronized_norms_weight_every_pixel_equally(tmp_path):
 @pytest.mark.parametrize(
     "device, sentence",
     [
-        ("gpu", "'gpu': give auto, cpu, cuda or cuda:N"),
-        ("mps", "'mps': give auto, cpu, cuda or cuda:N"),
-        ("cuda", "'cuda': .*no usable GPU"),
+        ("gpu", "gpu: give auto, cpu, cuda or cuda:N"),
+        ("mps", "mps: give auto, cpu, cuda or cuda:N"),
+        ("cuda", "cuda: .*no usable GPU"),
     ],
 )
 def test_unavailable_device_is_an_error(device, sentence, monkeypatch):
@@ -178,7 +178,7 @@ def test_the_chosen_gpu_is_the_current_one(device, rank, number, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", current.append)
     assert choose_device(device, rank) == torch.device("cuda", number) and current == [number]
-    with pytest.raises(ConfigError, match="--device is 'cuda:2': GPU 2 does not exist, the last one is 1"):
+    with pytest.raises(ConfigError, match="--device is cuda:2: GPU 2 does not exist, the last one is 1"):
         choose_device("cuda:2", key="--device")
 
 
