@@ -161,9 +161,8 @@ class ImagePipeline:
         """Mean and std: ImageNet's, or with `mean: per_pixel` the mean image of a sample of the training set."""
         if self.config.mean == "per_channel":
             return torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
-        sample = np.linspace(0, len(self.source) - 1, min(MEAN_IMAGES, len(self.source))).astype(int)
         crop = CenterCrop(self.config.short, self.config.size)
-        crops = Views(self.source, crop, sample.tolist(), self.config.on_bad_image)
+        crops = Views(self.source, crop, spread(len(self.source), MEAN_IMAGES), self.config.on_bad_image)
         return mean_image(crops, self.skipped), torch.tensor(IMAGENET_STD)
 
     def pixels(self, index: int) -> np.ndarray:

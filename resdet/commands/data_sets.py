@@ -15,10 +15,10 @@ from resdet.detection.formats.val_split import ValSplit
 from resdet.detection.formats.writer import Written, gather, write_data_set, writers
 from resdet.errors import DataError, hint
 from resdet.files.atomic import check_image_suffix, write_image
+from resdet.results.spread import spread
 
 COLUMNS = 4  # of a contact sheet
 CELL = 480  # pixels of the long side of its images; smaller ones are enlarged by an integer
-Picture = tuple[Annotations, int]
 
 
 def convert(source: str, target: str, to: str, name: str | None = None) -> dict[str, Any]:
@@ -79,11 +79,12 @@ def show(root: str, out: str, count: int) -> dict[str, Any]:
     check_image_suffix(out)
     data = _opened(root)
     sources = [data.open(name) for name in data.splits]
-    chosen = _spread([(source, i) for source in sources for i in _annotated(source)], count)
+    annotated = [(source, i) for source in sources for i in _annotated(source)]
     drawn: list[np.ndarray] = []
     files: list[str] = []
     left_out: list[str] = []
-    for source, i in chosen:
+    for place in spread(len(annotated), count):
+        source, i = annotated[place]
         try:
             drawn.append(_drawn(source, i))
             files.append(source.name(i))
@@ -161,12 +162,6 @@ def _annotated(source: Annotations) -> list[int]:
     """Images with objects; all if there are none."""
     counts = np.diff(source.arrays["starts"])
     return (np.flatnonzero(counts) if counts.any() else np.arange(len(source))).tolist()
-
-
-def _spread(images: list[Picture], count: int) -> list[Picture]:
-    """At most `count` of the images, at equal distances."""
-    places = np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)
-    return [images[place] for place in places]
 
 
 def _drawn(source: Annotations, i: int) -> np.ndarray:

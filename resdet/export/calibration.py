@@ -5,12 +5,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from resdet import config as configs
 from resdet.errors import ConfigError, DataError
 from resdet.images.decode import as_image
 from resdet.images.listing import images_of
+from resdet.results.spread import spread
 from resdet.tasks import tasks
 
 COUNT = 64  # largest number of images
@@ -38,8 +37,7 @@ class Calibration:
 
     def images(self) -> Iterator[Any]:
         """Yields evenly spaced images as inputs of `predict`."""
-        count = len(self.source)
-        for index in np.unique(np.linspace(0, count - 1, min(COUNT, count)).astype(int)).tolist():
+        for index in spread(len(self.source), COUNT):
             yield self.source[index]
 
     @cached_property

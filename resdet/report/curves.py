@@ -3,11 +3,10 @@
 import math
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
 from resdet.report.runs import Run
 from resdet.results.plot import Line
 from resdet.results.sections import Chart, Section
+from resdet.results.spread import spread
 
 POINTS = 400  # of a line
 
@@ -80,5 +79,5 @@ def series(run: Run, kind: str, key: str) -> tuple[list[float], list[float]]:
         for entry in run.log
         if entry["kind"] == kind and math.isfinite(entry.get(key, math.nan))
     ]
-    chosen = np.linspace(0, len(points) - 1, min(POINTS, len(points))).astype(int).tolist()
-    return [points[k][0] for k in chosen], [points[k][1] for k in chosen]
+    chosen = [points[k] for k in spread(len(points), POINTS)]
+    return [step for step, _ in chosen], [value for _, value in chosen]

@@ -82,7 +82,7 @@ def class_table(prefix: str, evaluation: coco.Evaluation) -> Table:
 
 
 def scores_section(evaluated: EvaluatedDetector, curves: dict[str, Any], precision: float | None) -> Section:
-    thin = np.linspace(0, len(evaluated.curves.scores) - 1, min(POINTS, len(evaluated.curves.scores))).astype(int)
+    thin = spread(len(evaluated.curves.scores), POINTS)
     x = evaluated.curves.scores[thin].tolist()
     columns = {"precision": evaluated.curves.precision, "recall": evaluated.curves.recall, "F1": evaluated.curves.f1}
     lines = [Line(name, x, values[thin].tolist(), k) for k, (name, values) in enumerate(columns.items())]
