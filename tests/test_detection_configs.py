@@ -176,6 +176,7 @@ WRONG = {
     "data.on_bad_image=ignore": "on_bad_image",
     "data.name=cocoo": "did you mean coco",
     "eval.score=2": "eval.score",
+    "alternating={rpn: {milestones: [2, 1]}}": "alternating.*.milestones is [2.0, 1.0]",
     "eval.batch=0": "eval.batch",
     "train.batch=many": "train.batch",
 }
@@ -193,6 +194,7 @@ OUT_OF_RANGE = {
         *("model.box.nms=50", "model.box.score=5", "model.box.beta=-1", "model.box.resolution=0"),
         *("model.box.convs=-1", "model.box.conv_width=0", "model.box.linears=-1", "model.box.width=0"),
         *("model.mask.width=0", "model.mask.convs=-1", "model.mask.sampling=-1", "model.neck.width=0"),
+        *("eval.score=1", "eval.score=-0.1", "eval.nms=2", "model.box.score=1"),
     ],
     "coco_keypoint_r50_fpn": ["model.keypoint.convs=-1", "model.keypoint.sampling=-1"],
     "imagenet_loc_r101": ["model.rpn.beta=-1"],

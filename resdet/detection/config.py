@@ -11,6 +11,7 @@ from resdet.detection.data.config import CocoConfig, ScenesConfig
 from resdet.detection.evaluation.protocols import evaluators
 from resdet.detection.heads.config import BoxConfig, KeypointConfig, MaskConfig, MNCConfig, RPNConfig
 from resdet.detection.inference.config import TTAConfig
+from resdet.engine.config import check_milestones
 from resdet.errors import ConfigError, require
 from resdet.necks.config import FPNConfig, NeckConfig
 
@@ -96,6 +97,7 @@ class PartConfig:
     def __post_init__(self):
         require(self.batch > 0, "alternating.*.batch", self.batch, "give one image or more")
         require(self.length > 0, "alternating.*.length", self.length, "give a length above 0")
+        check_milestones(self.milestones, "alternating.*.milestones")
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Trainer config; does not import torch. Every length is in `train.unit`: steps or epochs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -50,7 +51,7 @@ class ScheduleConfig:
     # step: lr is multiplied by `gamma` at each milestone; cosine: falls to the share `final`; constant; plateau: lr is
     # multiplied by `gamma` when the error plateaus (section 3.4)
     name: Literal["step", "cosine", "constant", "plateau"] = "step"
-    milestones: list[float] = field(default_factory=list)  # step: positions in `train.unit`, in growing order
+    milestones: list[float] = field(default_factory=list)  # step: positions in `train.unit`, above 0, in growing order
     gamma: float = 0.1  # step, plateau: factor, between 0 and 1
     final: float = 0.0  # cosine: share of lr at the end
     patience: int = 5  # plateau: evaluations without improvement before lr is multiplied by `gamma`
@@ -60,8 +61,7 @@ class ScheduleConfig:
     warmup_lr: float = 0.01  # learning rate of `warmup_until_error`
 
     def __post_init__(self):
-        ordered = all(a < b for a, b in zip(self.milestones, self.milestones[1:]))
-        require(ordered, "schedule.milestones", list(self.milestones), "list them in growing order")
+        check_milestones(self.milestones, "schedule.milestones")
         require(0 < self.gamma < 1, "schedule.gamma", self.gamma, "it lies between 0 and 1")
         require(self.warmup >= 0, "schedule.warmup", self.warmup, "it cannot be negative")
         require(0 <= self.final <= 1, "schedule.final", self.final, "give a share of the learning rate, from 0 to 1")
@@ -74,6 +74,11 @@ class ScheduleConfig:
             "give an error between 0 and 1, or null",
         )
         require(self.patience > 0, "schedule.patience", self.patience, "give one evaluation or more")
+
+
+def check_milestones(milestones: Sequence[float], key: str) -> None:
+    ordered = all(a < b for a, b in zip([0, *milestones], milestones))
+    require(ordered, key, list(milestones), "list positions above 0 in growing order")
 
 
 @dataclass

@@ -13,6 +13,11 @@ def is_share(value: float) -> bool:
     return 0 <= value <= 1
 
 
+def check_score(score: float, key: str) -> None:
+    """Validates the lowest score of detections."""
+    require(0 <= score < 1, key, score, "give a value from 0 to below 1, such as 0.05")
+
+
 @dataclass
 class AnchorConfig:
     """Anchors of each size and ratio at each position of the feature maps (Faster R-CNN, section 3.1.1)."""
@@ -173,7 +178,7 @@ class BoxConfig:
             "give a number of points, or 0 for one per pixel",
         )
         require(is_share(self.nms), "model.box.nms", self.nms, "give an IoU from 0 to 1")
-        require(0 <= self.score < 1, "model.box.score", self.score, "give a value from 0 to below 1, such as 0.05")
+        check_score(self.score, "model.box.score")
         at_least(0, self, "model.box", "beta", "convs", "linears")
         at_least(1, self, "model.box", "conv_width", "width", "resolution")
         require(

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from resdet.detection.heads.config import check_score, is_share
 from resdet.errors import require
 
 
@@ -27,11 +28,11 @@ class TTAConfig:
     overlap: float = 0.2  # smallest overlap of neighboring tiles, as a share of their side, from 0 to 0.9
 
     def __post_init__(self):
-        score = self.score
-        require(score is None or 0 <= score < 1, "eval.score", score, "give a value from 0 to below 1, such as 0.05")
+        if self.score is not None:
+            check_score(self.score, "eval.score")
         for key in ("voting_iou", "mask_voting_iou", "nms"):
             iou = getattr(self, key)
-            require(iou is None or 0 <= iou <= 1, f"eval.{key}", iou, "give an IoU from 0 to 1")
+            require(iou is None or is_share(iou), f"eval.{key}", iou, "give an IoU from 0 to 1")
         check_tiles(self.tile, self.overlap, "eval.")
         require(min(self.scales, default=1) > 0, "eval.scales", list(self.scales), "list sizes in pixels, or none")
 
