@@ -87,6 +87,7 @@ class Pace:
             "position": self.position,
             "speed": self.speed,
             "evaluation": self.evaluation,
+            "stretch": self.evaluate_every // self.least_interval,
             "seconds": self.clock() - self.started,
         }
 
@@ -97,4 +98,4 @@ class Pace:
         self.evaluation = state.get("evaluation", 0.0)
         self.started = self.clock() - state.get("seconds", 0.0)
         if self.budget is not None and "speed" in state:
-            self.speed, self.fits = state["speed"], True
+            self.adopt(state["speed"], self.least_interval * state.get("stretch", 1))

@@ -7,6 +7,7 @@ from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.engine.pace import Pace
+from resdet.engine.saved_state import is_pace
 from resdet.engine.trainer import Trainer
 
 
@@ -121,6 +122,23 @@ def test_time_before_a_resume_counts():
     limited.load_state_dict(other.state_dict())
     assert (limited.position, limited.speed) == (first.position, 1)
     assert limited.fitted(1.0)[0] == pytest.approx((1000 - first.position) / 600)
+
+
+def test_a_resumed_run_keeps_the_interval_of_its_evaluations():
+    """Long evaluations stretch the interval, which follows the config of the resumed run, with or without a budget."""
+    clock = Clock()
+    first = Pace(2000, 250, minutes=10, clock=clock)
+    run(first, clock, lambda step: 0.5, evaluation=120.0, steps=200)
+    assert first.evaluate_every > 250
+    second, finer, free = Pace(2000, 250, minutes=10), Pace(4000, 500, minutes=10), Pace(2000, 250)
+    for pace in (second, finer, free):
+        pace.load_state_dict(first.state_dict())
+    assert second.evaluate_every == first.evaluate_every
+    assert (finer.evaluate_every, free.evaluate_every) == (2 * first.evaluate_every, 250)
+    older = {key: value for key, value in first.state_dict().items() if key != "stretch"}
+    second.load_state_dict(older)
+    assert second.evaluate_every == 250 and is_pace(first.state_dict()) and is_pace(older)
+    assert not is_pace(older | {"stretch": 0})
 
 
 def limited(out, clock, seconds=lambda step: 0.2, evaluation=10.0, total=1000, **settings):
