@@ -115,7 +115,7 @@ def exact_batch_statistics(net: Backbone, batches: Iterable[Tensor]) -> int:
     norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     sums = [torch.zeros(3, norm.num_features, dtype=torch.float64, device=norm.weight.device) for norm in norms]
     hooks = [norm.register_forward_pre_hook(accumulate(total)) for norm, total in zip(norms, sums)]
-    momenta, training = [norm.momentum for norm in norms], net.training
+    momenta, modes = [norm.momentum for norm in norms], {module: module.training for module in net.modules()}
     count = 0
     try:
         net.train()
@@ -128,7 +128,8 @@ def exact_batch_statistics(net: Backbone, batches: Iterable[Tensor]) -> int:
         for hook, norm, momentum in zip(hooks, norms, momenta):
             hook.remove()
             norm.momentum = momentum
-        net.train(training)
+        for module, training in modes.items():
+            module.training = training
     for norm, total in zip(norms, sums):
         set_statistics(norm, total)
     return count

@@ -192,6 +192,8 @@ def test_exact_statistics_of_one_batch_equal_torch_with_momentum_one():
 @pytest.mark.parametrize("training", [True, False])
 def test_exact_statistics_change_nothing_else(training):
     net = net_of("cifar_resnet20").train(training)
+    net.conv2_x.train(not training)
+    modes = [module.training for module in net.modules()]
     momenta = [0.1 + 0.01 * k for k in range(19)]
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm, momentum in zip(norms, momenta):
@@ -199,7 +201,7 @@ def test_exact_statistics_change_nothing_else(training):
     parameters = {name: p.detach().clone() for name, p in net.named_parameters()}
     surgery.exact_batch_statistics(net, [images(4, 32)])
     assert [norm.momentum for norm in norms] == momenta
-    assert all(module.training is training for module in net.modules())
+    assert [module.training for module in net.modules()] == modes and {*modes} == {True, False}
     assert all(torch.equal(p, parameters[name]) for name, p in net.named_parameters())
     assert not any(norm._forward_pre_hooks for norm in norms)
 
