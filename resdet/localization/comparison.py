@@ -6,10 +6,10 @@ import numpy as np
 
 from resdet.errors import ConfigError
 from resdet.localization.loc_error import MIN_IOU
-from resdet.localization.run_report import Evaluated, boxed, evaluate_run
+from resdet.localization.run_report import BOX, Evaluated, boxed, evaluate_run
 from resdet.results.differences import most, room
 from resdet.results.error_differences import Errors, error_section
-from resdet.results.sections import Gallery, Picture, Section, picture
+from resdet.results.sections import TRUTH, Gallery, Picture, Section, picture
 from resdet.tasks import EvaluatedRun
 
 
@@ -56,7 +56,7 @@ def gallery(right: Evaluated, wrong: Evaluated, key: str, title: str, room: int)
 def compared_picture(right: Evaluated, wrong: Evaluated, place: int) -> Picture:
     source, index = right.source, int(right.located.indices[place])
     name = source.classes[right.labels[place]]
-    layers = {"truth": boxed(right.truth[place], name)}
-    layers |= {each.run.name: boxed(each.located.boxes[place], name) for each in (right, wrong)}
+    layers = {TRUTH: boxed(right.truth[place], name)}
+    layers |= {f"{BOX} of {each.run.name}": boxed(each.located.boxes[place], name) for each in (right, wrong)}
     overlaps = ", ".join(f"{each.run.name}: IoU {each.overlaps[place]:.2f}" for each in (right, wrong))
     return picture(source.image(index).decode(), right.names[index], f"{name}, {overlaps}", layers)

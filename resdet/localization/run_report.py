@@ -21,10 +21,11 @@ from resdet.localization.loc_error import MIN_IOU, best_overlaps
 from resdet.localization.locate import Locator
 from resdet.localization.report import check_classes
 from resdet.results.plot import Line
-from resdet.results.sections import Chart, Gallery, Mark, Picture, Section, Table, facts, picture
+from resdet.results.sections import TRUTH, Chart, Gallery, Mark, Picture, Section, Table, facts, picture
 from resdet.tasks import EvaluatedRun
 
 WORST = 24  # pictures
+BOX = "box"  # layer of a picture
 ELSEWHERE_IOU = 0.1  # below: the box touches no instance
 
 
@@ -119,7 +120,7 @@ def worst_pictures(
 
 def drawn(source: LocalizedImages, index: int, box: np.ndarray, truth: np.ndarray, overlap: float) -> Picture:
     name = source.classes[source.labels[index]]
-    layers = {"truth": boxed(truth, name), "box": boxed(box[None], name)}
+    layers = {TRUTH: boxed(truth, name), BOX: boxed(box[None], name)}
     return picture(source.image(index).decode(), source.name(index), f"{name}, IoU {overlap:.2f}", layers)
 
 

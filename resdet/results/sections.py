@@ -10,6 +10,7 @@ from resdet.files.atomic import encode_image
 from resdet.results.plot import Line
 
 Cell: TypeAlias = str | float | int | None
+TRUTH = "truth"  # layer of a picture with the annotated objects
 LARGEST = 8  # enlargement of small images
 SIDE, QUALITIES, BYTES = 480, (80, 60, 40, 20), 48_000  # of embedded images; at most so many bytes
 

@@ -53,6 +53,12 @@ class Page(HTMLParser):
         return sum(name == tag for name, _ in self.elements)
 
 
+def layers(page: Path) -> list[str]:
+    """The names of the layers of the first gallery with pictures, which readers show and hide."""
+    (gallery,) = re.findall('<div class="toggles">(.*?)</div>', page.read_text(encoding="utf-8"))[:1]
+    return [unescape(name) for name in re.findall("■</span> (.*?)</label>", gallery)]
+
+
 def read(path: Path) -> Page:
     """Parses the page and checks that it refers to no other file."""
     text = path.read_text(encoding="utf-8")

@@ -180,15 +180,16 @@ def test_localizers_are_compared(localizer, tmp_path):
     def missed(columns):
         columns["boxes"] = [[[0, 0, 1, 1]] for _ in columns["indices"]]
 
-    good, bad = (recached(localizer, tmp_path / name, each) for name, each in (("good", found), ("bad", missed)))
+    good, bad = (recached(localizer, tmp_path / name, each) for name, each in (("truth", found), ("bad", missed)))
     rows, section, content = compared([bad, good], tmp_path)
     assert rows["all classes", "error"]["first"] == 1 and rows["all classes", "error"]["this"] == 0
     assert {row["verdict"] for row in rows.values()} <= {"better", "no images"}
     assert {row["run"]: row["images"] for row in section["agreement_2"]} == {
-        **{"both": 0, "only bad": 0, "only good": 10, "none": 0}
+        **{"both": 0, "only bad": 0, "only truth": 10, "none": 0}
     }
     assert section["lost_2"] == [] and len(section["gained_2"]) == 6
-    assert "good: IoU 1.00, bad: IoU 0.0" in section["gained_2"][0]["caption"]
-    assert set(content["curves"]["val_loc_error"]["lines"]) == {"good", "bad"}
+    assert "truth: IoU 1.00, bad: IoU 0.0" in section["gained_2"][0]["caption"]
+    assert set(content["curves"]["val_loc_error"]["lines"]) == {"truth", "bad"}
+    assert pages.layers(tmp_path / "comparison.html") == ["truth", "box of truth", "box of bad"]
     short = recached(localizer, tmp_path / "short", lambda columns: [own.pop() for own in columns.values()])
     assert "short and run have other validation data" in runs.sentence(runs.here("report", localizer, short))

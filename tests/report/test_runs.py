@@ -182,7 +182,7 @@ def test_repeated_folders_get_distinct_names():
 @pytest.fixture
 def pair(run, root, tmp_path):
     """Returns a run that misses five objects of the first class, and one that misses none."""
-    return planted(run, root, tmp_path / "before", 0, 5)[0], planted(run, root, tmp_path / "after", 0)[0]
+    return planted(run, root, tmp_path / "truth", 0, 5)[0], planted(run, root, tmp_path / "after", 0)[0]
 
 
 def test_a_comparison_separates_differences_from_noise(pair, tmp_path):
@@ -198,8 +198,9 @@ def test_a_comparison_separates_differences_from_noise(pair, tmp_path):
         np.mean([row["difference"] for key, row in rows.items() if key[1] == "AP50" and key[0] != "all classes"])
     )
     assert content["comparison_2"]["lost_2"] == [] and content["comparison_2"]["gained_2"]
-    assert {"before", "after"} == set(content["curves"]["val_AP"]["lines"])
+    assert {"truth", "after"} == set(content["curves"]["val_AP"]["lines"])
     pages.read(tmp_path / "comparison.html")
+    assert pages.layers(tmp_path / "comparison.html") == ["truth", "detections of truth", "detections of after"]
 
 
 def test_a_comparison_with_itself_is_noise(pair, tmp_path):

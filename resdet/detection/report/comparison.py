@@ -8,11 +8,11 @@ import numpy as np
 from resdet.detection.evaluation import ground_truth
 from resdet.detection.report.bootstrap import average_precisions, overall
 from resdet.detection.report.evaluation import EvaluatedDetector, evaluate_detector
-from resdet.detection.report.galleries import TRUTH, marks, scene_picture, truth_marks
+from resdet.detection.report.galleries import DETECTIONS, marks, scene_picture, truth_marks
 from resdet.detection.report.matches import Matches
 from resdet.errors import ConfigError
 from resdet.results.differences import ALL, COLUMNS, explanation, most, resample, room, row
-from resdet.results.sections import Cell, Gallery, Part, Picture, Section, Table
+from resdet.results.sections import TRUTH, Cell, Gallery, Part, Picture, Section, Table
 from resdet.tasks import EvaluatedRun
 
 HIGHER, NO_OBJECTS = 1, "no objects"  # AP is better if it is higher; the verdict of a class without objects
@@ -81,5 +81,7 @@ def drawn(first: EvaluatedDetector, other: EvaluatedDetector, image: int, object
     source = first.source
     index = first.indices()[int(first.matches.image_ids[image])]
     layers = {TRUTH: truth_marks(source, index)}
-    layers |= {each.run.name: marks(source, index, each.results, each.score) for each in (first, other)}
+    layers |= {
+        f"{DETECTIONS} of {each.run.name}": marks(source, index, each.results, each.score) for each in (first, other)
+    }
     return scene_picture(source, index, f"{objects} object{'' if objects == 1 else 's'}", layers)

@@ -10,12 +10,12 @@ from resdet.detection.evaluation.results import Results
 from resdet.detection.report.doubts import Doubt, label_doubts
 from resdet.detection.report.evaluation import EvaluatedDetector
 from resdet.results.box_format import xywh_to_xyxy
-from resdet.results.sections import Gallery, Mark, Part, Picture, Section, Table, picture
+from resdet.results.sections import TRUTH, Gallery, Mark, Part, Picture, Section, Table, picture
 
 WORST, BEST, CROPS = 12, 6, 24  # pictures
 DOUBT_SCORE, DOUBTS = 0.5, 200  # lowest score of doubts, and rows of their table
 CROP_SIDE, MARGIN = 200, 0.5  # of crops: longest side in pixels, and surroundings as a share of the box
-TRUTH, DETECTIONS = "truth", "detections"
+DETECTIONS = "detections"  # layer of a picture
 
 
 def image_galleries(evaluated: EvaluatedDetector) -> Section:
