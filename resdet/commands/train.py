@@ -24,7 +24,7 @@ from resdet.engine.training import TrainingTask
 from resdet.engine.user_parts import find
 from resdet.errors import ConfigError, FileError, WeightsError, spelled
 from resdet.files.atomic import check_folder, write_json
-from resdet.progress import Activity
+from resdet.progress import Activity, say
 from resdet.tasks import Step, tasks
 from resdet.weights import zoo
 
@@ -225,13 +225,20 @@ def run_steps(
     resume: bool,
     callbacks: Sequence[Callback],
 ) -> dict[str, float]:
-    """Runs several trainings, each in its own subfolder; --resume continues with the interrupted one."""
+    """Runs several trainings, each in its own subfolder; --resume continues the last one with a checkpoint.
+
+    Those before it are complete, and stay as they are also with a greater length: later ones started from them.
+    """
     for step in steps:
         check_world(step.experiment, world)
         check_unoccupied(folder / step.name, resume)
     if world.is_main:
         record(folder, config.to_yaml(experiment), experiment.train.seed, world.device, world.size)
-    for step in steps:
+    begun = distributed.from_main(lambda: [(folder / step.name / checkpoint.LAST).exists() for step in steps])
+    first = max((number for number, has_begun in enumerate(begun) if has_begun), default=0)
+    if first and world.is_main:
+        say(f"complete and kept: {', '.join(step.name for step in steps[:first])}")
+    for step in steps[first:]:
         trainer = run(step.experiment, world, folder / step.name, resume, step.init, step.open, callbacks)
         if trainer.stopped:
             return {}

@@ -127,8 +127,20 @@ def test_resume_continues_in_the_interrupted_step(root, run, published, tmp_path
     assert "--resume" in runs.sentence(runs.here("train", *words))
     done = runs.here("train", *words, "--resume")
     assert done.returncode == 0, done.stderr
-    assert "the run is complete" in done.stderr
+    assert "complete and kept: 1_rpn\n" in done.stderr and "the run is complete" in done.stderr
     assert all(same(state(run, 4), state(copied, 4), ""))
+
+
+def test_a_longer_run_continues_in_its_last_step(root, run, published, tmp_path):
+    """The first steps stay what the last one started from."""
+    copied = tmp_path / "run"
+    shutil.copytree(run, copied)
+    longer = ["alternating.rpn.length=4", "alternating.regions.length=5"]
+    done = runs.here("train", *runs.of(root), *FOUR, *longer, "--init", published, "--out", copied, "--resume")
+    assert done.returncode == 0, done.stderr
+    files = [copied / step / "last.pth" for step in STEPS]
+    assert [runs.checkpoint(file)["trainer"]["step"] for file in files] == [2, 3, 2, 5]
+    assert "complete and kept: 1_rpn, 2_regions, 3_rpn\n" in done.stderr
 
 
 def test_given_weights_start_the_first_two_steps(run, published):
