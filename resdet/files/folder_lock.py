@@ -52,7 +52,7 @@ def release(lock: IO[str], folder: Path) -> None:
     if is_current(lock, folder):
         remove_locked(folder / LOCK, lock)
     lock.close()
-    if folder.exists() and not any(folder.iterdir()):
+    with suppress(OSError):  # not empty, or another process uses or removed it
         folder.rmdir()
 
 

@@ -25,6 +25,13 @@ def test_release_keeps_a_folder_with_files(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
+def test_release_keeps_a_link_to_an_empty_folder(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    release(try_lock(tmp_path / "link"), tmp_path / "link")
+    assert [*(tmp_path / "link").iterdir()] == []
+
+
 def test_a_removed_lock_file_is_locked_again(tmp_path, monkeypatch):
     """Removes the lock file right after it is locked, as a process that ends does."""
     lock_or_fail, locked = folder_lock.lock_or_fail, []
