@@ -160,9 +160,25 @@ def test_the_mean_over_processes_and_parts_is_that_of_the_images(size, accumulat
     assert mean == pytest.approx(images.mean())
 
 
+def test_logged_losses_weigh_unequal_parts_by_their_images(tmp_path):
+    """Three images of a process in micro-batches of one and two."""
+    made = trainer(Linear(), tmp_path).train_step
+    made.divisors = divisors(6, 2, World(0, 2, CPU))
+    parts = {"loss": torch.tensor(1.0)}, {"loss": torch.tensor(4.0)}
+    assert made.mean_of(parts)["loss"].item() == pytest.approx((1 + 4 + 4) / 3)
+
+
 def test_seeds_differ_by_run_step_and_process():
     seeds = [step_seed(seed, step, rank) for seed in range(3) for step in range(4) for rank in range(5)]
     assert len(set(seeds)) == 60 and 0 <= min(seeds) and max(seeds) < 2**63
+
+
+def test_a_step_is_seeded_by_run_step_and_process(tmp_path):
+    made = trainer(Linear(), tmp_path, seed=7).train_step
+    made.world, seeds = World(3, 4, CPU), []
+    made.update = lambda inputs: seeds.append(torch.initial_seed()) or torch.zeros(1)
+    made(next(made.task.training.batches(0)), 5, 0.1)
+    assert seeds == [step_seed(7, 5, 3)]
 
 
 def test_adamw_clipping_and_moving_average_match_a_plain_loop(tmp_path):

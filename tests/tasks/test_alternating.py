@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -51,6 +52,17 @@ def test_the_steps_share_the_time():
     assert experiment_of(STEPS[0], config.load("coco_r101_alternating.yaml")).train.minutes is None
 
 
+def test_the_steps_have_the_lengths_of_their_half():
+    words = ["alternating.rpn={batch: 3, length: 40, milestones: [20, 30]}", "eval.losses=false"]
+    experiment = config.load("coco_r101_alternating.yaml", *words)
+    steps = [experiment_of(name, experiment) for name in STEPS]
+    assert [step.train.batch for step in steps] == [3, 16, 3, 16]
+    assert [step.train.length for step in steps] == [40, 320000, 40, 320000]
+    assert [step.schedule.milestones for step in steps] == [[20, 30], [240000]] * 2
+    assert [step.eval.losses for step in steps] == [True, True, True, False]  # the first three have no other metric
+    assert experiment.alternating.rpn.batch == 3 and not any(step.alternating for step in steps)
+
+
 def state(run, step):
     return runs.checkpoint(run / STEPS[step - 1] / "last.pth")["model"]
 
@@ -88,6 +100,11 @@ def test_trained_and_frozen_tensors_of_each_step(run):
     assert not any(same(three, four, "roi_heads.stages.0.predictor", "roi_heads.stages.0.head"))
 
 
+def recorded(calls, name, propose):
+    """Returns `propose`, which also adds the name and its keyword arguments to `calls`."""
+    return lambda *given, **more: calls.append((name, more)) or propose(*given, **more)
+
+
 def test_the_second_step_uses_the_proposals_of_the_first_rpn(run, published, monkeypatch):
     """Checks that step 2 uses the unchanged detector of step 1 for proposals, and step 4 the trained model."""
     experiment = experiment_of(STEPS[1], config.load(run / "config.yaml"))
@@ -100,11 +117,19 @@ def test_the_second_step_uses_the_proposals_of_the_first_rpn(run, published, mon
 
     batch, asked = next(task.training.batches(0)), []
     for name, model in (("first", proposer), ("own", task.model)):
-        propose = lambda *given, name=name, propose=model.propose, **more: asked.append(name) or propose(*given, **more)
-        monkeypatch.setattr(model, "propose", propose)
+        monkeypatch.setattr(model, "propose", recorded(asked, name, model.propose))
     task.step(batch.images, batch.targets)
-    assert asked == ["first"]
+    assert asked == [("first", {"training": True})]  # as many proposals as in joint training
     assert open_step(STEPS[3], run, build_detector, experiment, world, Log(None), None).step.proposer == (None,)
+
+
+def test_validation_losses_are_means_over_images(run):
+    """Evaluates six images in batches of four and two, with the number of images as the loss of each batch."""
+    experiment = experiment_of(STEPS[0], config.load(run / "config.yaml"))
+    task = open_step(STEPS[0], run, build_detector, experiment, World(0, 1, torch.device("cpu")), Log(None), None)
+    step = lambda images, targets: ({"count": torch.tensor(float(len(images.sizes)))}, {})
+    task.step = SimpleNamespace(of=lambda model: step)
+    assert task.evaluate(task.model) == pytest.approx({"loss": 20 / 6, "count": 20 / 6})
 
 
 def test_evaluating_the_final_detector_gives_the_logged_AP(run, tmp_path):
@@ -162,6 +187,14 @@ def test_losses_of_both_steps_equal_joint_training():
     assert {name: loss.item() for name, loss in joint.items()} == pytest.approx(
         {name: loss.item() for name, loss in (proposals | regions).items()}, rel=1e-5
     )
+
+
+def test_both_steps_take_images_without_objects():
+    model = tiny.make("c4", everything=True).train()
+    images, targets = tiny.images((64, 64)), tiny.targets([], places=0)
+    for step in (RPNStep(model), RegionsStep(model, None)):
+        losses, _ = step(images, targets)
+        assert all(loss.isfinite() for loss in losses.values())
 
 
 def test_regions_step_takes_the_proposals_of_another_detector():

@@ -33,6 +33,7 @@ def test_rows_of_80_from_90_categories_and_back():
 
 def test_rows_of_a_subset_and_of_another_order():
     assert rows(COCO80, Categories(["dog", "person"], [18, 1])) == [16, 0]
+    assert rows(Categories(["dog"], [18]), Categories(["person", "dog"], [1, 18])) == [None, 0]
     assert rows(Categories(["a", "b"], [1, 2]), Categories(["b", "a"], [2, 1])) == [1, 0]
 
 
