@@ -126,8 +126,9 @@ class Classifier(Model):
 
 
 def check_labels(targets: Tensor, classes: int) -> None:
-    """Refuses labels outside the classes; on a GPU, where a check would wait for the device, CUDA reports them."""
-    if targets.is_floating_point() or targets.device.type != "cpu":
+    """Refuses labels outside the classes: on a CPU only, since the check would wait for a GPU, and not in compiled
+    code, where it would break the graph."""
+    if targets.is_floating_point() or targets.device.type != "cpu" or torch.compiler.is_compiling():
         return
     outside = targets[(targets < -1) | (targets >= classes)]
     if len(outside):

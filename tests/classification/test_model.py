@@ -95,6 +95,12 @@ def test_labels_outside_the_classes_are_refused(label):
         classifier().losses(batch(), labels)
 
 
+def test_losses_compile_as_one_graph():
+    model, labels = classifier(), torch.tensor([0, 5, 1, 2, -1])
+    compiled = torch.compile(model.losses, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(batch(), labels), model.losses(batch(), labels))
+
+
 def test_predictions_match_torchvision():
     """Uses an image whose short side needs no resizing, so that both libraries crop the same pixels."""
     torchvision = pytest.importorskip("torchvision")

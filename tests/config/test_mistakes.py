@@ -82,7 +82,7 @@ from resdet import config
         ("schedule.milestones=[-1,2]", ["schedule.milestones is [-1.0, 2.0]", "above 0"]),
         ("train.accumulate=3", ["train.accumulate is 3", "256"]),
         ("model.label_smoothing=1", ["model.label_smoothing is 1.0"]),
-        ("model.class_weights=equal", ["\"equal\": choose 'balanced' or a list of numbers, or null"]),
+        ("model.class_weights=equal", ["equal: choose 'balanced' or a list of numbers, or null"]),
         ("model.class_weights=[1,0]", ["[1.0, 0.0]: list a number above 0 for each class"]),
         ("model.num_classes=0", ["model.num_classes is 0"]),
         ("data.size=300", ["data.size is 300", "256"]),
