@@ -63,6 +63,8 @@ def export(
         check_not_input(file, weights)
     if calibration:
         calibration.check(model)
+    height, width = exporters[model.task].shape(model, form)
+    print(f"input: images of {height}x{width} pixels (height x width)")
     with Activity(f"exporting {weights}"):
         write_json(json_path, WRITERS[to](model, path, form, sample, calibration))
 
