@@ -192,7 +192,7 @@ def test_incomplete_or_damaged_folders_are_rejected(tmp_path):
         evaluate_results(truth, folder)
     (tmp_path / "parts" / parquet.MANIFEST).unlink()
     (tmp_path / "parts/part-000000.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DataError, match="no readable Parquet file"):
+    with pytest.raises(DataError, match="is not a readable Parquet file"):
         evaluate_results(truth, folder)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="has no Parquet files"):

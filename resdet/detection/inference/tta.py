@@ -92,7 +92,7 @@ class EnsembleDetector(ImageByImage):
         if self.settings.refine:
             scored = refine(scored, partial(self.score, views))
         size = torch.tensor([original], dtype=torch.float32, device=scored.boxes.device)
-        candidates = self.candidates_of(scored, score, size)
+        candidates = self.candidates_of(scored, score, size, self.limit(views))
         inputs = [MaskInput(views, candidates)]
         (result,) = finish_each(self, inputs, self.detections(candidates), size, [original])
         return result
@@ -113,9 +113,15 @@ class EnsembleDetector(ImageByImage):
             boxes = vote(boxes, labels, candidates, self.settings.voting_iou)
         return Detections(boxes[None], scores[None], labels[None], real[:, : len(kept)])
 
-    def candidates_of(self, scored: Scored, score: float, size: Tensor) -> Candidates:
+    def limit(self, views: Views) -> int:
+        """Largest number of candidates: that of a detector for the proposals of each view and for their refined boxes,
+        since copies of few objects would displace the others."""
+        rounds = 2 if self.settings.refine else 1
+        return self.max_candidates * rounds * sum(map(len, views))
+
+    def candidates_of(self, scored: Scored, score: float, size: Tensor, limit: int) -> Candidates:
         """The best (box, class) pairs above a score, clipped to the image, without empty boxes."""
-        best, chosen = scored.scores.flatten().topk(min(self.max_candidates, scored.scores.numel()))
+        best, chosen = scored.scores.flatten().topk(min(limit, scored.scores.numel()))
         boxes = box_ops.clip(scored.boxes.flatten(0, 1)[None, chosen], size)[0]
         real = (best > score) & (boxes[:, 2:] - boxes[:, :2] >= MIN_SIZE).all(1)
         return Candidates(boxes[real], best[real], chosen[real] % scored.scores.shape[1])

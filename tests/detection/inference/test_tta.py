@@ -68,6 +68,26 @@ def test_an_ensemble_of_a_model_with_itself_equals_the_model(family):
     assert np.allclose(found.scores[:10], expected.scores[:10], atol=1e-5)
 
 
+def few_candidates():
+    """A detector whose number of candidates limits its detections, and whose RoI heads keep the boxes of proposals."""
+    net = tiny.make("fpn", True, "model.box.candidates=20", "model.box.detections=20")
+    with torch.no_grad():
+        for stage in net.roi_heads.stages:
+            stage.predictor.boxes.weight.zero_()
+            stage.predictor.boxes.bias.zero_()
+    return net
+
+
+@pytest.mark.parametrize("members, settings", [(1, {"refine": True, "voting_iou": None}), (3, {})])
+def test_copies_of_candidates_do_not_displace_others(members, settings):
+    """Refined boxes are copies here, and so are the proposals of equal models."""
+    net = few_candidates()
+    nms = net.roi_heads.config.nms
+    (found,) = EnsembleDetector([net] * members, TTAConfig(nms=nms, **settings)).predict([PICTURE], 0.0)
+    (expected,) = net.predict([PICTURE], 0.0)
+    assert len(expected) and same(found, expected)
+
+
 def views(net, *sizes, flip=False):
     with torch.inference_mode():
         resized = lambda short, long, style: cv2.resize(PICTURE, (short * 90 // 50, short))
@@ -236,7 +256,7 @@ def test_candidates_score_above_the_threshold_and_have_an_area_inside_the_image(
     scores = torch.tensor([[0.5, 0.75], [0.9, 0.9]])
     boxes = torch.tensor([[10.0, 5, 30, 25], [95, 5, 120, 25]])[:, None].expand(-1, 2, -1)
     candidates = EnsembleDetector([tiny.make("fpn")]).candidates_of(
-        Scored(scores, boxes), 0.5, torch.tensor([[50.0, 90.0]])
+        Scored(scores, boxes), 0.5, torch.tensor([[50.0, 90.0]]), limit=4
     )
     assert (candidates.labels.tolist(), candidates.scores.tolist()) == ([1], [0.75])
     assert candidates.boxes.tolist() == [[10, 5, 30, 25]]
