@@ -94,7 +94,7 @@ class Pace:
     def load_state_dict(self, state: dict[str, Any], scale: float = 1.0) -> None:
         """Loads a state, also of a run without a budget, which has the position only; `scale`: steps of this schedule
         for each of that one."""
-        self.position = self.before = state["position"] * scale
+        self.position = state["position"] * scale
         self.evaluation = state.get("evaluation", 0.0)
         self.started = self.clock() - state.get("seconds", 0.0)
         if self.budget is not None and "speed" in state:

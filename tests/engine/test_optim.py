@@ -41,8 +41,8 @@ def test_state_loads_into_another_memory_format(name):
 @pytest.mark.parametrize("name, plain", [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
 def test_steps_match_the_plain_loops(name, plain):
     ours, theirs = conv(torch.channels_last), conv(torch.contiguous_format)
-    config = OptimConfig(name=name, weight_decay=0.1, nesterov=name == "sgd")
-    options = {"momentum": 0.9, "nesterov": True} if name == "sgd" else {}
+    options = {"momentum": 0.8, "nesterov": True} if name == "sgd" else {"betas": (0.8, 0.95)}
+    config = OptimConfig(name=name, weight_decay=0.1, **options)
     expected = plain(theirs.parameters(), 0.01, weight_decay=0.1, fused=False, foreach=False, **options)
     found = build_optimizer(ours, config, 0.01)
     for seed in range(3):

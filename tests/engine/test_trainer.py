@@ -202,6 +202,13 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     assert all(torch.isfinite(tensor).all() for tensor in last["model"].values())
 
 
+def test_a_loss_that_is_not_finite_is_named_before_a_checkpoint_between_log_lines(tmp_path):
+    made = trainer(Linear(spoilt=[17]), tmp_path, log_every=50, checkpoint_every=1, evaluate_every=9)
+    with pytest.raises(NonFiniteLoss, match="cross_entropy became nan at step 5 on image-16"):
+        run(made, tmp_path)
+    assert torch.load(tmp_path / "last.pth", weights_only=True)["trainer"]["step"] == 4
+
+
 def test_a_loss_of_many_images_names_eight():
     window = MetricBuffer()
     for value in (1.0, torch.inf):

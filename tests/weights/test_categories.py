@@ -31,6 +31,12 @@ def test_rows_of_80_from_90_categories_and_back():
     assert [COCO80.ids[row] for row in back if row is not None] == COCO80.ids
 
 
+def test_rows_of_90_categories_for_coco_and_a_class_of_its_own():
+    """The unused ids of the file are in neither."""
+    own = Categories([*COCO80.names, "cell"], [*COCO80.ids, 91])
+    assert rows(COCO90, own) == [*(id - 1 for id in COCO80.ids), None]
+
+
 def test_rows_of_a_subset_and_of_another_order():
     assert rows(COCO80, Categories(["dog", "person"], [18, 1])) == [16, 0]
     assert rows(Categories(["dog"], [18]), Categories(["person", "dog"], [1, 18])) == [None, 0]
