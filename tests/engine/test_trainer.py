@@ -191,6 +191,30 @@ def test_adamw_clipping_and_moving_average_match_a_plain_loop(tmp_path):
     assert best["figures"]["step"] == 3 and best["classes"] == ["a", "b", "c"]
 
 
+def test_the_best_checkpoint_holds_the_averaged_weights(tmp_path):
+    made = trainer(Linear(), tmp_path, length=3, ema=0.8)
+    run(made, tmp_path)
+    best = torch.load(tmp_path / "best.pth", weights_only=True)["model"]
+    assert all(torch.equal(best[name], tensor) for name, tensor in made.train_step.averaged.module.state_dict().items())
+    assert not torch.equal(best["weight"], made.task.model.weight)
+
+
+def test_a_step_after_an_evaluation_is_in_training_mode(tmp_path):
+    task, modes = Linear(), []
+    task.evaluate = lambda model: model.eval() and {"error": 0.5}
+    made = trainer(task, tmp_path, evaluate_every=1, length=3)
+    made.train_step.module.register_forward_pre_hook(lambda module, _: modes.append(module.model.training))
+    run(made, tmp_path)
+    assert modes == [True] * 3
+
+
+def test_the_last_step_is_evaluated(tmp_path):
+    made = trainer(Linear(), tmp_path, length=4, evaluate_every=3)
+    run(made, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["kind"] == "val"] == [3, 4]
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     made = trainer(Linear(spoilt=[17]), tmp_path)
     with pytest.raises(

@@ -80,6 +80,7 @@ def test_both_runs_have_the_same_resamples():
 
 def test_resampling_and_selection_helpers():
     assert resample(7).shape == (1 + RESAMPLES, 7) and (resample(7).sum(1) == 7).all() and (resample(7)[0] == 1).all()
+    assert interval(np.arange(101.0)) == pytest.approx((2.5, 97.5))
     assert interval(np.full(3, np.nan)) is None and interval(np.array([np.nan, 2.0])) == (2, 2)
     above = row("x", "AP", np.zeros(4), np.array([9.0, 1, 1, 1]), 1, "")  # the interval is that of the resamples alone
     assert above[4:] == [9, 1, 1, "better"]
