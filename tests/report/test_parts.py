@@ -1,6 +1,7 @@
 """Tests calibration against hotcoco and by hand, and the parts of reports as HTML, Markdown and JSON."""
 
 import re
+from types import SimpleNamespace
 
 import coco_scenes
 import numpy as np
@@ -14,6 +15,7 @@ from resdet.detection.evaluation.results import Results
 from resdet.detection.report.matches import Matches
 from resdet.files.keyed_cache import cached_json
 from resdet.report.content import to_json, to_markdown
+from resdet.report.curves import series
 from resdet.report.html import page
 from resdet.results import sections
 from resdet.results.box_format import xywh_to_xyxy
@@ -202,6 +204,12 @@ def test_lines_are_drawn_within_the_axes(values):
     (line,) = [stroke.points for stroke in drawing.strokes if stroke.color == COLORS[0]][:1]
     assert (line[:, 1] >= TOP).all() and (line[:, 1] <= HEIGHT - BOTTOM).all()
     assert (np.diff(line[:, 1]) <= 0).all()  # higher values are drawn higher
+
+
+def test_curves_leave_out_values_that_are_not_finite():
+    values = (1.0, float("nan"), float("inf"), 2.0)
+    log = [{"step": step, "kind": "val", "AP": value} for step, value in enumerate(values)]
+    assert series(SimpleNamespace(log=[*log, {"step": 4, "kind": "val"}]), "val", "AP") == ([0, 3], [1.0, 2.0])
 
 
 def test_xywh_to_xyxy_matches_torchvision():
