@@ -140,7 +140,7 @@ def test_a_logger_and_a_callback_by_name(examples, fork):
         ),
         ("train.callbacks=[nowhere:Minutes]", "train.callbacks: cannot import the module nowhere"),
         ("train.loggers=[logger:Markdwn]", "train.loggers: the module logger has no 'Markdwn': correct the name."),
-        ("train.loggers=[csv,csv]", "train.loggers is ['csv', 'csv']: name each once."),
+        ("train.loggers=[csv,csv]", 'train.loggers is ["csv", "csv"]: name each once.'),
     ],
 )
 def test_wrong_logger_and_callback_names_are_refused_before_training(examples, fork, setting, sentence):

@@ -166,7 +166,7 @@ def test_evaluate_refuses_another_crop_before_it_opens_data(tmp_path, capsys):
     content = {"model": model.state_dict(), "experiment": model.experiment, "classes": model.classes}
     torch.save(content, tmp_path / "net.pth")
     told = refusal(["evaluate", "--weights", tmp_path / "net.pth", "data.test_size=40"], capsys)
-    assert "data.test_size is None in " in told and "and 40 would have no effect" in told
+    assert "data.test_size is null in " in told and "and 40 would have no effect" in told
 
 
 def test_evaluate_does_not_overwrite_its_inputs(tmp_path, results, capsys):
@@ -266,7 +266,7 @@ def test_predict_uses_the_chosen_device(words, chosen, picture, monkeypatch):
 def test_a_device_that_is_none_is_refused(more, picture, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["predict", "--weights", "a.pth", "--device", "gpu", *more, "--", picture]
-    assert refusal(words, capsys) == "resdet: --device is 'gpu': give auto, cpu, cuda or cuda:N."
+    assert refusal(words, capsys) == "resdet: --device is gpu: give auto, cpu, cuda or cuda:N."
 
 
 @pytest.mark.parametrize("more", [[], ["--parquet", "out"]])

@@ -18,7 +18,7 @@ EXPECTED = {
     "sentence": ("sentence", "Verbatim", "failing.py refuse"),
     "lines": ("sentence", "Verbatim", "failing.py refuse"),
     "traceback": ("traceback", "KeyError", "failing.py run_case"),
-    "inner": ("traceback", "TypeError", "errors.py require"),
+    "inner": ("traceback", "TypeError", "errors.py spelled"),
     "hang": ("hang", "hang", "failing.py run_case"),
     "asleep": ("hang", "hang", "failing.py run_case"),
     "memory": ("memory", "memory", ""),
