@@ -1,6 +1,6 @@
 """Validation of a last.pth before a run resumes from it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +72,9 @@ def is_pace(value: Any) -> bool:
     """None, in older checkpoints, or the state of a Pace, with or without a budget; older ones have no `stretch`."""
     if value is None or mapping_of({"position": is_amount})(value):
         return True
-    checks: dict[str, Callable[[Any], bool]] = {key: is_amount for key in PACE}
-    if isinstance(value, dict) and "stretch" in value:
-        checks["stretch"] = lambda stretch: is_count(stretch) and stretch > 0
-    return mapping_of(checks)(value) and value["speed"] > 0
+    whole = {"stretch": 1, **value} if isinstance(value, dict) else value
+    checks = {**dict.fromkeys(PACE, is_amount), "stretch": is_count}
+    return mapping_of(checks)(whole) and whole["speed"] > 0 and whole["stretch"] > 0
 
 
 def is_epoch(value: Any) -> bool:

@@ -130,7 +130,7 @@ class AutoConfig(ScenesConfig):
         from resdet.detection.formats.registry import recognize
 
         has_test = not self.named and "test" in recognize(self.root, self.format).splits
-        return ("train", "val", "test") if has_test else ("train", "val")
+        return (*super().splits, "test") if has_test else super().splits
 
     @property
     def named(self) -> bool:
