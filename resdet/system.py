@@ -4,6 +4,7 @@ No other module uses functions of the standard library that one of them lacks.
 """
 
 import ctypes
+import math
 import os
 import signal
 import subprocess
@@ -25,7 +26,34 @@ PATIENCE = 2.0  # seconds until a rename over an open file fails; virus scanners
 PAUSE = 0.05  # seconds between two attempts
 # Options of glibc's mallopt and their values. One arena, since those of other threads cannot hold large blocks.
 MALLOC = {"M_MMAP_THRESHOLD": (-3, 2**30), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_ARENA_MAX": (-8, 1)}
+CGROUPS = Path("/sys/fs/cgroup")  # of the container, inside it
 _reading = threading.Lock()
+
+
+def usable_cores() -> int:
+    """CPU cores of this process: those of its affinity, as of Slurm and taskset, at most the quota of its container."""
+    cores = os.cpu_count() or 1
+    if sys.platform == "linux":
+        cores = len(os.sched_getaffinity(0))
+    return min(cores, cpu_quota() or cores)
+
+
+def cpu_quota() -> int | None:
+    """Cores that the quota of the container allows, as of `docker run --cpus`, rounded up; None without a quota."""
+    with suppress(OSError, ValueError):  # cgroup v2; without a quota, the first word is "max"
+        quota, period = map(int, (CGROUPS / "cpu.max").read_text().split())
+        return math.ceil(quota / period)
+    with suppress(OSError):  # cgroup v1; without a quota, it is -1
+        quota, period = (int((CGROUPS / "cpu" / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+        return math.ceil(quota / period) if quota > 0 else None
+    return None
+
+
+def keep_to_quota() -> None:
+    """Limits torch, if not yet imported, to the threads of the container's quota: its default is one per core of the
+    machine. `OMP_NUM_THREADS` takes precedence."""
+    if cpu_quota():
+        os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
 
 
 def read_at(file: BinaryIO, size: int, offset: int) -> bytes:

@@ -38,6 +38,41 @@ def locking(descriptor: int, mode: int, count: int) -> None:
         raise PermissionError(13, "Permission denied") from error
 
 
+@pytest.mark.parametrize(
+    "files, cores",
+    [
+        ({}, None),
+        ({"cpu.max": "max 100000"}, None),
+        ({"cpu.max": "150000 100000"}, 2),
+        ({"cpu.max": "25000 50000"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ({"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
+        ({"cpu/cpu.cfs_period_us": "100000"}, None),
+    ],
+)
+def test_quota_of_a_container(monkeypatch, tmp_path, files, cores):
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"{content}\n")
+    monkeypatch.setattr(system, "CGROUPS", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(2, 66)))
+    monkeypatch.setattr(os, "environ", {})
+    assert system.cpu_quota() == cores
+    assert system.usable_cores() == (cores or 64)
+    system.keep_to_quota()
+    assert os.environ.get("OMP_NUM_THREADS") == (str(cores) if cores else None)
+
+
+def test_quota_leaves_given_numbers_of_threads(monkeypatch, tmp_path):
+    (tmp_path / "cpu.max").write_text("400000 100000\n")
+    monkeypatch.setattr(system, "CGROUPS", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3})
+    assert system.usable_cores() == 1  # not more than the affinity
+    monkeypatch.setattr(os, "environ", {"OMP_NUM_THREADS": "7"})
+    system.keep_to_quota()
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+
+
 @pytest.fixture
 def windows(monkeypatch):
     """Refuses to remove or replace open files and to rename over a folder, and locks like msvcrt."""

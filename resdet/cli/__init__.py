@@ -32,6 +32,7 @@ from resdet.cli.json_output import json_on_stdout
 from resdet.errors import ConfigError, Error
 from resdet.files.atomic import describe
 from resdet.progress import DISPLAY
+from resdet.system import keep_to_quota
 
 FULL_OR_READ_ONLY = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 COMMANDS = (
@@ -46,6 +47,7 @@ COMMANDS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one subcommand. Exit status: 0, or 1 by `data check --strict`; 2 for a user error or a full
     disk, 130 if interrupted; bugs raise."""
+    keep_to_quota()
     try:
         parsed = parse(arguments)
         status = run(parsed)

@@ -19,14 +19,16 @@ from resdet.data.samplers import ShuffleSampler, generator_for
 from resdet.errors import DataError, Error
 from resdet.images.decode import Source
 from resdet.structures import Batch, share, tensors_of
-from resdet.system import CHILD_ENDED, STOP_SIGNALS
+from resdet.system import CHILD_ENDED, STOP_SIGNALS, usable_cores
 
 log = logging.getLogger(__name__)
 
 
 def worker_count(workers: int) -> int:
-    """-1 means one per core, at most eight."""
-    return min(os.cpu_count() or 1, 8) if workers < 0 else workers
+    """-1 means one per core, at most eight; the processes that torchrun starts on a machine share its cores."""
+    if workers >= 0:
+        return workers
+    return min(max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))), 8)
 
 
 def skip_or_raise(error: DataError, on_bad_image: str) -> str:

@@ -1,12 +1,12 @@
 """Images decoded and resized in threads while the net computes: OpenCV and torch release the interpreter lock."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from resdet.images.inputs import Inputs
+from resdet.system import usable_cores
 
 R = TypeVar("R")
 
@@ -23,7 +23,7 @@ def prefetched(function: Callable[[Any], R], items: Iterable[Any], ahead: int) -
         for item in items:
             yield item, function(item)
         return
-    executor = ThreadPoolExecutor(min(ahead, os.cpu_count() or 1, MOST_THREADS), "resdet-images")
+    executor = ThreadPoolExecutor(min(ahead, usable_cores(), MOST_THREADS), "resdet-images")
     remaining = iter(items)
     pending: deque[tuple[Any, Future[R]]] = deque()
 

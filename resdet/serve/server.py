@@ -1,7 +1,6 @@
 """Runs the application with uvicorn until SIGTERM or Ctrl-C, which stops it after the requests it has accepted."""
 
 import logging
-import os
 import signal
 import socket
 import sys
@@ -22,7 +21,7 @@ from resdet.serve.connection import Connection
 from resdet.serve.limits import Limits
 from resdet.serve.metrics import Metrics
 from resdet.serve.models import Models, ServedModel, loader
-from resdet.system import keep_freed_memory
+from resdet.system import keep_freed_memory, usable_cores
 
 DECODERS = 8  # threads, at most
 LAST_WORD = 5.0  # seconds that threads have to end
@@ -61,7 +60,7 @@ def serve(settings: Settings) -> None:
     models = Models(
         [ServedModel(name, path, load, limits, metrics) for name, path in settings.models.items()], settings.poll, fail
     )
-    with ThreadPoolExecutor(min(DECODERS, os.cpu_count() or 1), "resdet-images") as pool:
+    with ThreadPoolExecutor(min(DECODERS, usable_cores()), "resdet-images") as pool:
         app = build_app(models, limits, metrics, pool, settings.token, settings.log_requests)
         server = uvicorn.Server(configuration(app, limits))
         with stopped_by_signals(server):

@@ -8,7 +8,7 @@ import torch
 from resdet.classification.data.augment_config import AugmentConfig
 from resdet.classification.data.transforms import TrainTransform
 from resdet.data.folder import ImageFolder
-from resdet.data.loader import Loader, Notes, Samples, Skipped, TrainingLoader
+from resdet.data.loader import Loader, Notes, Samples, Skipped, TrainingLoader, worker_count
 from resdet.data.shapes import ShapeImages
 from resdet.errors import DataError
 
@@ -29,6 +29,16 @@ def take(batches, count):
 def assert_same(first, second):
     for one, other in zip(first, second, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other))
+
+
+@pytest.mark.parametrize(
+    "cores, processes, workers", [(1, 1, 1), (6, 1, 6), (64, 1, 8), (64, 8, 8), (16, 8, 2), (4, 8, 1)]
+)
+def test_processes_share_the_cores_of_a_machine(monkeypatch, cores, processes, workers):
+    monkeypatch.setattr("resdet.data.loader.usable_cores", lambda: cores)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    assert worker_count(-1) == workers
+    assert worker_count(0) == 0 and worker_count(20) == 20
 
 
 def test_batches_do_not_depend_on_workers_and_start():

@@ -26,7 +26,7 @@ class ImagesConfig(DataConfig):
     mean: Literal["per_channel", "per_pixel"] = "per_channel"
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     repeats: int = 1  # repeated augmentation: number of augmented copies of an image in a batch; 1: off
-    workers: int = -1  # loader processes; -1: one per core, at most eight
+    workers: int = -1  # loader processes; -1: one per core of the process, at most eight
     # an image that cannot be decoded: stop the run, or leave the image out and list it in the log
     on_bad_image: Literal["error", "skip"] = "error"
 

@@ -37,7 +37,7 @@ class ScenesConfig(DataConfig):
     repeat_threshold: float = 0.001
     max_objects: int = 100  # objects per image; of more, the largest are used, with a note in the log
     mask_size: int = 56  # side in pixels of each object's mask, cropped to its box
-    workers: int = -1  # loader processes; -1: one per core, at most eight
+    workers: int = -1  # loader processes; -1: one per core of the process, at most eight
     # an image that cannot be decoded: stop the run, or leave the image out and list it in the log
     on_bad_image: Literal["error", "skip"] = "error"
     # an annotation that is wrong: stop the run, or leave it out and count it in the log

@@ -35,7 +35,7 @@ class LocalizationConfig(DataConfig):
     short: int = 256  # shorter side in pixels before the center crop
     augment: LocAugmentConfig = field(default_factory=LocAugmentConfig)
     max_objects: int = 32  # objects per image; of more, the largest are used
-    workers: int = -1  # loader processes; -1: one per core, at most eight
+    workers: int = -1  # loader processes; -1: one per core of the process, at most eight
     # an image that cannot be decoded: stop the run, or leave the image out and list it in the log
     on_bad_image: Literal["error", "skip"] = "error"
 
