@@ -17,7 +17,6 @@ from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.sources import open_scenes
 from resdet.detection.evaluation import coco
 from resdet.detection.model import Detector
-from resdet.detection.recipe import scenes
 from resdet.errors import ConfigError
 from resdet.weights import pretrained
 from resdet.weights.layouts.names import resnet_to_torchvision
@@ -34,7 +33,7 @@ def train(experiment: DetectionExperiment, budget: float, lr: float) -> dict[str
     `experiment`: the data, `model.pretrained`, the sizes of images, the batch and the seed.
     """
     check(experiment)
-    data, validation = (open_scenes(scenes(experiment), split) for split in ("train", "val"))
+    data, validation = (open_scenes(experiment.scenes, split) for split in ("train", "val"))
     torch.manual_seed(experiment.train.seed)
     detector = peer_of(initial_model(experiment, data.classes))
     weights = [weight for weight in detector.parameters() if weight.requires_grad]

@@ -18,7 +18,6 @@ from resdet.commands.train import train
 from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.sources import open_scenes
 from resdet.detection.formats.data_set import sample_images
-from resdet.detection.recipe import scenes
 from resdet.engine.callbacks import Callback
 from resdet.engine.run import Run
 from resdet.errors import ConfigError, DataError
@@ -69,7 +68,7 @@ def measure(rows: RecipeRows, setting: Setting, seed: int) -> None:
         folder = Path(name)
         experiment = experiment_of(setting, seed, folder)
         torchvision_recipe.check(experiment)
-        source = open_scenes(scenes(experiment), "train")
+        source = open_scenes(experiment.scenes, "train")
         if not source.label_counts().any():
             raise DataError(f"None of the {len(source)} training images has objects: give more data, or more of them.")
         images = {"images": len(source)}
@@ -101,7 +100,7 @@ def with_share(experiment: DetectionExperiment, share: float, seed: int, folder:
     """The experiment with a share of its training images, and all of its validation images."""
     values: dict[str, Any] = {"data.root": str(folder)}
     for split in ("train", "val"):
-        source, file = open_scenes(scenes(experiment), split), folder / f"{split}.json"
+        source, file = open_scenes(experiment.scenes, split), folder / f"{split}.json"
         content = source.to_coco()
         if split == "train":
             content = sample_images(content, max(1, round(share * len(source))), seed)

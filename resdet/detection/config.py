@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 from resdet.backbones.config import PlainConfig, ResNetConfig
 from resdet.config.experiment import EvalConfig, Experiment, ModelConfig
@@ -158,6 +158,11 @@ class DetectionExperiment(Experiment):
         "train.checkpoint_every": None,
     }
     data_kinds: ClassVar[tuple[type[DataConfig], ...]] = (ScenesConfig,)
+
+    @property
+    def scenes(self) -> ScenesConfig:
+        """`data`, which `check` narrows."""
+        return cast(ScenesConfig, self.data)
 
     def check(self) -> None:
         super().check()

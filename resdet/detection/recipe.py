@@ -17,7 +17,6 @@ from resdet.detection.check.anchors import grid_of
 from resdet.detection.check.fit import AnchorFit, fit_anchors, imbalance
 from resdet.detection.check.objects import ObjectTable
 from resdet.detection.config import DetectionExperiment
-from resdet.detection.data.config import ScenesConfig
 
 SMALL = 32.0  # pixels; the side of the smallest default anchor, which small objects should reach
 SMALL_SHARE = 0.1  # of the objects that may stay smaller
@@ -61,14 +60,10 @@ def complete(
     return experiment, choices
 
 
-def scenes(experiment: DetectionExperiment) -> ScenesConfig:
-    return cast(ScenesConfig, experiment.data)
-
-
 def min_size(experiment: DetectionExperiment, table: ObjectTable) -> Value:
     """The short side at which most objects are at least `SMALL`; that of training, if the config gives it."""
     if "data.augment.min_size" not in experiment.auto:
-        return max(scenes(experiment).augment.min_size), "the largest of data.augment.min_size"
+        return max(experiment.scenes.augment.min_size), "the largest of data.augment.min_size"
     sides = table.sizes.min(1).astype(np.float64)  # 0 where unknown
     kept = ~table.crowd & (sides > 0)[table.images]
     objects = table.boxes[kept]
@@ -83,14 +78,14 @@ def min_size(experiment: DetectionExperiment, table: ObjectTable) -> Value:
 
 
 def training_sizes(experiment: DetectionExperiment, table: ObjectTable) -> Value:
-    side, limit = experiment.model.input.min_size, scenes(experiment).augment.max_size
+    side, limit = experiment.model.input.min_size, experiment.scenes.augment.max_size
     sides = sorted({min(limit, max(1, round(side * factor / STEP) * STEP)) for factor in JITTER})
     return sides, f"{JITTER[0]:g} to {JITTER[-1]:g} of model.input.min_size"
 
 
 def anchors(experiment: DetectionExperiment, table: ObjectTable) -> Value:
     """The default anchors, or those that fit more objects if too many have none."""
-    return fitted_anchors(experiment, fit_anchors(table, scenes(experiment), grid_of(experiment.model), search=True))
+    return fitted_anchors(experiment, fit_anchors(table, experiment.scenes, grid_of(experiment.model), search=True))
 
 
 def fitted_anchors(experiment: DetectionExperiment, fit: AnchorFit) -> Value:
@@ -103,17 +98,17 @@ def fitted_anchors(experiment: DetectionExperiment, fit: AnchorFit) -> Value:
 
 
 def sampling(experiment: DetectionExperiment, table: ObjectTable) -> Value:
-    rare = imbalance(table, scenes(experiment)).rare()
+    rare = imbalance(table, experiment.scenes).rare()
     if len(rare):
         return "repeat_factor", f"{', '.join(table.classes[label] for label in rare[:3])} rarely occur"
     return "uniform", "no class is rare"
 
 
 def repeat_threshold(experiment: DetectionExperiment, table: ObjectTable) -> Value:
-    balance = imbalance(table, scenes(experiment))
+    balance = imbalance(table, experiment.scenes)
     if len(balance.rare()):
         return round(balance.threshold, 4), "classes in a smaller share of the images are repeated"
-    return scenes(experiment).repeat_threshold, "no class is rare"
+    return experiment.scenes.repeat_threshold, "no class is rare"
 
 
 def max_objects(experiment: DetectionExperiment, table: ObjectTable) -> Value:

@@ -97,8 +97,8 @@ class DetectionTask(Task):
         return run_check(experiment, options)
 
     def smoke_data(self, experiment: DetectionExperiment, out: Path) -> list[str]:
-        sampling = cast(ScenesConfig, experiment.data).sampling
-        return ["data.name=shape_scenes", f"data.root={out / 'shape_scenes'}", *SCENES, f"data.sampling={sampling}"]
+        root, sampling = f"data.root={out / 'shape_scenes'}", f"data.sampling={experiment.scenes.sampling}"
+        return ["data.name=shape_scenes", root, *SCENES, sampling]
 
     def smoke_training(self, experiment: DetectionExperiment) -> list[str]:
         # Gradients of a barely trained backbone are large.

@@ -16,7 +16,6 @@ from resdet.detection.check.objects import ObjectTable
 from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.collate import COMPILED_ROOM
-from resdet.detection.data.config import ScenesConfig
 from resdet.detection.data.loader import SceneLoader
 from resdet.detection.data.resampling import class_aware, repeat_factors
 from resdet.detection.data.sources import open_scenes
@@ -62,7 +61,7 @@ class DetectionTraining(ObjectsTraining):
         self.monitor = "AP" if experiment.eval.metric == COCO else "mAP"
         torch.manual_seed(experiment.train.seed)
         self.notes = Notes(log.warn)
-        data = cast(ScenesConfig, experiment.data)
+        data = experiment.scenes
         self.source, self.validation = open_scenes(data, "train"), open_scenes(data, "val")
         self.report_problems(log)
         weights = loading.as_checkpoint(init) if init else None
@@ -95,7 +94,7 @@ class DetectionTraining(ObjectsTraining):
         if log.out is None:
             return
         grid = AnchorGrid.of(self.experiment.model, self.model.rpn.strides)
-        problems = brief(self.source, self.validation, cast(ScenesConfig, self.experiment.data), grid)
+        problems = brief(self.source, self.validation, self.experiment.scenes, grid)
         if problems:
             log.info(f"data check: {problems}")
             log.info(f"data check: `resdet data check --config {log.out / CONFIG}` lists them, and reads all images")
@@ -126,7 +125,7 @@ class DetectionTraining(ObjectsTraining):
         return f"image left out, {sentence}"
 
     def make_loader(self) -> SceneLoader:
-        data, train = self.experiment.data, self.experiment.train
+        data, train = self.experiment.scenes, self.experiment.train
         return SceneLoader(
             self.source,
             data.augment,
@@ -147,7 +146,7 @@ class DetectionTraining(ObjectsTraining):
 
     def copies(self) -> np.ndarray | None:
         """Expected copies of each image in an epoch; None: one each."""
-        data, count = self.experiment.data, len(self.source)
+        data, count = self.experiment.scenes, len(self.source)
         images, labels = self.source.presence()
         if data.sampling == "repeat_factor":
             return repeat_factors(images, labels, count, data.repeat_threshold)

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from resdet.data.loader import Notes
 from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.buckets import rounded_up
-from resdet.detection.data.config import ScenesConfig
 from resdet.detection.data.sources import open_scenes
 from resdet.detection.evaluation.evaluate import detect_one_by_one, kinds_of
 from resdet.detection.evaluation.metrics import headline_metrics
@@ -142,12 +141,10 @@ class DetectorExporter:
 
     def metrics(self, exported: ExportedDetector, experiment: DetectionExperiment) -> dict[str, float]:
         """AP with the experiment's metric."""
-        data = experiment.data
-        assert isinstance(data, ScenesConfig)
-        source = open_scenes(data, "val")
+        source, on_bad_image = open_scenes(experiment.scenes, "val"), experiment.scenes.on_bad_image
         verify.check_classes(set(source.category_ids) <= set(exported.category_ids))
         world = World(0, 1, torch.device("cpu"))
-        predictions = detect_one_by_one(exported, source, data.on_bad_image, world, Notes(print), experiment.eval.score)
+        predictions = detect_one_by_one(exported, source, on_bad_image, world, Notes(print), experiment.eval.score)
         return headline_metrics(experiment.eval, source, predictions.results, kinds_of(exported), predictions.left_out)
 
     def difference(self, exported: ExportedDetector, other: ExportedDetector, image: Any) -> str:

@@ -25,7 +25,6 @@ from resdet.backbones import config as families
 from resdet.backbones import registry, surgery
 from resdet.backbones.layers import Backbone as ResdetNet
 from resdet.detection.config import DetectionExperiment
-from resdet.detection.data.config import ScenesConfig
 from resdet.detection.inference.predictor import pad, results_of
 from resdet.detection.model import Detector
 from resdet.errors import ConfigError, Error
@@ -143,7 +142,7 @@ class ResdetDetector(nn.Module):
         overrides = (f"model.num_classes={cfg.MODEL.ROI_HEADS.NUM_CLASSES}", *keys.OVERRIDES)
         experiment = cast(DetectionExperiment, configs.load(keys.CONFIG, *overrides))
         self.detector = cast(Detector, hub.build(experiment))
-        self.mask_size = cast(ScenesConfig, experiment.data).mask_size if self.detector.draws_masks else None
+        self.mask_size = experiment.scenes.mask_size if self.detector.draws_masks else None
         self.points = len(self.detector.keypoints.keypoint_names) if self.detector.draws_keypoints else None
         self.bgr = cfg.INPUT.FORMAT == "BGR"
         if keys.WEIGHTS:

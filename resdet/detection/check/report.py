@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from resdet.detection import recipe
 from resdet.detection.check.anchors import AnchorGrid, grid_of
@@ -92,7 +92,7 @@ def size_of_split(split: Split) -> dict[str, int]:
 
 def check_config(experiment: DetectionExperiment, depth: Depth = DEPTH) -> Report:
     """Checks the data of a config. A split that cannot be opened is a finding, unless there is none for training."""
-    data = cast(ScenesConfig, experiment.data)
+    data = experiment.scenes
     splits: list[Split] = []
     failures = []
     for name in data.splits:
@@ -117,7 +117,7 @@ def check_splits(
     """Checks these splits, the training split first; `known`: findings from before."""
     table = splits[0].objects()
     experiment, sizes = recipe.complete(experiment, table, recipe.SIZE_RULES)  # the other keys keep their defaults
-    data, grid = cast(ScenesConfig, experiment.data), grid_of(experiment.model)
+    data, grid = experiment.scenes, grid_of(experiment.model)
     findings = list(known)
     report = Report(list(splits), findings, grid=grid)
     for split in splits:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, cast
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,7 +12,6 @@ from torch import Tensor
 from resdet.data.loader import Notes, skip_or_raise
 from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.annotations import Annotations
-from resdet.detection.data.config import ScenesConfig
 from resdet.detection.data.geometry import open_image
 from resdet.detection.data.loader import EvaluationBatch, evaluation_batches
 from resdet.detection.evaluation.ground_truth import Kind
@@ -54,7 +53,7 @@ def evaluation_batches_of(
     source: Annotations, experiment: DetectionExperiment, model: Detector, world: World, notes: Notes
 ) -> Iterator[EvaluationBatch]:
     """Batches of this rank's share of a source, resized for the model."""
-    data, size = cast(ScenesConfig, experiment.data), model.input
+    data, size = experiment.scenes, model.input
     batches = evaluation_batches(
         source,
         partial(resize, short=size.min_size, long=size.max_size, style=size.resize),
@@ -85,8 +84,8 @@ def detect(
     if surplus:
         notes.note([f"{len(surplus)} categories of the model are not in the data and are not evaluated"])
     if len(models) > 1 or not settings.plain or settings.tile:
-        on_bad_image = cast(ScenesConfig, experiment.data).on_bad_image
-        return detect_one_by_one(choose(models, settings), source, on_bad_image, world, notes, settings.score)
+        detector, on_bad_image = choose(models, settings), experiment.scenes.on_bad_image
+        return detect_one_by_one(detector, source, on_bad_image, world, notes, settings.score)
     batches = evaluation_batches_of(source, experiment, models[0], world, notes)
     return detect_all(models[0].eval(), source, batches, settings.score)
 

@@ -1,13 +1,12 @@
 """`resdet evaluate` with the weights of detectors: metrics on the validation data of a config."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 from resdet.data.class_names import check_names
 from resdet.data.loader import Notes
 from resdet.detection.config import DetectionEvalConfig, DetectionExperiment
 from resdet.detection.data.annotations import Annotations
-from resdet.detection.data.config import ScenesConfig
 from resdet.detection.data.sources import open_scenes
 from resdet.detection.evaluation import tables
 from resdet.detection.evaluation.evaluate import DatasetDetections, detect, kinds_of
@@ -30,7 +29,7 @@ def evaluate(models: Sequence[Detector], experiment: DetectionExperiment, option
     world = distributed.join(experiment.train.device)
     try:
         with Activity("opening the data"):
-            source = open_scenes(cast(ScenesConfig, experiment.data), "val")
+            source = open_scenes(experiment.scenes, "val")
         check_not_inputs({"--save": options.save, "--json": options.json}, [source.file] if source.file else [])
         note = check_classes(models[0], source)
         if note and world.is_main:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 from resdet.data.loader import Notes
 from resdet.detection.config import DetectionExperiment
@@ -19,7 +18,7 @@ from resdet.engine import distributed
 
 def submit_detections(models: Sequence[Detector], experiment: DetectionExperiment, path: str) -> dict[str, float]:
     """Writes and checks the detections of a detector, or of several as an ensemble, on the test set of `data.val`."""
-    data = cast(ScenesConfig, experiment.data)
+    data = experiment.scenes
     if isinstance(data, CocoConfig):
         submissions.check_coco_name(Path(path))  # early, since detection takes hours
     source = open_test_images(data)

@@ -9,7 +9,6 @@ import numpy as np
 from resdet.data.loader import Notes
 from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.annotations import Annotations
-from resdet.detection.data.config import ScenesConfig
 from resdet.detection.data.sources import open_scenes
 from resdet.detection.evaluation.evaluate import detect
 from resdet.detection.evaluation.metrics import truth_of
@@ -56,7 +55,7 @@ class EvaluatedDetector:
 def evaluate_detector(run: EvaluatedRun, precision: float | None) -> EvaluatedDetector:
     """Detects on the validation images, unless these detections are cached, and matches."""
     experiment = cast(DetectionExperiment, run.experiment)
-    source = open_scenes(cast(ScenesConfig, experiment.data), "val")
+    source = open_scenes(experiment.scenes, "val")
     check_not_inputs(run.outputs, [source.file] if source.file else [])
     check_classes(run.model, source)
 
