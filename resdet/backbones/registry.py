@@ -12,7 +12,6 @@ from resdet.backbones.config import (
     IMAGENET_PLAIN,
     IMAGENET_RESNETS,
     VGGS,
-    BackboneConfig,
     backbones,
     cifar_blocks,
     family,
@@ -44,12 +43,7 @@ def create(name: str, num_classes: int = 1000, **options: Any) -> Backbone:
             raise ConfigError(
                 f"{name} has no option {key!r}: choose one of {', '.join(k for k in known if k != 'name')}."
             )
-    return build(config_class(name=name, **options), num_classes)
-
-
-def build(config: BackboneConfig, num_classes: int) -> Backbone:
-    """Builds the net of a config."""
-    return config.build(num_classes)
+    return config_class(name=name, **options).build(num_classes)
 
 
 def entry(name: str) -> Entry:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from resdet.backbones import registry
 from resdet.backbones.surgery import freeze_stages
 from resdet.classification.config import ClassificationExperiment
 from resdet.classification.model import Classifier
@@ -20,7 +19,7 @@ def build_classifier(
     check_count(experiment.model.num_classes, classes)
     normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD) if mean is None or std is None else Normalize(mean, std)
     size = getattr(experiment.data, "crop", 32)
-    backbone = registry.build(experiment.model.backbone, len(classes))
+    backbone = experiment.model.backbone.build(len(classes))
     freeze_stages(backbone, experiment.model.freeze_stages)
     model = Classifier(
         backbone,

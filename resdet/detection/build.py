@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
 
-from resdet.backbones import registry
 from resdet.backbones.layers import Backbone
 from resdet.backbones.surgery import detach_last_stage, dilate_last_stage, freeze_stages
 from resdet.backbones.vgg import VGG
@@ -72,12 +71,12 @@ def build_maps(config: DetectorConfig, net: Backbone) -> Maps:
 def build_backbone(config: DetectorConfig) -> tuple[Backbone, list[BoxHead]]:
     """The backbone, and the box head made of layers removed from it, if any: conv5_x, or VGG's fc6 and fc7."""
     if config.features == "vgg":
-        vgg = cast(VGG, registry.build(config.backbone, num_classes=1))
+        vgg = cast(VGG, config.backbone.build(num_classes=1))
         head = VGGHead(vgg.fc6, vgg.fc7, config.box.dropout)
         for name in ("fc6", "fc7", "fc"):
             setattr(vgg, name, None)
         return vgg, [head]
-    net = registry.build(config.backbone, num_classes=0)
+    net = config.backbone.build(num_classes=0)
     if config.features == "c4":
         width = net.channels["c5"]
         return net, [Conv5Head(detach_last_stage(net), width)]

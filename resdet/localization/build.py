@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any, cast
 
 from resdet import config as configs
-from resdet.backbones import registry
 from resdet.backbones.layers import Backbone
 from resdet.backbones.surgery import freeze_stages
 from resdet.config.experiment import ModelConfig, check_count, to_dict
@@ -50,7 +49,7 @@ def build_localizer_rcnn(experiment: LocalizationRCNNExperiment, classes: Sequen
 
 def localizer_backbone(config: ModelConfig, classes: Sequence[str]) -> Backbone:
     check_count(config.num_classes, classes)
-    net = registry.build(config.backbone, num_classes=0)
+    net = config.backbone.build(num_classes=0)
     freeze_stages(net, config.freeze_stages)
     return net
 
