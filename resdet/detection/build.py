@@ -28,27 +28,19 @@ def build_detector(
     experiment: DetectionExperiment, classes: Sequence[str], category_ids: Sequence[int] | None = None
 ) -> Detector:
     """Builds an untrained detector for these classes; `category_ids`: their ids in results, None: 1 to C."""
-    check_count(experiment.model.num_classes, classes)
-    category_ids = category_ids or range(1, len(classes) + 1)
-    normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
-    model = build_from_config(experiment.model, classes, category_ids, normalize)
-    model.experiment = to_dict(experiment)
-    return model
-
-
-def build_from_config(
-    config: DetectorConfig, classes: Sequence[str], category_ids: Sequence[int], normalize: Normalize
-) -> Detector:
-    """Builds an untrained detector."""
-    net, heads = build_backbone(config)
+    config = experiment.model
+    check_count(config.num_classes, classes)
+    net, head = build_backbone(config)
     freeze_stages(net, config.freeze_stages)
     neck, levels, strides, channels = build_maps(config, net)
-    rpn = RPN(config.rpn, channels[levels[0]], [strides[level] for level in levels], anchor_sizes(config, len(levels)))
-    roi_levels = neck.roi_levels if neck else levels
-    roi_heads = build_roi_heads(
-        config, heads, channels[levels[0]], [strides[level] for level in roi_levels], len(classes)
-    )
-    return Detector(net, neck, levels, rpn, roi_heads, normalize, classes, category_ids, config.input)
+    width, normalize = channels[levels[0]], Normalize(IMAGENET_MEAN, IMAGENET_STD)
+    rpn = RPN(config.rpn, width, [strides[level] for level in levels], anchor_sizes(config, len(levels)))
+    roi_strides = [strides[level] for level in (neck.roi_levels if neck else levels)]
+    roi_heads = build_roi_heads(config, head, width, roi_strides, len(classes))
+    category_ids = category_ids or range(1, len(classes) + 1)
+    model = Detector(net, neck, levels, rpn, roi_heads, normalize, classes, category_ids, config.input)
+    model.experiment = to_dict(experiment)
+    return model
 
 
 class Maps(NamedTuple):
@@ -68,21 +60,21 @@ def build_maps(config: DetectorConfig, net: Backbone) -> Maps:
     return Maps(neck, list(neck.strides), neck.strides, neck.channels)
 
 
-def build_backbone(config: DetectorConfig) -> tuple[Backbone, list[BoxHead]]:
+def build_backbone(config: DetectorConfig) -> tuple[Backbone, BoxHead | None]:
     """The backbone, and the box head made of layers removed from it, if any: conv5_x, or VGG's fc6 and fc7."""
     if config.features == "vgg":
         vgg = cast(VGG, config.backbone.build(num_classes=1))
         head = VGGHead(vgg.fc6, vgg.fc7, config.box.dropout)
         for name in ("fc6", "fc7", "fc"):
             setattr(vgg, name, None)
-        return vgg, [head]
+        return vgg, head
     net = config.backbone.build(num_classes=0)
     if config.features == "c4":
         width = net.channels["c5"]
-        return net, [Conv5Head(detach_last_stage(net), width)]
+        return net, Conv5Head(detach_last_stage(net), width)
     if config.features == "dc5":
         dilate_last_stage(net)
-    return net, []
+    return net, None
 
 
 def anchor_sizes(config: DetectorConfig, levels: int) -> list[Sequence[float]]:
@@ -97,12 +89,12 @@ def anchor_sizes(config: DetectorConfig, levels: int) -> list[Sequence[float]]:
 
 
 def build_roi_heads(
-    config: DetectorConfig, backbone_heads: list[BoxHead], channels: int, strides: list[int], classes: int
+    config: DetectorConfig, backbone_head: BoxHead | None, channels: int, strides: list[int], classes: int
 ) -> RoIHeads:
-    """`backbone_heads`: the head made of the backbone's layers, if any; otherwise registered box heads are built."""
+    """`backbone_head`: the one made of the backbone's layers; None: registered box heads are built."""
     box = config.box
-    conv5 = backbone_heads[0] if backbone_heads and isinstance(backbone_heads[0], Conv5Head) else None
-    if backbone_heads and len(box.ious) > 1:
+    conv5 = backbone_head if isinstance(backbone_head, Conv5Head) else None
+    if backbone_head is not None and len(box.ious) > 1:
         raise ConfigError(
             f"model.box.ious has {len(box.ious)} entries: a cascade needs a head for each stage, "
             f"and features={config.features} has only one; use fpn or dc5."
@@ -113,7 +105,7 @@ def build_roi_heads(
     if box.pool == "max" and len(strides) > 1:
         raise ConfigError("model.box.pool=max supports one feature level only: use align with fpn.")
     pooler = RoIPooler(strides, size, box.pool, box.sampling, box.aligned, box.canonical_size)
-    heads = backbone_heads or [box_heads[box.head](box, channels, size) for _ in box.ious]
+    heads = [backbone_head or box_heads[box.head](box, channels, size) for _ in box.ious]
     shared = None if conv5 is None else Conv5Features(pooler, conv5)
     given = BranchInput(channels, strides, box.canonical_size, positive_count(box), classes, shared)
     return RoIHeads(box, heads, pooler, classes, build_branches(config, given))
