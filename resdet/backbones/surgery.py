@@ -28,15 +28,10 @@ def fold_norms(net: nn.Module) -> int:
         if unit.conv.bias is not None:
             shift = shift + unit.conv.bias.double() * scale
         folded = (weight.double() * scale[:, None, None, None]).to(weight.dtype)
-        unit.conv.weight = nn.Parameter(folded.contiguous(memory_format=memory_format(weight)))
+        unit.conv.weight = nn.Parameter(folded)
         unit.conv.bias = nn.Parameter(shift.to(weight.dtype))
         unit.norm = nn.Identity()
     return len(units)
-
-
-def memory_format(weight: Tensor) -> torch.memory_format:
-    last = weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
-    return torch.channels_last if last else torch.contiguous_format
 
 
 @torch.no_grad()
@@ -112,7 +107,7 @@ def exact_batch_statistics(net: Backbone, batches: Iterable[Tensor]) -> int:
     (appendix A). `batches` are normalized images; each runs in training mode. Each process passes its own share of the
     sample; all end with the same statistics.
     """
-    norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    norms = [module for module in net.modules() if is_batch_norm(module)]
     sums = [torch.zeros(3, norm.num_features, dtype=torch.float64, device=norm.weight.device) for norm in norms]
     hooks = [norm.register_forward_pre_hook(accumulate(total)) for norm, total in zip(norms, sums)]
     momenta, modes = [norm.momentum for norm in norms], {module: module.training for module in net.modules()}
@@ -210,11 +205,3 @@ def make_identity(block: nn.Module) -> None:
         raise ConfigError(
             "Only blocks with an identity shortcut (options A and B) and plain ones with batch norm can be identities."
         )
-
-
-def deepened(shallow: Backbone, name: str, num_classes: int, **options: Any) -> Backbone:
-    """Creates a deeper net with the output of `shallow`: `deepened(net, "resnet34", 1000)`."""
-    from resdet.backbones.registry import create
-
-    deep = deepen(shallow, create(name, num_classes, **options))
-    return deep.train(shallow.training).to(next(shallow.parameters()).device)

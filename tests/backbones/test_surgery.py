@@ -243,8 +243,7 @@ def test_no_images_leave_the_statistics_unchanged():
 def test_a_deepened_residual_net_equals_the_shallow_one(shallow, deep, options, training):
     """Tests the "solution by construction" of section 1."""
     net = net_of(shallow, **options).train(training)
-    deeper = surgery.deepened(net, deep, 5, **options)
-    assert deeper.training is training
+    deeper = surgery.deepen(net, net_of(deep, **options).train(training))
     assert sum(p.numel() for p in deeper.parameters()) > sum(p.numel() for p in net.parameters())
     assert torch.equal(deeper(images(3, 32)), net(images(3, 32)))
 
@@ -254,11 +253,11 @@ def test_a_deepened_residual_net_equals_the_shallow_one(shallow, deep, options, 
 def test_a_deepened_plain_net_equals_the_shallow_one_in_evaluation(shallow, deep):
     net = net_of(shallow)
     expected = net(images())
-    assert (surgery.deepened(net, deep, 5)(images()) - expected).abs().max() < 1e-4 * expected.abs().max()
+    assert (surgery.deepen(net, net_of(deep))(images()) - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
 def test_added_blocks_receive_gradients():
-    deeper = surgery.deepened(net_of("cifar_resnet20").train(), "cifar_resnet32", 5)
+    deeper = surgery.deepen(net_of("cifar_resnet20").train(), net_of("cifar_resnet32").train())
     F.cross_entropy(deeper(images(4, 32)), torch.tensor([0, 1, 2, 3])).backward()
     assert deeper.conv3_x[4].conv2.norm.weight.grad.abs().sum() > 0
 
