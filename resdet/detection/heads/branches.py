@@ -4,9 +4,9 @@ A branch holds the modules that it computes with, and RoIHeads registers its hea
 the head, copies and compilers reach it. Its config is the section of the model's config with its name.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -52,11 +52,6 @@ class RoIBranch(Protocol):
 
     def predict(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
         """Predictions [B, N, …] for boxes [B, N, 4] of labels [B, N]."""
-        ...
-
-    @property
-    def targets(self) -> Callable[..., Any]:
-        """Target tensors of the sampled RoIs; takes `rois`, `targets`, and what else `losses` passes."""
         ...
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -56,7 +55,9 @@ class KeypointBranch:
         packed = pack_positives(rois, targets, min(self.config.regions, self.positives))
         rois, targets = packed.rois, packed.targets
         logits = self.head(self.features.of_positives(maps, packed, first_maps)).float()
-        cells, counted = self.targets(rois, targets, logits.shape[-1])
+        assert targets.keypoints is not None
+        cells, inside = heatmap_cells(take(targets.keypoints, rois.objects), rois.boxes, logits.shape[-1])
+        counted = inside & rois.positive[..., None]
         terms = F.cross_entropy(logits.flatten(2).flatten(0, 1), cells.flatten(), reduction="none")
         loss = losses.mean_over(terms, counted.flatten(), counted.sum())
         return {"keypoint": loss * self.config.loss_weight}
@@ -64,13 +65,6 @@ class KeypointBranch:
     def predict(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
         """Heatmaps [B, N, K, m, m], logits; the labels only give the shape."""
         return self.head(self.features(maps, boxes)).float().unflatten(0, labels.shape)
-
-    @torch.no_grad()
-    def targets(self, rois: SampledProposals, targets: Targets, size: int) -> tuple[Tensor, Tensor]:
-        """The cell [B, R, K] of each keypoint in the heatmap of its RoI, and whether it is learned, bool [B, R, K]."""
-        assert targets.keypoints is not None
-        cells, inside = heatmap_cells(take(targets.keypoints, rois.objects), rois.boxes, size)
-        return cells, inside & rois.positive[..., None]
 
 
 def keypoint_branch(config: KeypointConfig, given: BranchInput) -> KeypointBranch:

@@ -49,6 +49,7 @@ def mask_of_class(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.gather(1, labels[:, None, None, None].expand(-1, 1, *logits.shape[2:]))[:, 0]
 
 
+@torch.no_grad()
 def mask_targets(rois: SampledProposals, targets: Targets, size: int) -> Tensor:
     """Masks [B, R, size, size] of the matched objects, 0 to 1, cropped to the RoIs."""
     assert targets.masks is not None
@@ -75,7 +76,7 @@ class MaskBranch:
         rois, targets = packed.rois, packed.targets
         pooled = self.features.of_positives(maps, packed, first_maps)
         logits = mask_of_class(self.head(pooled), take(targets.labels, rois.objects).flatten()).float()
-        expected = self.targets(rois, targets, logits.shape[-1]).flatten(0, 1)
+        expected = mask_targets(rois, targets, logits.shape[-1]).flatten(0, 1)
         terms = F.binary_cross_entropy_with_logits(logits, expected, reduction="none").mean((1, 2))
         loss = losses.mean_over(terms, rois.positive.flatten(), rois.positive.sum())
         return {"mask": loss * self.config.loss_weight}
@@ -84,11 +85,6 @@ class MaskBranch:
         """Mask probabilities [B, N, m, m]."""
         logits = mask_of_class(self.head(self.features(maps, boxes)), labels.flatten())
         return logits.float().sigmoid().unflatten(0, labels.shape)
-
-    @torch.no_grad()
-    def targets(self, rois: SampledProposals, targets: Targets, size: int) -> Tensor:
-        """See `mask_targets`."""
-        return mask_targets(rois, targets, size)
 
 
 def mask_branch(config: MaskConfig, given: BranchInput) -> MaskBranch:

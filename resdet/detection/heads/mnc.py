@@ -106,10 +106,6 @@ class MNCMaskBranch:
         """Mask probabilities [B, N, m, m]; the labels only give the shape."""
         return self.head(self.features(maps, boxes)).float().sigmoid().unflatten(0, labels.shape)
 
-    def targets(self, rois: SampledProposals, targets: Targets, size: int) -> Tensor:
-        """See `mask_targets`."""
-        return mask_targets(rois, targets, size)
-
 
 class MNC(RoIHeads):
     """Losses and detections from feature maps and proposals."""
@@ -122,10 +118,6 @@ class MNC(RoIHeads):
         self.mnc = mnc
         self.stages.append(MaskedStage(head, classes, config.class_agnostic))
         self.weights = [BOX_WEIGHTS[0]] * ROUNDS
-
-    @property
-    def rounds(self) -> int:
-        return ROUNDS
 
     @property
     def stage(self) -> MaskedStage:
@@ -181,7 +173,7 @@ class MNC(RoIHeads):
         """mask over positive RoIs; mask_class over all, with the object's class where its box and mask both overlap."""
         masks, objects = output.masks.float(), rois.objects
         with torch.no_grad(), torch.autocast(masks.device.type, enabled=False):
-            expected = self.branches["mask"].targets(rois, targets, masks.shape[-1])
+            expected = mask_targets(rois, targets, masks.shape[-1])
             areas = take(mask_areas(target_masks, targets.boxes), objects)
             iou = mask_iou(masks > 0, expected, rois.boxes, areas)
         positive = rois.positive & (iou >= self.mnc.positive_iou)

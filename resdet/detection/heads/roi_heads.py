@@ -88,7 +88,7 @@ class RoIHeads(nn.Module):
     @property
     def rounds(self) -> int:
         """Number of refinements of each RoI."""
-        return len(self.stages)
+        return len(self.weights)
 
     # Training
 
