@@ -11,8 +11,6 @@ class TTAConfig:
     """Test-time settings of a detector (appendix B). All but `score`, `tile` and `overlap` need an
     EnsembleDetector."""
 
-    __test__ = False  # keeps pytest from collecting the class
-
     score: float | None = None  # lowest score of a detection; null: `model.box.score`
     refine: bool = False  # box refinement and box voting (appendix B)
     voting_iou: float | None = 0.5  # with refine: smallest IoU of voting boxes; null: no voting

@@ -51,8 +51,6 @@ class EnsembleDetector(ImageByImage):
     over the detectors; masks and keypoints over the detectors that predict them.
     """
 
-    __test__ = False  # keeps pytest from collecting the class
-
     def __init__(self, detectors: Sequence[Detector], settings: TTAConfig | None = None):
         """The detectors must have the same classes; `settings` is the section `eval`."""
         first, settings = detectors[0], settings or TTAConfig()
