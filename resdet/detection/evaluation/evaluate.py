@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from resdet.detection.evaluation.ground_truth import Kind
 from resdet.detection.evaluation.results import Results
 from resdet.detection.evaluation.validation_loss import LossSums
 from resdet.detection.inference.choice import choose
-from resdet.detection.inference.predictor import finish
+from resdet.detection.inference.predictor import BranchPredictor, finish
 from resdet.detection.model import Detector
 from resdet.engine.distributed import World, gather
 from resdet.errors import DataError
@@ -26,18 +25,6 @@ from resdet.images.resizing import resize
 from resdet.progress import track
 from resdet.results.box_format import xyxy_to_xywh
 from resdet.results.result import Result
-
-
-class ImagePredictor(Protocol):
-    """A detector, an ensemble or an exported file."""
-
-    @property
-    def draws_masks(self) -> bool: ...
-
-    @property
-    def draws_keypoints(self) -> bool: ...
-
-    def predict(self, images: Iterable, score: float | None = None) -> list[Result]: ...
 
 
 @dataclass
@@ -91,20 +78,20 @@ def detect(
 
 
 def detect_one_by_one(
-    detector: ImagePredictor,
+    detector: BranchPredictor,
     source: Annotations,
     on_bad_image: str,
     world: World,
     notes: Notes,
     score: float | None = None,
 ) -> DatasetDetections:
-    """Runs `detector.predict` on a source, image by image. An unreadable image is left out, or raises if
+    """Runs a detector on a source, image by image. An unreadable image is left out, or raises if
     `on_bad_image` is "error"."""
     parts, indices = [empty(detector)], []
     share = world.share(len(source))
     for index in track(share, "evaluating", len(share)):
         try:
-            (result,) = detector.predict([open_image(source, index)], score)
+            (result,) = detector.stream([open_image(source, index)], score)
         except DataError as error:
             notes.note([f"image left out, {skip_or_raise(error, on_bad_image)}"])
             continue
@@ -154,13 +141,13 @@ def to_results(result: Result, source: Annotations, index: int) -> Results:
     return results.where(np.isin(results.category_ids, source.category_ids))
 
 
-def empty(model: ImagePredictor) -> Results:
+def empty(model: BranchPredictor) -> Results:
     keypoints = np.zeros((0, 1, 3)) if model.draws_keypoints else None
     masks: list[dict] | None = [] if model.draws_masks else None
     return Results(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros((0, 4)), masks, keypoints)
 
 
-def kinds_of(model: ImagePredictor) -> list[Kind]:
+def kinds_of(model: BranchPredictor) -> list[Kind]:
     """The kinds of predictions to evaluate: boxes, masks, keypoints."""
     kinds: dict[Kind, bool] = {"bbox": True, "segm": model.draws_masks, "keypoints": model.draws_keypoints}
     return [kind for kind, drawn in kinds.items() if drawn]

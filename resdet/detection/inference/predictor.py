@@ -5,7 +5,7 @@ images are processed batch by batch, two batches are decoded ahead, and masks ar
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -21,9 +21,20 @@ from resdet.ops.keypoints import locate
 from resdet.ops.masks import paste, paste_as_torchvision
 from resdet.ops.rle import RLE, encode
 from resdet.results.result import Result
+from resdet.results.stream import Predictor
 from resdet.structures import Detections, Images, bucket, each, upload
 
 BATCH = 8  # images of equal padded size per batch on a GPU
+
+
+class BranchPredictor(Predictor, Protocol):
+    """A detector, an ensemble, or an exported file, with or without masks and keypoints."""
+
+    @property
+    def draws_masks(self) -> bool: ...
+
+    @property
+    def draws_keypoints(self) -> bool: ...
 
 
 class DetectionArrays(NamedTuple):

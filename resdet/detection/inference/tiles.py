@@ -8,18 +8,18 @@ more objects.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from resdet.detection.inference.config import check_tiles
+from resdet.detection.inference.predictor import BranchPredictor
 from resdet.images.decode import as_image
 from resdet.model import Prepared
 from resdet.ops.rle import RLE, decode, encode
 from resdet.results.image_by_image import ImageByImage
 from resdet.results.result import Result
-from resdet.results.stream import Predictor
 
 NEAR = 2.0  # pixels between a seam and the side of a box that it cuts
 COVERED = 0.5  # of the smaller of two boxes, one of them cut by a seam: least share for the same object
@@ -32,16 +32,6 @@ class Tile(NamedTuple):
     top: int
     right: int
     bottom: int
-
-
-class BranchPredictor(Predictor, Protocol):
-    """A detector with or without masks and keypoints."""
-
-    @property
-    def draws_masks(self) -> bool: ...
-
-    @property
-    def draws_keypoints(self) -> bool: ...
 
 
 class TiledDetector(ImageByImage):

@@ -168,4 +168,4 @@ def speed_table(evaluated: EvaluatedDetector) -> Table:
     readable = [index for index in range(len(evaluated.source)) if index not in evaluated.left_out]
     images = [evaluated.source.image(readable[k]).decode() for k in spread(len(readable), IMAGES)]
     device = next(evaluated.run.model.parameters()).device
-    return latency_table(lambda image: detector.predict([image]), images, device, PIXELS)
+    return latency_table(lambda image: [*detector.stream([image])], images, device, PIXELS)
