@@ -12,7 +12,7 @@ from resdet.detection.check.command import run_check
 from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.config import ScenesConfig
 from resdet.detection.data.sources import open_scenes
-from resdet.detection.evaluation.report import evaluate
+from resdet.detection.evaluation.command import evaluate
 from resdet.detection.evaluation.submit import submit_detections
 from resdet.detection.inference.choice import choose
 from resdet.detection.inference.config import TTAConfig

@@ -9,8 +9,8 @@ from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.config import CocoConfig, ScenesConfig, VocConfig
 from resdet.detection.data.sources import open_test_images
 from resdet.detection.evaluation import submissions
+from resdet.detection.evaluation.command import check_classes
 from resdet.detection.evaluation.evaluate import detect
-from resdet.detection.evaluation.report import check_classes
 from resdet.detection.evaluation.results import Results
 from resdet.detection.model import Detector
 from resdet.engine import distributed

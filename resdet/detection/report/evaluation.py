@@ -10,9 +10,9 @@ from resdet.data.loader import Notes
 from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.sources import open_scenes
+from resdet.detection.evaluation.command import check_classes
 from resdet.detection.evaluation.evaluate import detect
 from resdet.detection.evaluation.metrics import truth_of
-from resdet.detection.evaluation.report import check_classes
 from resdet.detection.evaluation.results import Results
 from resdet.detection.report.matches import Matches
 from resdet.detection.report.score_curves import ScoreCurves, Threshold, choose_threshold, score_curves

@@ -16,6 +16,7 @@ from resdet.detection.build import build_detector
 from resdet.detection.config import DetectionEvalConfig
 from resdet.detection.data.coco import open_coco
 from resdet.detection.evaluation import evaluate
+from resdet.detection.evaluation.command import print_metrics
 from resdet.detection.evaluation.evaluate import (
     DatasetDetections,
     detect_all,
@@ -28,7 +29,6 @@ from resdet.detection.evaluation.evaluate import (
 )
 from resdet.detection.evaluation.evaluate import detect as detect_models
 from resdet.detection.evaluation.metrics import headline_metrics
-from resdet.detection.evaluation.report import report
 from resdet.detection.evaluation.results import Results
 from resdet.detection.evaluation.validation_loss import LossSums
 from resdet.engine.distributed import World
@@ -113,11 +113,11 @@ def test_the_printed_metrics_leave_out_objects_without_masks(root, tmp_path, cap
     del whole["segmentation"]
     (tmp_path / "gt.json").write_text(json.dumps(content))
     source, perfect = open_coco(tmp_path / "gt.json", root / "val"), truth_as_results(root)
-    metrics = report(DatasetDetections(perfect, {}, []), source, COCO, BOTH, per_class=False, json_path=None)
+    metrics = print_metrics(DatasetDetections(perfect, {}, []), source, COCO, BOTH, per_class=False, json_path=None)
     objects = {kind: sum(row["objects"] for row in metrics[kind]["per_class"].values()) for kind in BOTH}
     assert metrics["bbox"]["AP"] == 1 and objects["segm"] == objects["bbox"] - 1
     found = truth_as_results(root, lambda entry: not entry["iscrowd"] and entry["id"] != whole["id"])
-    metrics = report(DatasetDetections(found, {}, []), source, COCO, BOTH, per_class=False, json_path=None)
+    metrics = print_metrics(DatasetDetections(found, {}, []), source, COCO, BOTH, per_class=False, json_path=None)
     assert metrics["segm"]["AP"] == 1 and "segm" in capsys.readouterr().out
 
 

@@ -43,7 +43,7 @@ def evaluate(models: Sequence[Detector], experiment: DetectionExperiment, option
     if options.save:
         detections.results.save(options.save)
     kinds = [kind for kind in PREFIXES if any(kind in kinds_of(model) for model in models)]
-    return report(detections, source, experiment.eval, kinds, options.per_class, options.json)
+    return print_metrics(detections, source, experiment.eval, kinds, options.per_class, options.json)
 
 
 def check_classes(model: Detector, source: Annotations) -> str | None:
@@ -71,7 +71,7 @@ def check_classes(model: Detector, source: Annotations) -> str | None:
     return check_names(*names_of)
 
 
-def report(
+def print_metrics(
     detections: DatasetDetections,
     source: Annotations,
     settings: DetectionEvalConfig,
@@ -79,6 +79,7 @@ def report(
     per_class: bool,
     json_path: str | None,
 ) -> dict[str, Any]:
+    """Prints the metrics, writes them as JSON if asked, and returns them."""
     results, losses, left_out = detections.results, detections.losses, detections.left_out
     with Activity("computing metrics"):
         if settings.metric != COCO:
