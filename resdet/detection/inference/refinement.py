@@ -20,10 +20,10 @@ class Candidates(NamedTuple):
     labels: Tensor  # [K] int64
 
 
-def refine(scored: Scored, score: Callable[[Tensor], Scored]) -> Scored:
+def refine(scored: Scored, classify: Callable[[Tensor], Scored]) -> Scored:
     """Appends to N scored RoIs the scores of the N boxes regressed for their best classes: 2 N."""
     best = scored.scores.argmax(1)
-    refined = score(scored.boxes[torch.arange(len(best), device=best.device), best])
+    refined = classify(scored.boxes[torch.arange(len(best), device=best.device), best])
     return Scored(*(torch.cat(both) for both in zip(scored, refined)))
 
 

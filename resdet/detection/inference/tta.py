@@ -86,19 +86,19 @@ class EnsembleDetector(ImageByImage):
         resized = cache(partial(resize, image))  # from the original pixels, once for each size
         scales, flip = self.settings.scales, self.settings.flip
         views = [views_of(detector, resized, original, scales, flip) for detector in self.detectors]
-        scored = self.score(views, propose(views))
+        scored = self.classify(views, propose(views))
         if self.settings.refine:
-            scored = refine(scored, partial(self.score, views))
+            scored = refine(scored, partial(self.classify, views))
         size = torch.tensor([original], dtype=torch.float32, device=scored.boxes.device)
         candidates = self.candidates_of(scored, score, size, self.limit(views))
         inputs = [MaskInput(views, candidates)]
         (result,) = finish_each(self, inputs, self.detections(candidates), size, [original])
         return result
 
-    def score(self, views: Views, boxes: Tensor) -> Scored:
+    def classify(self, views: Views, boxes: Tensor) -> Scored:
         """Mean scores and boxes over all views and detectors, for boxes [N, 4]."""
-        parts = [mean([mean([view.score(part) for view in group]) for group in views]) for part in boxes.split(AT_ONCE)]
-        return Scored(*(torch.cat(field) for field in zip(*parts)))
+        classify = lambda part: mean([mean([view.classify(part) for view in group]) for group in views])
+        return Scored(*(torch.cat(field) for field in zip(*map(classify, boxes.split(AT_ONCE)))))
 
     def detections(self, candidates: Candidates) -> Detections:
         """Detections [1, D] after NMS per class, and box voting with refinement."""

@@ -46,7 +46,7 @@ class View:
         proposals = self.net.propose(self.maps, self.images)
         return self.to_image(proposals.boxes[0, proposals.valid[0]])
 
-    def score(self, boxes: Tensor) -> Scored:
+    def classify(self, boxes: Tensor) -> Scored:
         rois = self.to_view(boxes)[None]
         return self.scored(*self.net.roi_heads.classify(self.maps, rois, self.images.sizes))
 
@@ -100,7 +100,7 @@ class MultiScale:
     def heatmaps(self, boxes: Tensor, labels: Tensor) -> Tensor:
         return self.base.heatmaps(boxes, labels)
 
-    def score(self, boxes: Tensor) -> Scored:
+    def classify(self, boxes: Tensor) -> Scored:
         rois, vectors = self.base.to_view(boxes)[None], self.vectors(boxes)
         if self.base.net.roi_heads.config.context:
             vectors = torch.cat([vectors, self.context(rois[:, :0])])

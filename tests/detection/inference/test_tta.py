@@ -114,12 +114,12 @@ def test_scores_and_boxes_are_means_over_views_and_then_over_models():
     looks = [views(nets[0], flip=True), views(nets[1], 50, 100, flip=True)]
     boxes = torch.tensor([[5.0, 8, 30, 40], [20, 20, 60, 50]])
     with torch.inference_mode():
-        said = EnsembleDetector(nets).score(looks, boxes)
+        said = EnsembleDetector(nets).classify(looks, boxes)
         of_nets = []
         for own in looks:
             scores, found = 0, 0
             for view in own:
-                part = view.score(boxes)
+                part = view.classify(boxes)
                 scores, found = scores + part.scores / len(own), found + part.boxes / len(own)
             of_nets.append((scores, found))
     assert torch.allclose(said.scores, (of_nets[0][0] + of_nets[1][0]) / 2, atol=1e-6)

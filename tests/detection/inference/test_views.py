@@ -117,7 +117,7 @@ def test_a_single_scale_equals_a_plain_view(context):
     boxes = torch.tensor([[5.0, 8, 30, 40], [20, 20, 60, 50]])
     (plain,), (merged,), (other,) = look(net), look(net, [64]), look(net, [32, 64])
     with torch.inference_mode():
-        expected, found, different = (view.score(boxes) for view in (plain, merged, other))
+        expected, found, different = (view.classify(boxes) for view in (plain, merged, other))
     assert torch.allclose(found.scores, expected.scores, atol=1e-6)
     assert torch.allclose(found.boxes, expected.boxes, atol=1e-4)
     assert not torch.allclose(different.scores, expected.scores, atol=1e-6)
@@ -134,7 +134,7 @@ def test_context_comes_from_the_models_scale(scales, flip):
     plain, merged = look(net, flip=flip)[-1:], look(net, scales, flip)[-1:]
     with torch.inference_mode():
         for view in (*plain, *merged):
-            view.score(boxes)
+            view.classify(boxes)
     (regions, context), (merged_regions, merged_context) = (each.split(stage.head.width, 1) for each in told)
     assert torch.allclose(merged_context, context, atol=1e-4)
     assert not torch.allclose(merged_regions, regions, atol=1e-2)
