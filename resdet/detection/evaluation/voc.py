@@ -1,5 +1,6 @@
 """PASCAL VOC's average precision, as in its devkit (Tables 7, 10 and 11)."""
 
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -49,11 +50,5 @@ def match(data: EvaluationData, iou: float) -> np.ndarray:
     return outcomes
 
 
-def evaluate_voc07(annotations: Truth, results: ResultsLike) -> dict[str, Any]:
-    """VOC 2007's metric: the mean over eleven recalls."""
-    return evaluate(annotations, results, "07")
-
-
-def evaluate_voc_area(annotations: Truth, results: ResultsLike) -> dict[str, Any]:
-    """The metric of VOC 2010 and later: the area under the curve."""
-    return evaluate(annotations, results, "area")
+evaluate_voc07 = partial(evaluate, metric="07")
+evaluate_voc_area = partial(evaluate, metric="area")
