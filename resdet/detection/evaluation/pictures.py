@@ -1,5 +1,6 @@
 """Detections drawn on images of a data set."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,27 +20,27 @@ SCORE = 0.5  # minimum of detections to draw
 
 def write_pictures(folder: Path, source: Annotations, results: Results, count: int) -> None:
     """Writes `count` images, evenly spaced over the source, as folder/ID_NAME.jpg; small ones are enlarged."""
-    for index in spread(len(source), count):
-        try:
-            pixels = source.image(index).decode()
-        except DataError:
-            continue  # reported by the evaluation
-        path = folder / f"{source.result_id(index)}_{Path(source.name(index)).stem}.jpg"
-        write_image(path, drawn_results(pixels, source, results, index))
+    for index, name, pixels in chosen_images(source, count):
+        write_image(folder / f"{name}.jpg", drawn_results(pixels, source, results, index))
 
 
 def results_beside_truth(source: Annotations, results: Results, count: int) -> dict[str, np.ndarray]:
     """`count` images by name, evenly spaced over the source: with detections, and beside it with objects."""
     pictures = {}
+    for index, name, pixels in chosen_images(source, count):
+        sides = drawn_results(pixels, source, results, index), drawn_objects(pixels, source, index)
+        pictures[f"val/{name}"] = sheet([fitted(side) for side in sides], columns=2)
+    return pictures
+
+
+def chosen_images(source: Annotations, count: int) -> Iterator[tuple[int, str, np.ndarray]]:
+    """Index, ID_NAME and pixels of images; without unreadable ones, which the evaluation has reported."""
     for index in spread(len(source), count):
         try:
             pixels = source.image(index).decode()
         except DataError:
-            continue  # reported by the evaluation
-        sides = drawn_results(pixels, source, results, index), drawn_objects(pixels, source, index)
-        name = f"val/{source.result_id(index)}_{Path(source.name(index)).stem}"
-        pictures[name] = sheet([fitted(side) for side in sides], columns=2)
-    return pictures
+            continue
+        yield index, f"{source.result_id(index)}_{Path(source.name(index)).stem}", pixels
 
 
 def drawn_results(pixels: np.ndarray, source: Annotations, results: Results, index: int) -> np.ndarray:
