@@ -15,7 +15,7 @@ from torch import Tensor
 from resdet.classification.model import PREDICT_BATCH, TOP, best_classes
 from resdet.detection.config import InputConfig
 from resdet.detection.heads.matcher import take
-from resdet.detection.heads.roi_heads import MIN_SIZE
+from resdet.detection.heads.roi_heads import final_nms
 from resdet.detection.inference.predictor import finish
 from resdet.errors import WeightsError
 from resdet.export import graph_description
@@ -26,7 +26,6 @@ from resdet.images.decode import as_image
 from resdet.images.inputs import predict_all
 from resdet.images.resizing import resize
 from resdet.model import Model, Prepared
-from resdet.ops.nms import nms
 from resdet.ops.rle import RLE, encode
 from resdet.results.classification import Classification
 from resdet.results.result import Result
@@ -223,9 +222,7 @@ def suppress(boxes: Tensor, scores: Tensor, score: float, candidates: int, iou: 
     best, chosen = scores.flatten(1).topk(min(candidates, scores[0].numel()), dim=1)
     labels, rows = chosen % classes, chosen // classes
     chosen_boxes = take(boxes.flatten(1, 2), chosen if kinds == classes else rows)
-    real = (best > score) & (chosen_boxes[..., 2:] - chosen_boxes[..., :2] >= MIN_SIZE).all(2)
-    kept, valid = nms(chosen_boxes, best, labels, real, iou, detections)
-    return Detections(take(chosen_boxes, kept), take(best, kept), take(labels, kept), valid)
+    return final_nms(chosen_boxes, best, labels, score, iou, detections)
 
 
 def to_original(masks: Tensor, size: Sequence[int], original: tuple[int, int]) -> list[RLE]:

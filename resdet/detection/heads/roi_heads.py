@@ -192,9 +192,7 @@ class RoIHeads(nn.Module):
         labels, rows = chosen % classes, chosen // classes
         selected = take(deltas.flatten(1, 2), rows if deltas.shape[2] == 1 else chosen)
         decoded = box_ops.clip(box_ops.decode(take(boxes, rows), selected, self.weights[-1]), sizes)
-        candidates = (best > score) & (decoded[..., 2:] - decoded[..., :2] >= MIN_SIZE).all(2)
-        kept, valid = nms(decoded, best, labels, candidates, config.nms, config.detections)
-        return Detections(take(decoded, kept), take(best, kept), take(labels, kept), valid)
+        return final_nms(decoded, best, labels, score, config.nms, config.detections)
 
     def classify(self, maps: Sequence[Tensor], boxes: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Probabilities [B, N, C], averaged over the stages, and the input boxes and deltas of the last stage."""
@@ -208,6 +206,15 @@ class RoIHeads(nn.Module):
             probabilities.append(logits.float().softmax(-1)[..., :-1])
         assert deltas is not None
         return sum(probabilities[1:], probabilities[0]) / len(self.stages), boxes, deltas
+
+
+def final_nms(
+    boxes: Tensor, scores: Tensor, labels: Tensor, score: Tensor | float, iou: float, most: int
+) -> Detections:
+    """Detections above `score` of boxes [B, N, 4] with an area, after NMS within each class; `most` per image."""
+    candidates = (scores > score) & (boxes[..., 2:] - boxes[..., :2] >= MIN_SIZE).all(2)
+    indices, kept = nms(boxes, scores, labels, candidates, iou, most)
+    return Detections(take(boxes, indices), take(scores, indices), take(labels, indices), kept)
 
 
 def share_gradient(x: Tensor, stages: int) -> Tensor:
