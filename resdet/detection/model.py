@@ -107,7 +107,7 @@ class Detector(Model):
     def detect_above(self, images: Images, score: Tensor) -> tuple[Detections, list[Tensor]]:
         """`detect` as a function of tensors only: compiled, another score is no other graph."""
         maps = self.maps(images)
-        return self.detections_of(maps, images, score), maps
+        return self.roi_heads.detect(maps, self.propose(maps, images), images.sizes, score), maps
 
     def masks(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
         """Probabilities [B, N, m, m] in each of the boxes [B, N, 4]."""
@@ -135,9 +135,6 @@ class Detector(Model):
         proposals = self.rpn.propose(output, images.sizes, training=True)
         losses = self.rpn.losses(output, targets, images.sizes)
         return {**losses, **self.roi_heads.losses(maps, proposals, targets, images.sizes)}
-
-    def detections_of(self, maps: Sequence[Tensor], images: Images, score: Tensor | float) -> Detections:
-        return self.roi_heads.detect(maps, self.propose(maps, images), images.sizes, score)
 
     def padded_shape(self, height: int, width: int) -> Shape:
         """The padded shape of images up to this height and width."""

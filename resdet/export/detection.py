@@ -73,7 +73,7 @@ class RegionsGraph(nn.Module):
     def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         model, batch = self.model, Images(images, sizes)
         maps = model.maps(batch)
-        proposals = model.rpn.propose(model.rpn(maps, images.shape[2:]), sizes, training=False)
+        proposals = model.propose(maps, batch)
         scores, boxes, deltas = model.roi_heads.classify(maps, proposals.boxes, sizes)
         decoded = box_ops.decode(boxes[:, :, None], deltas, model.roi_heads.weights[-1])
         real = proposals.valid[..., None] & torch.isfinite(scores)
