@@ -20,14 +20,14 @@ class Calibration:
     error: float  # expected calibration error
 
 
-def calibrate(scores: np.ndarray, correct: np.ndarray, bins: int = BINS) -> Calibration:
+def calibrate(scores: np.ndarray, correct: np.ndarray) -> Calibration:
     """Scores [n] from 0 to 1, correct bool [n]. The expected calibration error (Guo et al., ICML 2017) is the mean of
     |accuracy - score| over the bins, weighted by their counts; 0 without predictions."""
-    places = np.minimum((scores * bins).astype(np.int64), bins - 1)
-    counts = np.bincount(places, minlength=bins)
+    places = np.minimum((scores * BINS).astype(np.int64), BINS - 1)
+    counts = np.bincount(places, minlength=BINS)
     filled = counts > 0
     score, accuracy = (
-        np.bincount(places, values.astype(float), bins)[filled] / counts[filled] for values in (scores, correct)
+        np.bincount(places, values.astype(float), BINS)[filled] / counts[filled] for values in (scores, correct)
     )
     error = float((np.abs(accuracy - score) * counts[filled]).sum() / max(len(scores), 1))
     return Calibration(score, accuracy, counts[filled], error)

@@ -21,12 +21,12 @@ def resample(images: int, count: int = RESAMPLES, seed: int = 0) -> np.ndarray:
     return np.concatenate([np.ones((1, images)), drawn]).astype(np.int32)
 
 
-def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float] | None:
+def interval(values: np.ndarray) -> tuple[float, float] | None:
     """The percentile interval of resampled values [R], without NaN; None without any."""
     values = values[~np.isnan(values)]
     if not len(values):
         return None
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 

@@ -23,8 +23,8 @@ ROWS = 256  # of a row group, which is what a writer holds in memory
 Row: TypeAlias = dict[str, Any]
 
 
-def arrow(caller: str = "Parquet") -> Any:
-    return required("pyarrow", "pyarrow", caller)
+def arrow() -> Any:
+    return required("pyarrow", "pyarrow", "Parquet")
 
 
 def schema() -> "pyarrow.Schema":
