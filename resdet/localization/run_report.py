@@ -126,7 +126,7 @@ def drawn(source: LocalizedImages, index: int, box: np.ndarray, truth: np.ndarra
 
 def boxed(boxes: np.ndarray, name: str) -> list[Mark]:
     """Marks of boxes [k, 4] of a class."""
-    return [Mark((left, top, right, bottom), name) for left, top, right, bottom in boxes.tolist()]
+    return [Mark.of(box, name) for box in boxes]
 
 
 def speed_table(evaluated: Evaluated) -> Table:

@@ -58,6 +58,15 @@ class Mark:
     box: tuple[float, float, float, float]
     text: str
 
+    @classmethod
+    def of(cls, box: np.ndarray, text: str) -> "Mark":
+        left, top, right, bottom = box.tolist()
+        return cls((left, top, right, bottom), text)
+
+    def moved(self, stretch: np.ndarray, shift: np.ndarray | float = 0.0) -> "Mark":
+        """The mark at its box times `stretch` minus `shift`."""
+        return Mark.of(np.array(self.box) * stretch - shift, self.text)
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -116,14 +125,9 @@ def picture(
     width, height = (max(1, round(length * scale)) for length in pixels.shape[1::-1])
     fitted = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     stretch = np.tile((width / pixels.shape[1], height / pixels.shape[0]), 2)
-    moved = {layer: [scaled(mark, stretch) for mark in marks] for layer, marks in (layers or {}).items()}
+    moved = {layer: [mark.moved(stretch) for mark in marks] for layer, marks in (layers or {}).items()}
     inside = {layer: [mark for mark in marks if meets(mark, width, height)] for layer, marks in moved.items()}
     return Picture(name, caption, small_jpeg(fitted), width, height, inside)
-
-
-def scaled(mark: Mark, stretch: np.ndarray) -> Mark:
-    left, top, right, bottom = (np.array(mark.box) * stretch).tolist()
-    return Mark((left, top, right, bottom), mark.text)
 
 
 def meets(mark: Mark, width: int, height: int) -> bool:

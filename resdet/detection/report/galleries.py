@@ -1,7 +1,5 @@
 """The worst and the best images of an evaluation, and the objects whose labels the model doubts."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from resdet.detection.data.annotations import Annotations
@@ -55,10 +53,7 @@ def scene_picture(source: Annotations, index: int, caption: str, layers: dict[st
     """The image with marks given in annotated pixels."""
     pixels = source.image(index).decode()
     stretch = np.tile(scale_of(source, index, pixels), 2)
-    moved = {
-        name: [Mark(as_box(np.multiply(mark.box, stretch)), mark.text) for mark in part]
-        for name, part in layers.items()
-    }
+    moved = {name: [mark.moved(stretch) for mark in part] for name, part in layers.items()}
     return picture(pixels, source.files[index], caption, moved)
 
 
@@ -67,13 +62,13 @@ def truth_marks(source: Annotations, index: int) -> list[Mark]:
     names = [
         source.classes[label] + (" (crowd)" if crowd else "") for label, crowd in zip(objects.labels, objects.crowd)
     ]
-    return [Mark(as_box(box), name) for box, name in zip(objects.boxes, names)]
+    return [Mark.of(box, name) for box, name in zip(objects.boxes, names)]
 
 
 def marks(source: Annotations, index: int, results: Results, score: float) -> list[Mark]:
     """The detections of an image with at least this score."""
     rows = np.flatnonzero((results.image_ids == source.result_id(index)) & (results.scores >= score))
-    return [Mark(as_box(xywh_to_xyxy(results.boxes[row])), caption(source, results, row)) for row in rows.tolist()]
+    return [Mark.of(xywh_to_xyxy(results.boxes[row]), caption(source, results, row)) for row in rows.tolist()]
 
 
 def caption(source: Annotations, results: Results, row: int) -> str:
@@ -122,11 +117,6 @@ def crop(evaluated: EvaluatedDetector, doubt: Doubt, indices: dict[int, int]) ->
     right, bottom = np.ceil(np.minimum(box[2:] + margin, pixels.shape[1::-1])).astype(int).tolist()
     part = pixels[top : max(bottom, top + 1), left : max(right, left + 1)]
     shift = np.tile((left, top), 2)
-    objects = [Mark(as_box(np.multiply(mark.box, stretch) - shift), mark.text) for mark in truth_marks(source, index)]
-    label = Mark(as_box(box - shift), caption(source, results, doubt.row))
+    objects = [mark.moved(stretch, shift) for mark in truth_marks(source, index)]
+    label = Mark.of(box - shift, caption(source, results, doubt.row))
     return picture(part, source.files[index], doubt.kind, {TRUTH: objects, DETECTIONS: [label]}, CROP_SIDE)
-
-
-def as_box(values: Sequence[float] | np.ndarray) -> tuple[float, float, float, float]:
-    left, top, right, bottom = (float(value) for value in values)
-    return left, top, right, bottom
