@@ -40,7 +40,7 @@ class FPN(Neck):
         for c in reversed(self.levels):
             merged = self.lateral[c](features[c])
             if above is not None:
-                merged = merged + F.interpolate(above, size=merged.shape[-2:], mode="nearest")
+                merged.add_(F.interpolate(above, size=merged.shape[-2:], mode="nearest"))
             pyramid[c.replace("c", "p")] = self.output[c](merged)
             above = merged
         pyramid = dict(reversed(pyramid.items()))

@@ -49,7 +49,7 @@ class RPN(nn.Module):
 
     def slide(self, x: Tensor) -> tuple[Tensor, Tensor]:
         for conv in self.convs:
-            x = F.relu(conv(x))
+            x = F.relu(conv(x), inplace=True)
         logits, deltas = self.objectness(x), self.deltas(x)
         return logits.permute(0, 2, 3, 1).flatten(1), deltas.permute(0, 2, 3, 1).reshape(x.shape[0], -1, 4)
 
