@@ -20,16 +20,16 @@ def area(boxes: Tensor) -> Tensor:
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
     """[..., N, 4], [..., M, 4] -> [..., N, M]: IoU of all pairs; 0 where neither box has an area."""
-    shared = _intersection(a.unsqueeze(-2), b.unsqueeze(-3))
-    union = area(a).unsqueeze(-1) + area(b).unsqueeze(-2) - shared
-    return shared / union.clamp(min=torch.finfo(union.dtype).tiny)
+    return iou_and_coverage(a, b)[0]
 
 
-def coverage(a: Tensor, b: Tensor) -> Tensor:
-    """[..., N, 4], [..., M, 4] -> [..., N, M]: intersection over the area of a; COCO's overlap with crowds."""
+def iou_and_coverage(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """`iou`, and intersection over the area of b [..., N, M]: COCO's overlap with crowds a."""
     shared = _intersection(a.unsqueeze(-2), b.unsqueeze(-3))
-    whole = area(a).unsqueeze(-1)
-    return shared / whole.clamp(min=torch.finfo(whole.dtype).tiny)
+    areas = area(b).unsqueeze(-2)
+    union = area(a).unsqueeze(-1) + areas - shared
+    tiny = torch.finfo(union.dtype).tiny
+    return shared / union.clamp(min=tiny), shared / areas.clamp(min=tiny)
 
 
 def clip(boxes: Tensor, sizes: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ def test_overlaps_of_known_boxes():
     a = torch.tensor([[0.0, 0, 4, 4], [0, 0, 0, 0]])
     b = torch.tensor([[2.0, 0, 6, 4], [0, 0, 8, 8], [0, 0, 0, 0]])
     torch.testing.assert_close(ours.iou(a, b), torch.tensor([[1 / 3, 1 / 4, 0], [0, 0, 0]]))
-    torch.testing.assert_close(ours.coverage(a, b), torch.tensor([[1 / 2, 1, 0], [0, 0, 0]]))
+    torch.testing.assert_close(ours.iou_and_coverage(b, a)[1].mT, torch.tensor([[1 / 2, 1, 0], [0, 0, 0]]))
 
 
 def test_boxes_with_swapped_corners_have_no_area():

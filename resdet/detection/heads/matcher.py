@@ -26,13 +26,14 @@ def match_anchors(
 
     `usable` [B, A]: anchors that may be sampled; the best of each object are chosen among these.
     """
-    overlaps = torch.where(usable[:, None], overlap(anchors[None], targets), -1.0)
+    overlaps, in_crowd = overlap(anchors[None], targets)
+    overlaps = torch.where(usable[:, None], overlaps, -1.0)
     best, objects = overlaps.max(1)
     best_of_object = overlaps.amax(2, keepdim=True)
     # An object without overlap, outside the image, has no best anchor.
     low_quality = ((overlaps == best_of_object) & (best_of_object > 0)).any(1)
     positive = (best >= positive_iou) | low_quality
-    negative = (best < negative_iou) & ~positive & ~in_crowd(anchors[None], targets)
+    negative = (best < negative_iou) & ~positive & ~in_crowd
     return Matches(objects, positive, negative & usable)
 
 
@@ -40,24 +41,21 @@ def match_proposals(
     proposals: Tensor, targets: Targets, usable: Tensor, positive_iou: float, negative_iou: tuple[float, float]
 ) -> Matches:
     """Matches proposals [B, N, 4] (Fast R-CNN, section 2.3); `usable` [B, N]: those that may be sampled."""
-    best, objects = overlap(proposals, targets).max(1)
+    overlaps, in_crowd = overlap(proposals, targets)
+    best, objects = overlaps.max(1)
     positive = best >= positive_iou
     # Without objects, the best overlap is -1 and all boxes are background.
     low = negative_iou[0] if negative_iou[0] > 0 else -1.0
     background = (best >= low) & (best < min(negative_iou[1], positive_iou))
-    return Matches(objects, positive & usable, background & ~in_crowd(proposals, targets) & usable)
+    return Matches(objects, positive & usable, background & ~in_crowd & usable)
 
 
-def overlap(boxes: Tensor, targets: Targets) -> Tensor:
-    """IoU [B, G, N] of each object with boxes [B or 1, N, 4]; -1 for padding and crowds."""
-    matchable = targets.valid & ~targets.crowd
-    return torch.where(matchable[..., None], box_ops.iou(targets.boxes, boxes), -1.0)
-
-
-def in_crowd(boxes: Tensor, targets: Targets) -> Tensor:
-    """[B, N]: whether most of a box lies inside a crowd."""
-    crowds = (targets.valid & targets.crowd)[..., None, :]
-    return (crowds & (box_ops.coverage(boxes, targets.boxes) > CROWD_COVERAGE)).any(2)
+def overlap(boxes: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+    """IoU [B, G, N] of each object with boxes [B or 1, N, 4], -1 for padding and crowds; and whether most of a box lies
+    inside a crowd [B, N]."""
+    ious, coverage = box_ops.iou_and_coverage(targets.boxes, boxes)
+    objects, crowds = targets.valid & ~targets.crowd, targets.valid & targets.crowd
+    return torch.where(objects[..., None], ious, -1.0), (crowds[..., None] & (coverage > CROWD_COVERAGE)).any(1)
 
 
 def take(values: Tensor, indices: Tensor) -> Tensor:
