@@ -1,6 +1,6 @@
 """Building blocks of all nets: norms, convolution with norm, and the base class."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -102,6 +102,19 @@ class ConvNorm(nn.Module):
         return self.conv._conv_forward(x, self.conv.weight * scale[:, None, None, None], shift)
 
 
+class ConvRelu(ConvNorm):
+    """A convolution, an optional norm, and a ReLU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(super().forward(x), inplace=True)
+
+
+def conv_stack(channels: int, width: int, count: int, norm: str | None) -> nn.Sequential:
+    """3×3 convolutions of one width, each with a ReLU."""
+    widths = [channels] + [width] * count
+    return nn.Sequential(*(ConvRelu(a, b, 3, norm=norm) for a, b in zip(widths, widths[1:])))
+
+
 def initialize(net: nn.Module) -> None:
     """He initialization of convolutions (reference [13] of the paper); linear weights with std 0.01; zero biases."""
     for module in net.modules():
@@ -166,9 +179,10 @@ class Backbone(nn.Module):
         return F.conv2d(pooled, self.fc.weight[:, :, None, None], self.fc.bias)
 
 
-def init_convs(layers: Iterable[nn.Conv2d | nn.ConvTranspose2d]) -> None:
+def init_convs(*parts: nn.Module) -> None:
     """He's initialization by fan-out, and biases of zero: convolutions of heads, as in detectron2."""
-    for layer in layers:
-        nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
+    for layer in (module for part in parts for module in part.modules()):
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

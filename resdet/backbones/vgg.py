@@ -4,18 +4,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resdet.backbones.config import VGGConfig
-from resdet.backbones.layers import Backbone, ConvNorm, initialize
+from resdet.backbones.layers import Backbone, ConvRelu, initialize
 
 CONVOLUTIONS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 WIDTHS = (64, 128, 256, 512, 512)
 STRIDES = {"c1": 1, "c2": 2, "c3": 4, "c4": 8, "c5": 16}
-
-
-class ConvRelu(ConvNorm):
-    """A 3×3 convolution, an optional norm, and a ReLU."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(super().forward(x), inplace=True)
 
 
 def make_stage(in_channels: int, width: int, count: int, pool: bool, norm: str | None) -> nn.Sequential:

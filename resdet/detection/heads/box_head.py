@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resdet.backbones.layers import ConvNorm, init_convs
+from resdet.backbones.layers import conv_stack, init_convs
 from resdet.detection.heads.config import BoxConfig
 from resdet.ops.roi_align import assign_levels, roi_align, roi_pool
 
@@ -53,20 +53,17 @@ class ConvFCHead(nn.Module):
         self, channels: int, size: int, convs: int, conv_width: int, norm: str | None, linears: int, width: int
     ):
         super().__init__()
-        widths = [channels] + [conv_width] * convs
-        self.convs = nn.ModuleList(ConvNorm(a, b, 3, norm=norm) for a, b in zip(widths, widths[1:]))
-        widths = [widths[-1] * size * size] + [width] * linears
+        self.convs = conv_stack(channels, conv_width, convs, norm)
+        widths = [(conv_width if convs else channels) * size * size] + [width] * linears
         self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:]))
         self.width = widths[-1]
-        init_convs(unit.conv for unit in cast("Iterable[ConvNorm]", self.convs))
+        init_convs(self.convs)
         for layer in cast("Iterable[nn.Linear]", self.linears):
             nn.init.kaiming_uniform_(layer.weight, a=1)
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        for unit in self.convs:
-            x = F.relu(unit(x), inplace=True)
-        x = x.flatten(1)
+        x = self.convs(x).flatten(1)
         for layer in self.linears:
             x = F.relu(layer(x), inplace=True)
         return x

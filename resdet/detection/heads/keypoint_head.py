@@ -3,14 +3,13 @@
 Each keypoint is a mask with a single pixel: a heatmap of logits, normalized over its positions.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resdet.backbones.layers import ConvNorm, init_convs
+from resdet.backbones.layers import conv_stack, init_convs
 from resdet.detection.heads import losses
 from resdet.detection.heads.branches import BranchInput, RoIFeatures, SampledProposals, pack_positives
 from resdet.detection.heads.config import KeypointConfig
@@ -25,16 +24,13 @@ class KeypointHead(nn.Module):
 
     def __init__(self, channels: int, convs: int, width: int, norm: str | None, keypoints: int):
         super().__init__()
-        widths = [channels] + [width] * convs
-        self.convs = nn.ModuleList(ConvNorm(a, b, 3, norm=norm) for a, b in zip(widths, widths[1:]))
-        self.heatmaps = nn.ConvTranspose2d(widths[-1], keypoints, 4, stride=2, padding=1)
-        init_convs((*(unit.conv for unit in cast("Iterable[ConvNorm]", self.convs)), self.heatmaps))
+        self.convs = conv_stack(channels, width, convs, norm)
+        self.heatmaps = nn.ConvTranspose2d(width if convs else channels, keypoints, 4, stride=2, padding=1)
+        init_convs(self.convs, self.heatmaps)
 
     def forward(self, x: Tensor) -> Tensor:
         """RoI features [R, C, s, s] -> logits [R, K, 4s, 4s]."""
-        for unit in self.convs:
-            x = F.relu(unit(x), inplace=True)
-        return F.interpolate(self.heatmaps(x), scale_factor=2.0, mode="bilinear", align_corners=False)
+        return F.interpolate(self.heatmaps(self.convs(x)), scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
 @dataclass

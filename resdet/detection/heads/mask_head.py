@@ -1,6 +1,6 @@
 """The mask branch of Mask R-CNN (1703.06870, Figure 4)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resdet.backbones.layers import ConvNorm, init_convs
+from resdet.backbones.layers import conv_stack, init_convs
 from resdet.detection.heads import losses
 from resdet.detection.heads.branches import BranchInput, RoIFeatures, SampledProposals, pack_positives
 from resdet.detection.heads.config import MaskConfig
@@ -23,20 +23,17 @@ class MaskHead(nn.Module):
 
     def __init__(self, channels: int, convs: int, width: int, norm: str | None, classes: int):
         super().__init__()
-        widths = [channels] + [width] * convs
-        self.convs = nn.ModuleList(ConvNorm(a, b, 3, norm=norm) for a, b in zip(widths, widths[1:]))
-        self.upsample = nn.ConvTranspose2d(widths[-1], width, 2, stride=2)
+        self.convs = conv_stack(channels, width, convs, norm)
+        self.upsample = nn.ConvTranspose2d(width if convs else channels, width, 2, stride=2)
         self.masks = nn.Conv2d(width, classes, 1)
-        init_convs((*(unit.conv for unit in cast("Iterable[ConvNorm]", self.convs)), self.upsample))
+        init_convs(self.convs, self.upsample)
         # Small, so that initial masks are 0.5 everywhere, for features of any scale.
         nn.init.normal_(self.masks.weight, std=0.001)
         nn.init.zeros_(cast(nn.Parameter, self.masks.bias))
 
     def forward(self, x: Tensor) -> Tensor:
         """RoI features [R, C, s, s] -> logits [R, classes, 2s, 2s]."""
-        for unit in self.convs:
-            x = F.relu(unit(x), inplace=True)
-        return self.masks(F.relu(self.upsample(x), inplace=True))
+        return self.masks(F.relu(self.upsample(self.convs(x)), inplace=True))
 
 
 def conv_mask_head(config: MaskConfig, channels: int, classes: int) -> MaskHead:
