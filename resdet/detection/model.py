@@ -79,6 +79,11 @@ class Detector(Model):
         """Names and skeleton, of a detector that draws keypoints."""
         return cast(KeypointBranch, self.roi_heads.branches["keypoint"]).config
 
+    @property
+    def keypoint_count(self) -> int | None:
+        """Keypoints of an object; None for a detector without."""
+        return len(self.keypoints.keypoint_names) if self.draws_keypoints else None
+
     def forward(self, images: Images | Tensor | Sequence[Tensor]) -> Detections:
         """Detects objects: boxes in pixels of the padded images; detections below the model's `score` are padding.
 

@@ -20,13 +20,7 @@ from resdet.detection.data.loader import SceneLoader
 from resdet.detection.data.resampling import class_aware, repeat_factors
 from resdet.detection.data.sources import open_scenes
 from resdet.detection.evaluation import ground_truth
-from resdet.detection.evaluation.evaluate import (
-    DatasetDetections,
-    detect,
-    empty,
-    keypoint_count,
-    kinds_of,
-)
+from resdet.detection.evaluation.evaluate import DatasetDetections, detect, empty, kinds_of
 from resdet.detection.evaluation.metrics import headline_metrics, truth_of
 from resdet.detection.evaluation.pictures import results_beside_truth, write_pictures
 from resdet.detection.evaluation.protocols import COCO
@@ -136,7 +130,7 @@ class DetectionTraining(ObjectsTraining):
             copies=self.copies(),
             max_objects=data.max_objects,
             mask_size=data.mask_size if self.model.draws_masks else None,
-            keypoints=keypoint_count(self.model),
+            keypoints=self.model.keypoint_count,
             rooms=(COMPILED_ROOM,) if train.compile else (),
             workers=data.workers,
             on_bad_image=data.on_bad_image,

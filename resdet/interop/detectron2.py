@@ -143,7 +143,6 @@ class ResdetDetector(nn.Module):
         experiment = cast(DetectionExperiment, configs.load(keys.CONFIG, *overrides))
         self.detector = cast(Detector, hub.build(experiment))
         self.mask_size = experiment.scenes.mask_size if self.detector.draws_masks else None
-        self.points = len(self.detector.keypoints.keypoint_names) if self.detector.draws_keypoints else None
         self.bgr = cfg.INPUT.FORMAT == "BGR"
         if keys.WEIGHTS:
             loading.load(self.detector, keys.WEIGHTS, new_classifier=True)
@@ -159,7 +158,7 @@ class ResdetDetector(nn.Module):
         images = self.images(batched_inputs)
         if self.training:
             instances = [entry["instances"].to(self.device) for entry in batched_inputs]
-            losses = self.detector.losses(images, targets_of(instances, self.mask_size, self.points))
+            losses = self.detector.losses(images, targets_of(instances, self.mask_size, self.detector.keypoint_count))
             return {f"loss_{name}": value for name, value in losses.items()}
         with torch.no_grad():
             sizes = [

@@ -50,7 +50,7 @@ def evaluation_batches_of(
         targets=experiment.eval.losses,
         max_objects=data.max_objects,
         mask_size=data.mask_size if model.draws_masks else None,
-        keypoints=keypoint_count(model),
+        keypoints=model.keypoint_count,
         shape=model.padded_shape,
         on_bad_image=data.on_bad_image,
         workers=data.workers,
@@ -151,11 +151,6 @@ def kinds_of(model: BranchPredictor) -> list[Kind]:
     """The kinds of predictions to evaluate: boxes, masks, keypoints."""
     kinds: dict[Kind, bool] = {"bbox": True, "segm": model.draws_masks, "keypoints": model.draws_keypoints}
     return [kind for kind, drawn in kinds.items() if drawn]
-
-
-def keypoint_count(model: Detector) -> int | None:
-    """Keypoints of an object, None for a detector without."""
-    return len(model.keypoints.keypoint_names) if model.draws_keypoints else None
 
 
 def gather_results(parts: Sequence[Results]) -> Results:
