@@ -15,7 +15,7 @@ from resdet.detection.heads import losses
 from resdet.detection.heads.box_head import Conv5Head, FastRCNNPredictor
 from resdet.detection.heads.branches import RoIBranch, SampledProposals
 from resdet.detection.heads.config import BoxConfig, positive_count
-from resdet.detection.heads.matcher import Matches, match_proposals, take
+from resdet.detection.heads.matcher import match_proposals, take
 from resdet.detection.heads.registry import BoxHead, box_losses, class_losses
 from resdet.ops import boxes as box_ops
 from resdet.ops.nms import nms
@@ -137,7 +137,7 @@ class RoIHeads(nn.Module):
     @torch.no_grad()
     def match(self, boxes: Tensor, valid: Tensor, targets: Targets, iou: float) -> SampledProposals:
         """All valid boxes, without sampling, matched to objects at this IoU."""
-        matches: Matches = match_proposals(boxes, targets, valid, iou, (0.0, iou))
+        matches = match_proposals(boxes, targets, valid, iou, (0.0, iou))
         return SampledProposals(boxes, matches.objects, matches.positive, matches.positive | matches.negative)
 
     def pool(self, maps: Sequence[Tensor], boxes: Tensor, sizes: Tensor) -> Tensor:

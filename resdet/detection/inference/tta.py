@@ -65,7 +65,7 @@ class EnsembleDetector(ImageByImage):
         configs = [detector.roi_heads.config for detector in detectors]
         self.max_candidates = max(config.candidates for config in configs)
         self.max_detections = max(config.detections for config in configs)
-        default = REFINED_NMS if self.settings.refine else first.roi_heads.config.nms
+        default = REFINED_NMS if self.settings.refine else first.nms
         self.nms = default if self.settings.nms is None else self.settings.nms
 
     def prepare_image(self, image: Any) -> Prepared:

@@ -94,11 +94,8 @@ class MultiScale:
     def __init__(self, base: View, scales: Sequence[View]):
         """`base` has the detector's training size; `scales` are sorted by ascending size."""
         self.base, self.scales = base, scales
-        self.propose, self.masks = base.propose, base.masks
+        self.propose, self.masks, self.heatmaps = base.propose, base.masks, base.heatmaps
         self.stage = cast(Stage, base.net.roi_heads.stages[0])
-
-    def heatmaps(self, boxes: Tensor, labels: Tensor) -> Tensor:
-        return self.base.heatmaps(boxes, labels)
 
     def classify(self, boxes: Tensor) -> Scored:
         rois, vectors = self.base.to_view(boxes)[None], self.vectors(boxes)
