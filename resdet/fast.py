@@ -33,7 +33,7 @@ def accelerate(
     CPU, False never. Without a C++ compiler on the machine, the model stays uncompiled. Uncompiled models on x86 CPUs
     pack the weights of convolutions, see `resdet.onednn`.
     """
-    device = next(model.parameters()).device
+    device = model.device
     model.accelerated = True
     fold_norms(model)
     dtype = dtype or fast_dtype(device)

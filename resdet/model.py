@@ -3,6 +3,7 @@
 from collections.abc import Callable, Hashable
 from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 Kind = Literal["backbone", "classifier", "detector", "localizer"]
@@ -36,3 +37,8 @@ class Model(nn.Module):
     predict_prepared: Callable[..., list[Any]]  #: (images, score=None, top=None) -> one result per image
     #: Replaces each slow function of inference by `compile(function)`.
     compile_inference: Callable[[Callable[[Callable[..., Any]], Callable[..., Any]]], None]
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return next(self.parameters()).device

@@ -120,7 +120,7 @@ class Classifier(Model):
     @torch.inference_mode()
     def scores(self, crops: np.ndarray) -> Tensor:
         """Probabilities [B, C] of uint8 crops [B, H, W, 3], on the CPU."""
-        pixels = upload(torch.from_numpy(crops), self.normalize.std.device)
+        pixels = upload(torch.from_numpy(crops), self.device)
         logits: Tensor = self(pixels.permute(0, 3, 1, 2))
         return logits.float().softmax(1).cpu()
 

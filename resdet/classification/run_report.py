@@ -91,7 +91,7 @@ def report(run: EvaluatedRun) -> list[Section]:
 def open_validation(run: EvaluatedRun) -> Images:
     """The validation images of the run: files, or a tensor on the device."""
     experiment = cast(ClassificationExperiment, run.experiment)
-    data, device = experiment.data, next(run.model.parameters()).device
+    data, device = experiment.data, run.model.device
     if isinstance(data, ImagesConfig):
         source = open_images(data, "val")
         check_classes(run.model.classes, source.classes)
@@ -176,5 +176,4 @@ def worst_picture(images: Images, predictions: Predictions, classes: list[str], 
 
 def speed_table(run: EvaluatedRun, images: Images, predictions: Predictions) -> Table:
     pixels = [images.pixels(int(index)) for index in predictions.indices[:IMAGES]]
-    device = next(run.model.parameters()).device
-    return latency_table(lambda image: run.model.predict([image]), pixels, device, PIXELS)
+    return latency_table(lambda image: run.model.predict([image]), pixels, run.model.device, PIXELS)

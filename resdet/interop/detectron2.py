@@ -151,7 +151,7 @@ class ResdetDetector(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.detector.normalize.std.device
+        return self.detector.device
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict[str, Instances]]:
         """Losses in training mode, else detections scaled to the `height` and `width` of each input."""

@@ -89,7 +89,7 @@ class Locator:
         check_ensemble(models, self.proposers)
         if len({head.config.context for head in self.heads}) > 1:
             raise ConfigError("An ensemble needs R-CNNs of the same model.context.")
-        self.device = first.normalize.std.device
+        self.device = first.device
         source_short = SOURCE_SCALE * first.size if self.heads else None
         self.build_views = ViewBuilder(self.config, self.proposers[0].size, self.proposers[0].short, source_short)
 

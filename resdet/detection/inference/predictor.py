@@ -48,7 +48,7 @@ class DetectionArrays(NamedTuple):
 def stream(model: Any, images: Iterable, score: float | None = None, batch: int | None = None) -> Iterator[Result]:
     """Yields one result per image, in order, as early as possible; `images` are paths and uint8 RGB arrays [H, W, 3].
     Up to `batch` images of one padded size are detected together; of a sequence, two batches are read ahead."""
-    most = batch_for(model.normalize.std.device) if batch is None else batch
+    most = batch_for(model.device) if batch is None else batch
     return grouped.stream(model, images, most, score=score)
 
 
@@ -62,7 +62,7 @@ def detect_together(
 ) -> list[Result]:
     """Results of resized images [h, w, 3]; `originals`: height and width of each image before."""
     padded = pad_to([torch.from_numpy(image) for image in pixels], model.padded_shape)
-    padded = Images(*(upload(field, model.normalize.std.device) for field in padded))
+    padded = Images(*(upload(field, model.device) for field in padded))
     with torch.inference_mode(), evaluating([model]):
         return results_of(model, padded, originals, score)
 

@@ -35,10 +35,9 @@ class View:
         """`pixels` are resized, `original` is the height and width of the original image."""
         self.net, self.mirrored = net, mirrored
         pixels = np.ascontiguousarray(pixels[:, ::-1]) if mirrored else pixels
-        device = net.normalize.std.device
-        self.images = Images(*(field.to(device) for field in pad([torch.from_numpy(pixels)], net.input.divisor)))
+        self.images = Images(*(field.to(net.device) for field in pad([torch.from_numpy(pixels)], net.input.divisor)))
         self.maps = net.maps(self.images)
-        size = torch.tensor(original, dtype=torch.float32, device=device)
+        size = torch.tensor(original, dtype=torch.float32, device=net.device)
         self.scale = (self.images.sizes[0] / size).flip(0).repeat(2)
 
     def propose(self) -> Tensor:

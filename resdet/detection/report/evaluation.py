@@ -60,7 +60,7 @@ def evaluate_detector(run: EvaluatedRun, precision: float | None) -> EvaluatedDe
     check_classes(run.model, source)
 
     def compute() -> dict[str, Any]:
-        world = World(0, 1, next(run.model.parameters()).device)
+        world = World(0, 1, run.model.device)
         output = detect([run.model], source, experiment, world, Notes(print))
         return {"results": output.results.to_list(), "losses": output.losses, "left_out": output.left_out}
 

@@ -167,5 +167,4 @@ def speed_table(evaluated: EvaluatedDetector) -> Table:
     detector = choose([evaluated.run.model], evaluated.run.experiment.eval)
     readable = [index for index in range(len(evaluated.source)) if index not in evaluated.left_out]
     images = [evaluated.source.image(readable[k]).decode() for k in spread(len(readable), IMAGES)]
-    device = next(evaluated.run.model.parameters()).device
-    return latency_table(lambda image: [*detector.stream([image])], images, device, PIXELS)
+    return latency_table(lambda image: [*detector.stream([image])], images, evaluated.run.model.device, PIXELS)
