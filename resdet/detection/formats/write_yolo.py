@@ -1,5 +1,6 @@
 """Writes YOLO's format: images/SPLIT/IMAGE, labels/SPLIT/NAME.txt and data.yaml."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from resdet.detection.formats.share_classes import Content
 from resdet.detection.formats.upright import upright_scene
 from resdet.detection.formats.writer import Writer, Written
 from resdet.detection.formats.yolo_keypoints import to_yaml
+from resdet.errors import DataError
 from resdet.files.atomic import write_text
 
 
@@ -27,6 +29,9 @@ class YoloWriter(Writer):
     def write(self, contents: Mapping[str, Content], written: Written) -> None:
         categories = next(iter(contents.values()))["categories"]
         names = {number: category["name"] for number, category in enumerate(categories)}
+        for name, count in Counter(names.values()).items():
+            if count > 1:
+                raise DataError(f"Two classes are named {name!r}: rename one in the source.")
         splits = {split: f"images/{split}" for split in contents}
         keypoints = _shared_keypoints(categories)
         if keypoints:

@@ -15,6 +15,7 @@ from resdet.detection.formats.collector import Collector, read_text, relative
 from resdet.detection.formats.folder import Folder, by_split, stem
 from resdet.detection.formats.layout import Layout, Split, Unfit
 from resdet.detection.formats.yolo_keypoints import DIGITS, Shape, names_of, shape_of
+from resdet.errors import DataError
 from resdet.images.listing import is_image
 
 SIDES = 4  # numbers of a box
@@ -76,6 +77,7 @@ class Yolo:
     def read(self, layout: Layout, split: str, collector: Collector) -> dict[str, Any]:
         described = _data_yaml(layout.folder)
         shape = described.shape if described else None
+        _require_unique(layout)
         files, labels = layout.splits[split].images, Labels(layout.folder)
         lines = LabelLines(collector, layout.classes, shape)
         for image, size in zip(files, collector.measured.sizes_of(files)):
@@ -257,10 +259,20 @@ def _class_names(folder: Folder, described: DataYaml | None) -> tuple[list[str],
         return described.names, described.file
     files = [file for file in folder.having(".names", *NAMES) if file.endswith((".names", *NAMES))]
     for file in sorted(files, key=lambda file: (file.count("/"), file)):
-        names = [line.strip() for line in read_text(folder, file).splitlines() if line.strip()]
+        names = [line.strip() for line in read_text(folder, file).rstrip().splitlines()]
         if names:
-            return names, file
+            return [name or str(number) for number, name in enumerate(names)], file
     return [], ""
+
+
+def _require_unique(layout: Layout) -> None:
+    """Refuses two classes of one name; the first of the shared files lists them."""
+    names = list(layout.classes)
+    for number, name in enumerate(names):
+        first = names.index(name)
+        if first < number:
+            file = layout.root / layout.shared[0]
+            raise DataError(f"{file}: the classes {first} and {number} are both named {name!r}: rename one of them.")
 
 
 def _mismatch(folder: Folder, files: list[str], shape: Shape | None) -> str | None:

@@ -173,6 +173,31 @@ def test_yolo_names_are_text(tmp_path):
     assert opened(root).classes == ["no", "1.0", "2"]
 
 
+@pytest.mark.parametrize(
+    "name, text", [("data.yaml", "train: images/train\nnames: [cat, dog, cat]"), ("classes.txt", "cat\ndog\ncat\n")]
+)
+def test_two_yolo_classes_of_one_name_are_refused(name, text, tmp_path):
+    root = write(tmp_path, {**LABELS, name: text})
+    with pytest.raises(DataError, match=f"{name}: the classes 0 and 2 are both named 'cat': rename one of them"):
+        opened(root)
+
+
+def test_blank_lines_of_a_list_of_yolo_classes_are_numbers(tmp_path):
+    """A class is the number of its line, as in LabelImg and Darknet."""
+    labels = {"labels/train/a.txt": "2 0.5 0.5 0.5 0.5\n", "classes.txt": "dog\n\n cat\r\n\n"}
+    source = opened(write(tmp_path, LABELS | labels))
+    assert source.classes == ["dog", "1", "cat"] and objects(source) == {"images/train/a.jpg": [CAT_BOX]}
+
+
+def test_two_coco_categories_of_one_name_are_two_classes(tmp_path):
+    """Roboflow exports a category of the name of the project beside the classes."""
+    content = coco({7: "a.jpg"}, [(7, 2, 15, 10, 30, 20)], ("cat", "cat"))
+    root = write(tmp_path, {f"{split}/a.jpg": None for split in ("train", "val")})
+    write(root, {f"annotations/{split}.json": content for split in ("train", "val")})
+    source = opened(root)
+    assert source.classes == ["cat", "cat"] and source.objects(0).labels.tolist() == [1]
+
+
 def test_sizes_are_measured_again_when_images_change(tmp_path):
     root = write(tmp_path, LABELS)
     assert objects(opened(root)) == {"images/train/a.jpg": [("0", CAT_BOX[1])]}

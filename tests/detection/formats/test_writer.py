@@ -313,6 +313,13 @@ def test_class_names_that_voc_cannot_hold_are_refused(tmp_path, names, problem):
     assert not (tmp_path / "voc").exists()
 
 
+def test_classes_of_one_name_are_not_written_as_yolo(tmp_path):
+    source = renamed(tmp_path / "source", ["a", "b", "a"])
+    done = here(tmp_path, "data", "convert", source, tmp_path / "yolo", "--to", "yolo")
+    assert done.returncode == 2 and "Two classes are named 'a': rename one in the source." in done.stderr
+    assert not (tmp_path / "yolo").exists()
+
+
 def test_parts_are_joined_without_area():
     rings = [[0, 0, 10, 0, 10, 10, 0, 10], [20, 20, 30, 20, 30, 30], [40, 0, 50, 0, 50, 10, 40, 10]]
     canvas = np.zeros((40, 60), np.uint8)
