@@ -15,6 +15,7 @@ INTERRUPTED = 128 + signal.SIGINT
 def main(words: Sequence[str] | None = None) -> int:
     """Runs `resdet WORDS`, by default sys.argv[1:]; returns the exit status."""
     signal.signal(signal.SIGINT, interrupt_once)
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # of images that cannot be decoded, resdet has a sentence
     accept_all_text()
     try:
         status = cli.main(words)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from detection.formats.samples import coco, objects, opened, picture, voc, write
 from running import here
+from running import run as process
 from tasks import runs
 
 from resdet.detection.formats.data_set import DataSet, sample_images
@@ -113,6 +114,16 @@ def test_show_refuses_a_sheet_that_is_no_image(tmp_path):
     done = here(tmp_path, "data", "show", tmp_path / "missing", "--out", tmp_path / "page.pdf")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert f"{tmp_path / 'page.pdf'} cannot be written (.pdf is not an image format that can be written)" in done.stderr
+
+
+def test_only_resdet_speaks_of_images_that_cannot_be_decoded(tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENCV_LOG_LEVEL", raising=False)
+    content = coco({1: "a.tif", 2: "b.jpg"}, [(1, 1, 1, 1, 9, 9), (2, 1, 1, 1, 9, 9)])
+    root = write(tmp_path / "data", {"b.jpg": None, "train.json": content, "val.json": content})
+    cv2.imwrite(str(root / "a.tif"), np.ones((40, 60), np.float32))
+    done = process(tmp_path, "data", "show", root)
+    assert done.returncode == 0 and "a.tif is not an image that OpenCV can decode" in done.stdout
+    assert not re.search("WARN|ERROR", done.stderr)
 
 
 def test_show_leaves_out_images_that_cannot_be_read(tmp_path):
