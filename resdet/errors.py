@@ -88,10 +88,15 @@ class DownloadError(Error):
 
 def one_line(text: str) -> str:
     """Escapes control characters, and shortens a long text: first its long words, then the whole."""
-    text = "".join(character if character.isprintable() else escape(character) for character in text)
+    text = printable(text)
     if len(text) > LIMIT:
         text = " ".join(shorten(word, LONGEST_WORD) for word in text.split(" "))
     return shorten(text, LIMIT)
+
+
+def printable(text: str) -> str:
+    """Escapes control characters, such as those of a name in a file."""
+    return "".join(character if character.isprintable() else escape(character) for character in text)
 
 
 def escape(character: str) -> str:

@@ -13,7 +13,7 @@ from resdet.detection.formats.registry import recognize
 from resdet.detection.formats.share_classes import Content, share_classes
 from resdet.detection.formats.val_split import ValSplit
 from resdet.detection.formats.writer import Written, gather, write_data_set, writers
-from resdet.errors import DataError, hint
+from resdet.errors import DataError, hint, printable
 from resdet.files.atomic import check_image_suffix, write_image
 from resdet.results.spread import spread
 
@@ -67,7 +67,7 @@ def split(root: str, share: float, seed: int) -> dict[str, Any]:
     print(f"{made.file}: {len(sources['train'])} images for training, {len(sources['val'])} for validation")
     counts = {side: dict(zip(source.classes, source.images_with().tolist())) for side, source in sources.items()}
     for name in sources["train"].classes:
-        print(f"  {name}: in {counts['train'][name]} and {counts['val'][name]} images")
+        print(f"  {printable(name)}: in {counts['train'][name]} and {counts['val'][name]} images")
     images = {side: len(source) for side, source in sources.items()}
     return {"root": root, "file": str(made.file), "share": share, "seed": seed, "images": images, "images_with": counts}
 

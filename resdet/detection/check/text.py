@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from resdet.detection.check.finding import KINDS, SEVERITIES, Finding
 from resdet.detection.check.report import Report, size_of_split
 from resdet.detection.check.split import Split
-from resdet.errors import one_line
+from resdet.errors import one_line, printable
 
 EXAMPLES = 2  # of each kind
 MANY = 8  # kinds, from which one example of each is shown
@@ -76,7 +76,7 @@ def _classes(report: Report) -> Iterator[str]:
     for each in shown:
         size, ratio = each["size"], each["ratio"]
         spread = f"{size[0]:.0f}–{size[2]:.0f} px, {ratio[0]:.2f}–{ratio[2]:.2f}" if size else ""
-        yield f"{each['name'][:24]:24} {each['images']:7} {each['objects']:8}  {spread}"
+        yield f"{printable(each['name'])[:24]:24} {each['images']:7} {each['objects']:8}  {spread}"
     if len(ordered) > CLASSES:
         yield f"… {len(ordered) - CLASSES} more categories in between"
 

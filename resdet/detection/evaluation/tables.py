@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from resdet.errors import printable
+
 STEPS = range(0, 101, 10)  # of the 101 recalls
 
 
@@ -51,6 +53,6 @@ def format_value(value: float | int | None) -> str:
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
     """A table with the first `left` columns aligned left, the others right."""
-    line = lambda cells: f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    line = lambda cells: f"| {' | '.join(printable(cell).replace('|', chr(92) + '|') for cell in cells)} |"
     rule = "|" + "|".join("---" if column < left else "---:" for column in range(len(header))) + "|"
     return "\n".join([line(header), rule, *map(line, rows)])

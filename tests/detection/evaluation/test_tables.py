@@ -27,6 +27,11 @@ def test_per_class_worst_first_and_absent_last():
     ]
 
 
+def test_control_characters_of_names_are_escaped():
+    metrics = {"per_class": {"a\nb\x1b": {"AP": 0.5}}}
+    assert tables.per_class_table(metrics).splitlines()[2:] == ["| a\\nb\\x1b | 0.500 |"]
+
+
 def test_no_classes():
     assert tables.per_class_table({"mAP": None, "per_class": {}}) == "| class |\n|---|"
 

@@ -116,6 +116,14 @@ def test_show_refuses_a_sheet_that_is_no_image(tmp_path):
     assert f"{tmp_path / 'page.pdf'} cannot be written (.pdf is not an image format that can be written)" in done.stderr
 
 
+@pytest.mark.parametrize("words", [("split",), ("check", "--no-near-duplicates")])
+def test_control_characters_of_class_names_are_escaped(words, tmp_path):
+    root = yolo(tmp_path / "data", [], lambda k: [0], count=4)
+    (root / "data.yaml").write_text('names: ["a\\nb"]')
+    done = here(tmp_path, "data", words[0], root, *words[1:])
+    assert done.returncode == 0 and re.search(r"^ *a\\nb\b", done.stdout, re.MULTILINE), done.stdout
+
+
 def test_only_resdet_speaks_of_images_that_cannot_be_decoded(tmp_path, monkeypatch):
     monkeypatch.delenv("OPENCV_LOG_LEVEL", raising=False)
     content = coco({1: "a.tif", 2: "b.jpg"}, [(1, 1, 1, 1, 9, 9), (2, 1, 1, 1, 9, 9)])
