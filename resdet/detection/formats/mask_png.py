@@ -35,7 +35,9 @@ class MaskPng:
             for split, images in by_split(pairs).items()
         }
         names = [line.strip() for line in read_text(folder, CLASSES).splitlines() if line.strip()]
-        classes = names if len(names) == 1 else ["object"]
+        if len(names) > 1:
+            return Unfit(f"{CLASSES} has {len(names)} classes, and instance masks number objects", len(masks))
+        classes = names or ["object"]
         shared = (CLASSES,) if folder.has(CLASSES) else ()
         return Layout("mask_png", folder, splits, f"{len(pairs)} masks such as {masks[0]}", classes, shared)
 

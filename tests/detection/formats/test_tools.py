@@ -198,6 +198,14 @@ def test_instance_masks(tmp_path):
         opened(write(root, {"train/PedMasks/Ped1_mask.png": color}))
 
 
+def test_masks_of_several_classes_are_refused(tmp_path):
+    """Semantic masks have the number of a class in each pixel, not that of an object."""
+    png = cv2.imencode(".png", np.tile([0, 1, 2], (6, 2)).astype(np.uint8))[1].tobytes()
+    files = {"images/a.jpg": None, "masks/a.png": png, "classes.txt": "road\ncar\n"}
+    with pytest.raises(DataError, match="mask_png: classes.txt has 2 classes, and instance masks number objects"):
+        opened(write(tmp_path, files))
+
+
 def test_palette_masks_are_read_by_index(tmp_path):
     from PIL import Image
 
