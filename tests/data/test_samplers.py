@@ -102,3 +102,18 @@ def test_every_pass_has_the_rounded_sum_of_copies():
     passes = np.stack([np.bincount(a_pass(order, number).ravel(), minlength=97) for number in range(50)])
     assert (passes.sum(1) == round(copies.sum())).all()
     assert np.abs(passes.mean(0) - copies).max() < 0.3
+
+
+def test_rare_images_have_whole_passes():
+    order = GroupedSampler(np.zeros(24, int), 2, seed=0, copies=np.full(24, 0.1))
+    assert order.steps_per_pass == 1 and all(a_pass(order, number).shape == (1, 2) for number in range(50))
+
+
+def test_copies_of_an_image_are_not_neighbors():
+    order = GroupedSampler(np.zeros(40, int), 2, seed=0, copies=np.full(40, 2.0))
+    assert sum(first == second for first, second in a_pass(order)) < 20  # about one of 40
+
+
+def test_the_last_batch_is_filled_by_its_own_group():
+    groups = np.repeat([0, 1], [8, 2])
+    assert all(np.ptp(groups[batch]) == 0 for batch in a_pass(GroupedSampler(groups, 4, seed=0)))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from resdet.data import shapes
 from resdet.data.shapes import CLASSES, OUTLINES, ShapeImages, draw
 
 
@@ -26,3 +27,20 @@ def test_outlines_fill_the_unit_circle(name):
 
 def test_images_of_any_size():
     assert draw(3, 200, np.random.default_rng(0)).shape == (200, 200, 3)
+
+
+@pytest.mark.parametrize("label", range(len(CLASSES)))
+def test_an_image_shows_its_class(label, monkeypatch):
+    shown = []
+    monkeypatch.setattr(shapes, "place", lambda outlines, *_: shown.extend(outlines) or outlines)
+    draw(label, 32, np.random.default_rng(0))
+    assert np.array_equal(np.concatenate(shown), np.concatenate(OUTLINES[CLASSES[label]]()))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_shapes_are_inside_the_image_and_stand_out(seed):
+    rng = np.random.default_rng(seed)
+    (outline,) = shapes.place(OUTLINES["square"](), 50, rng)
+    assert outline.min() >= 0 and outline.max() <= 50
+    ground = shapes.ground(20, 10, rng)
+    assert np.abs(shapes.contrasting(ground, rng) - ground.mean((0, 1))).sum() > 150

@@ -115,11 +115,10 @@ def _clip_ring(ring: np.ndarray, size: int) -> np.ndarray:
 
 
 def from_runs(runs: np.ndarray, height: int) -> Bitmap:
-    """Bitmap of the columns and rows that contain the object; `runs` are those of a valid RLE."""
+    """Bitmap of the columns and rows that contain the object; `runs`, those of a valid RLE, are changed."""
     if len(runs) < 2:
         return Bitmap(np.zeros((0, 0), np.uint8))
     before, after = int(runs[0]) // height, (int(runs[-1]) // height if len(runs) % 2 else 0)
-    runs = runs.copy()
     runs[0] -= before * height
     if len(runs) % 2:
         runs[-1] -= after * height

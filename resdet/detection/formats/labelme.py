@@ -87,7 +87,7 @@ def _ring(kind: object, points: list[float]) -> list[float]:
     if kind == "circle" and len(points) == 4:
         radius = math.dist(points[:2], points[2:])
         return ellipse(points[:2], (radius, radius))
-    return points if kind in ("polygon", "rotation", None) and len(points) >= 6 else []
+    return points if kind in ("polygon", "rotation", "oriented_rectangle", None) and len(points) >= 6 else []
 
 
 def _add_mask(

@@ -28,7 +28,7 @@ class Voc:
         layout = {split: Split(tuple(names), annotated=len(names)) for split, names in splits.items() if names}
         devkit = any(re.search(r"(^|/)VOC20\d\d/", file) for file in files)
         classes = CLASSES if devkit else ()
-        return Layout("voc", folder, layout, ", ".join([evidence, *lists]), classes, tuple(lists))
+        return Layout("voc", folder, layout, ", ".join([evidence, *lists]), classes)
 
     def read(self, layout: Layout, split: str, collector: Collector) -> dict[str, Any]:
         """Boxes count pixels from 1 and include the last; difficult objects are crowds, which training ignores."""

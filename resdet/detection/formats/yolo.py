@@ -198,7 +198,7 @@ def _described(folder: Folder, described: DataYaml) -> dict[str, list[str]]:
         for entry in entries if isinstance(entries, list) else [entries]:
             if isinstance(entry, str) and entry:
                 by_split.setdefault(split, []).extend(_images_at(folder, homes, entry))
-    return {split: list(dict.fromkeys(images)) for split, images in by_split.items() if images}
+    return {split: images for split, images in by_split.items() if images}
 
 
 def _images_at(folder: Folder, homes: list[str], entry: str) -> list[str]:

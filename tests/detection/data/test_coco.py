@@ -344,3 +344,31 @@ def test_memory_of_indexing_is_less_than_three_times_the_file_size(tmp_path, mon
     tracemalloc.stop()
     assert len(source.arrays["points"]) == 40_000
     assert peak < 3 * file.stat().st_size
+
+
+def test_bad_masks_beside_a_bad_box_in_images_of_two_sizes(tmp_path):
+    """Objects are listed in another order than their images."""
+    rle = lambda width, height, last: {"size": [height, width], "counts": [5, 3, last]}
+    masks = [None, rle(20, 30, 592), rle(60, 40, 9), [[1, 1, 9, 1, 9, 9]], rle(60, 40, 2392)]
+    annotations = [
+        {
+            "id": 10 + k,
+            "image_id": image,
+            "category_id": 1,
+            "bbox": [0, 0, k, 9],
+            "segmentation": mask,
+            "iscrowd": k == 1,
+        }
+        for k, (image, mask) in enumerate(zip((2, 2, 1, 1, 2), masks))
+    ]
+    images = [{"id": k, "file_name": f"{k}.jpg", "width": w, "height": h} for k, w, h in ((1, 60, 40), (2, 20, 30))]
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "a"}]}))
+    source = open_coco(file, tmp_path)
+    assert [type(source.objects(i).segments[0]) for i in (0, 1)] == [Polygons, Bitmap] and len(source.objects(1)) == 1
+    assert [source.objects(i).crowd.tolist() for i in (0, 1)] == [[False], [True]]
+    assert [sentence.partition(": ")[2] for sentence in source.problems] == [
+        "left out 1 annotation with a box without area: 10",
+        "left out 1 annotation with a damaged RLE: 12",
+        "left out 1 annotation with an RLE of another size than its image: 14",
+    ]

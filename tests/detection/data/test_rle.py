@@ -91,3 +91,9 @@ def test_more_masks_than_a_chunk(monkeypatch):
 
 def test_a_long_number_does_not_fit():
     assert not rle.all_fit([b"o" * 10**6 + b"0"], np.array([20]))
+
+
+def test_runs_of_large_images():
+    counts = [30_000_000, 1, 5_999_999]
+    rle_of_a_dot = coco_mask.frPyObjects({"size": [6000, 6000], "counts": counts}, 6000, 6000)
+    assert rle.decompress([rle_of_a_dot["counts"]])[0].tolist() == counts

@@ -137,6 +137,14 @@ def test_problems_are_described(segmentation, what):
     assert np.array_equal(SegmentColumns.read(arrays, 2, 5).bitmap(5, 4), reference(rle, 5, 4))
 
 
+@pytest.mark.parametrize("width, reach", [(40, 1000), (2000, 2000)])
+def test_points_may_lie_outside_by_1000_pixels_or_the_side(width, reach):
+    left, right = ([[x, 0, 5, 0, 5, 5]] for x in (-reach, width + reach))
+    assert pack([left, right], 30, width)[1] == [None, None]
+    beyond = [[[x, 0, 5, 0, 5, 5]] for x in (-reach - 1, width + reach + 1)]
+    assert all("far out of its image" in problem for problem in pack(beyond, 30, width)[1])
+
+
 def test_empty_segmentations_give_no_segment():
     assert from_coco([], 5, 4) is None and from_coco(None, 5, 4) is None
     assert len(from_coco([[1, 1], [0, 0, 3, 0, 3, 3]], 5, 4).rings) == 1

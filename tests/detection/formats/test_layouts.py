@@ -162,6 +162,12 @@ def test_yolo_lines(tmp_path):
         opened(root, on_bad_annotation="error")
 
 
+def test_labels_of_an_image_that_cannot_be_read(tmp_path):
+    source = opened(write(tmp_path, {**LABELS, "images/train/c\n.jpg": b"no image", "labels/train/c\n.txt": CAT}))
+    assert list(source.files) == ["images/train/a.jpg"]
+    assert r"1 image with no width and height, nor a readable file: images/train/c\n.jpg" in source.problems[0]
+
+
 def test_yolo_without_names_counts_classes(tmp_path):
     lines = "".join(f"{label} 0.5 0.5 0.5 0.5\n" for label in (10, 2, 9))
     root = write(tmp_path, {"train/a.jpg": None, "train/a.txt": lines, "val/b.jpg": None, "val/b.txt": CAT})

@@ -16,6 +16,7 @@ from resdet.errors import DataError
 
 CAT = "0 0.5 0.5 0.5 0.5\n"
 XML = voc(("cat", 16, 11, 45, 30))
+LABELED = {"images/train/a.jpg": None, "labels/train/a.txt": CAT, "images/val/b.jpg": None, "labels/val/b.txt": CAT}
 
 
 def files_of(root):
@@ -34,6 +35,18 @@ def test_changed_lists_of_yolo_are_read_again(tmp_path):
     assert files_of(root)["val"] == ["images/d.jpg"]
     write(root, second)
     assert files_of(root) == {"train": ["images/a.jpg", "images/b.jpg"], "val": ["images/c.jpg", "images/d.jpg"]}
+
+
+def test_yolo_paths_are_whole_folders_or_the_root(tmp_path):
+    files = {"images/a/1.jpg": None, "images/ab/2.jpg": None, "labels/a/1.txt": CAT, "labels/ab/2.txt": CAT}
+    root = write(tmp_path, files | {"data.yaml": "train: images/a\nval: .\nnames: [cat]\n"})
+    assert files_of(root) == {"train": ["images/a/1.jpg"], "val": ["images/a/1.jpg", "images/ab/2.jpg"]}
+
+
+def test_folders_without_labels_are_not_part_of_yolo_data(tmp_path):
+    others = {"docs/figure.jpg": None, "labels/train/0.txt": "", "images/train/0.jpg": None}
+    root = write(tmp_path, {**LABELED, **others})
+    assert files_of(root) == {"train": ["images/train/0.jpg", "images/train/a.jpg"], "val": ["images/val/b.jpg"]}
 
 
 def test_yolo_names_by_number_with_gaps(tmp_path):
@@ -65,6 +78,19 @@ def test_voc_names_that_end_in_a_number(tmp_path):
     found = files_of(write(tmp_path, files | lists))
     assert found["train"] == ["JPEGImages/photo 0.jpg", "JPEGImages/photo 1.jpg"]
     assert found["val"] == ["JPEGImages/other.jpg", "JPEGImages/photo 2.jpg"]
+
+
+def test_voc_images_are_named_as_their_files_rather_than_in_them(tmp_path):
+    outdated = voc(("cat", 16, 11, 45, 30), filename="b.jpg")
+    root = write(tmp_path, {"train/a.jpg": None, "train/a.xml": outdated, "train/b.jpg": None, "val/c.jpg": None})
+    assert list(opened(write(root, {"val/c.xml": XML})).files) == ["train/a.jpg"]
+
+
+def test_a_voc_polygon_without_a_box_has_the_box_around_it(tmp_path):
+    points = "".join(f"<x{k}>{x}</x{k}><y{k}>{y}</y{k}>" for k, (x, y) in enumerate([(3, 4), (11, 4), (11, 9)]))
+    xml = f"<annotation><object><name>cat</name><polygon>{points}</polygon></object></annotation>"
+    root = write(tmp_path, {"train/a.jpg": None, "train/a.xml": xml, "val/c.jpg": None, "val/c.xml": XML})
+    assert objects(opened(root)) == {"train/a.jpg": [("cat", [2, 3, 10, 8])]}
 
 
 def test_names_that_differ_in_case(tmp_path):

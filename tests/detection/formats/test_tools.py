@@ -56,6 +56,30 @@ def test_cvat(tmp_path):
     ]
 
 
+def test_cvat_rotations_are_clockwise(tmp_path):
+    """Has a bar along the diagonal from the upper left, and an ellipse that stands upright."""
+    shapes = '<box label="bar" rotation="45" xtl="15" ytl="18" xbr="45" ybr="22"/>'
+    shapes += '<ellipse label="oval" rotation="90" cx="30" cy="20" rx="10" ry="5"/>'
+    text = f'<annotations><image id="0" name="a.jpg" width="60" height="40">{shapes}</image></annotations>'
+    bar, oval = masks(opened(write(tmp_path, {"train/a.jpg": None, "val/b.jpg": None, "train/a.xml": text})))
+    assert bar[12, 22] and bar[27, 37] and not bar[12, 37] and not bar[27, 22]
+    assert np.flatnonzero(oval.any(1)).tolist() == list(range(10, 30)) and not oval[:, :25].any()
+
+
+def test_cvat_subsets_of_one_split_are_read_once(tmp_path):
+    text = CVAT["annotations.xml"].replace("Validation", "Others")
+    val = '<annotations><image id="0" name="c.jpg" width="60" height="40"></image></annotations>'
+    source = opened(write(tmp_path, CVAT | {"annotations.xml": text, "val.xml": val, "images/c.jpg": None}))
+    assert [len(found) for found in objects(source).values()] == [5, 1]
+
+
+def test_cvat_labels_of_a_job_without_objects_are_classes(tmp_path):
+    text = (
+        CVAT["annotations.xml"].replace("task>", "job>").replace("<labels>", "<labels><label><name>owl</name></label>")
+    )
+    assert opened(write(tmp_path, CVAT | {"annotations.xml": text})).classes == ["car", "cat", "dog", "owl"]
+
+
 def test_cvat_videos_and_damaged_files_are_refused(tmp_path):
     video = '<annotations><version>1.1</version><track id="0" label="cat"></track></annotations>'
     with pytest.raises(DataError, match="annotations.xml is of a video: export it as 'CVAT for images'"):
@@ -86,6 +110,27 @@ def test_labelme(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("path, file", [("../pictures/a b.jpg", "1.json"), ("old name.jpg", "a b.json")])
+def test_labelme_images_are_named_by_their_path_or_as_the_file(path, file, tmp_path):
+    content = labelme(path, [shape("cat", "rectangle", (1, 1), (9, 9))])
+    files = {"train/pictures/a b.jpg": None, "val/b.jpg": None, "val/b.json": labelme("b.jpg", [])}
+    root = write(tmp_path, files | {f"train/json/{file}": content})
+    assert objects(opened(root)) == {"train/pictures/a b.jpg": [("cat", [1, 1, 9, 9])]}
+
+
+def test_labelme_groups_from_0_and_shapes_of_four_corners(tmp_path):
+    corners = (1, 1), (9, 1), (9, 9), (1, 9)
+    shapes = [shape("cat", "polygon", *((x + dx, y) for x, y in corners), group_id=0) for dx in (0, 20)]
+    shapes += [shape("car", kind, *corners) for kind in ("rotation", "oriented_rectangle")]
+    shapes += [{"label": "owl", "points": [list(point) for point in corners]}]
+    files = {"train/a.jpg": None, "train/a.json": labelme("a.jpg", shapes), "val/b.jpg": None}
+    source = opened(write(tmp_path, files | {"val/b.json": labelme("b.jpg", [])}))
+    square = [1, 1, 9, 9]
+    assert objects(source) == {
+        "train/a.jpg": [("cat", [1, 1, 29, 9]), ("car", square), ("car", square), ("owl", square)]
+    }
+
+
 def test_open_images(tmp_path):
     root = write(tmp_path, OPEN_IMAGES)
     source = opened(root)
@@ -103,6 +148,7 @@ TABLES = {
     "corners with ;": "x1;y1;x2;y2;label;path\n15;10;45;30;cat;C:\\data\\a.jpg\n;;;;;b.jpg\n",
     "x, y, w, h": "image,label,x,y,w,h\nimages/a.jpg,cat,15,10,30,20\nb.jpg,,,,,\n",
     "fractions": "Image_Name,Class Name,X Min,Y Min,X Max,Y Max\na.jpg,cat,.25,.25,.75,.75\nb.jpg,,,,,\n",
+    "UTF-8 of Excel": "\ufeffFileName;Class;Left;Top;Right;Bottom\na.jpg;cat;15;10;45;30\nb.jpg;;;;;\n",
     "tabs": "image\tcategory\tleft\ttop\tright\tbottom\na.jpg\tcat\t15\t10\t45\t30\nb.jpg\n",
 }
 
@@ -126,6 +172,12 @@ def test_csv_with_a_column_of_splits(tmp_path):
     assert problems(source) == ["left out 1 annotation with a bbox with NaN or infinite coordinates: data.csv:2"]
 
 
+def test_missing_images_of_a_csv_file_are_named(tmp_path):
+    table = "image,x1,y1,x2,y2\na.jpg,1,2,3,4\nfar/gone.jpg,1,2,3,4\n"
+    source = opened(write(tmp_path, {"a.jpg": None, "b.jpg": None, "train.csv": table, "val.csv": table}))
+    assert problems(source) == ["left out 1 image with no width and height, nor a readable file: far/gone.jpg"]
+
+
 def test_csv_of_another_encoding_is_refused(tmp_path):
     table = "filename,class,x1,y1,x2,y2\na.jpg,Käfer,5,6,20,30\n".encode("latin-1")
     with pytest.raises(DataError, match="data.csv is not in UTF-8"):
@@ -145,10 +197,17 @@ def test_csv_boxes_are_fractions_beside_one_that_is_no_number(tmp_path):
     assert objects(source) == {"a.jpg": [("object", [0, 0, 30, 20])]}
 
 
-@pytest.mark.parametrize("corner, inside", [((56, 37), True), ((57, 37), False), ((56, 38), False), ((-1, 0), False)])
+@pytest.mark.parametrize(
+    "corner, inside", [((56, 37), True), ((57, 37), False), ((56, 38), False), ((-1, 0), False), ((0, -1), False)]
+)
 def test_masks_reach_to_the_border_of_their_image(corner, inside):
     rle = rle_in_box(np.ones((3, 4)), corner, (60, 40))
     assert (rle is not None) == inside and (not rle or mask_of(rle, (60, 40))[37:, 56:].sum() == 12)
+
+
+def test_empty_masks_and_masks_of_several_values():
+    assert rle_in_box(np.zeros((3, 4)), (0, 0), (60, 40)) is None
+    assert mask_of(rle_in_box(np.array([[0, 1, 2, 1]]), (5, 6), (60, 40)), (60, 40))[6, 5:9].tolist() == [0, 1, 1, 1]
 
 
 @pytest.mark.parametrize("column", ["class_id", "Category ID", "label-id"])
@@ -196,6 +255,13 @@ def test_instance_masks(tmp_path):
     color = cv2.imencode(".png", np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))[1].tobytes()
     with pytest.raises(DataError, match="PedMasks/Ped1_mask.png has colors"):
         opened(write(root, {"train/PedMasks/Ped1_mask.png": color}))
+
+
+def test_masks_in_folders_of_splits_below_a_folder_named_after_masks(tmp_path):
+    png = cv2.imencode(".png", np.eye(40, 60, dtype=np.uint8))[1].tobytes()
+    images = {f"face masks/images/{split}/a.png": None for split in ("train", "val")}
+    root = write(tmp_path, images | {name.replace("images", "masks"): png for name in images})
+    assert objects(opened(root)) == {"face masks/images/train/a.png": [("object", [0, 0, 40, 40])]}
 
 
 def test_masks_of_several_classes_are_refused(tmp_path):

@@ -37,9 +37,9 @@ def test_keypoints_of_an_object(tmp_path):
 
 def test_keypoints_without_visibility(tmp_path):
     """As in ultralytics, negative coordinates are unlabeled keypoints, and (0, 0) is a placeholder."""
-    line = f"{BOX} 0.1 0.2 -1 0.4 0 0"
-    points = opened(pose(tmp_path, line, kpt_shape=[3, 2])).objects(0).keypoints.points
-    np.testing.assert_allclose(points, [[POINTS[0], [0, 0, 0], [0, 0, 0]]], atol=1e-5)
+    line = f"{BOX} 0.1 0.2 -1 0.4 0 0 0 0.4"
+    points = opened(pose(tmp_path, line, kpt_shape=[4, 2])).objects(0).keypoints.points
+    np.testing.assert_allclose(points, [[POINTS[0], [0, 0, 0], [0, 0, 0], [0.5, 16.5, 2]]], atol=1e-5)
 
 
 @pytest.mark.parametrize("line", [f"{BOX} {THREE} 0.9", f"{BOX}\n{BOX} {THREE}\n", f"{BOX} 0.9\n{BOX} {THREE}"])
@@ -61,6 +61,7 @@ NOSE, NUMBERS = ["nose", "left_eye", "right_eye"], ["point_1", "point_2", "point
         ({"kpt_names": {0: NOSE}, "flip_idx": [0, 1, 2]}, NUMBERS, [0, 1, 2]),
         ({"kpt_names": {0: NOSE, 1: NUMBERS}, "flip_idx": [2, 1, 0]}, ["left_1", "point_2", "right_1"], [2, 1, 0]),
         ({"kpt_names": {0: ["a", "a", "b"]}}, NUMBERS, [0, 1, 2]),
+        ({"kpt_names": {0: NOSE, 1: ["a", "b", "c"]}}, NUMBERS, [0, 1, 2]),
     ],
 )
 def test_names_and_mirror_pairs(keys, names, mirror, tmp_path):

@@ -49,8 +49,9 @@ def test_images_are_padded_to_a_bucket():
 
 @pytest.mark.parametrize("count, room", [(0, 8), (8, 8), (9, 16), (33, 64), (100, 100), (99, 100)])
 def test_room_for_objects(count, room):
-    targets = collated(boxes_scene(count), boxes_scene(min(count, 1)), max_objects=100)[0].targets
-    assert targets.boxes.shape == (2, room, 4) and targets.masks is None
+    batch, notes = collated(boxes_scene(count), boxes_scene(min(count, 1)), max_objects=100)
+    targets = batch.targets
+    assert notes == [] and targets.boxes.shape == (2, room, 4) and targets.masks is None
     assert targets.valid.sum(1).tolist() == [count, min(count, 1)]
     assert (targets.valid[:, :1] | (targets.valid.sum(1, keepdim=True) == 0)).all()
     assert (targets.boxes[~targets.valid] == 0).all() and not targets.crowd.any()
@@ -89,7 +90,18 @@ def test_an_object_without_a_segment_becomes_a_crowd_for_masks():
     batch, notes = collated(scene, scene, mask_size=14)
     assert batch.targets.crowd[0, :3].tolist() == [False, False, True] and batch.targets.labels[0, 2] == 1
     assert len(set(notes)) == 1 and "without a segmentation" in notes[0]
+    mixed = boxes_scene(3, crowd=1)
+    mixed.segments[0] = None
+    assert collated(mixed, mask_size=14)[0].targets.crowd[0, :3].tolist() == [False, True, True]
     assert collated(scene)[1] == [] and not collated(scene)[0].targets.crowd.any()
+
+
+def test_images_are_floats_if_any_is():
+    scene = boxes_scene(1)
+    scene.pixels = scene.pixels.astype(np.float32) / 2
+    for scenes in ((scene, boxes_scene(1)), (boxes_scene(1), scene)):
+        pixels = collated(*scenes)[0].images.pixels
+        assert pixels.dtype == torch.float32 and sorted(pixels.amax((1, 2, 3)).tolist()) == [3.5, 7]
 
 
 def test_only_crowds():

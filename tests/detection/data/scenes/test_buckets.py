@@ -5,7 +5,14 @@ import itertools
 import numpy as np
 import pytest
 
-from resdet.detection.data.buckets import buckets, group_of, rounded_up, training_shape
+from resdet.detection.data.buckets import (
+    buckets,
+    group_of,
+    inference_shape,
+    inference_shapes,
+    rounded_up,
+    training_shape,
+)
 from resdet.images.resizing import new_size
 
 LIMITS = [(800, 1333), (600, 1000), (160, 213), (480, 3000), (384, 384), (33, 50)]
@@ -42,6 +49,20 @@ def test_any_two_resized_images_fit_a_shape(short, long, divisor):
         assert shape[0] >= max(height, h) and shape[1] >= max(width, w) and max(shape) < long + divisor
     alone = {training_shape(height, width, shapes) for width, height in sizes}
     assert alone <= set(shapes)
+
+
+def test_portrait_and_landscape_images_get_the_smallest_square():
+    assert training_shape(600, 500, buckets(480, 3000)) == (640, 640)
+
+
+@pytest.mark.parametrize(
+    "long, sides", [(1333, [800, 1088, 1216, 1344]), (1000, [800, 1024]), (3000, [800, 1088, 1216, 1440])]
+)
+def test_shapes_of_inference(long, sides):
+    """Has the proportions 1, 4:3, 3:2 and 16:9 or the limit, each rounded up to a multiple of 32."""
+    shapes = inference_shapes(800, long)
+    assert shapes == [(side, 800) for side in reversed(sides)] + [(800, side) for side in sides[1:]]
+    assert inference_shape(800, 1000, shapes, 32) == (800, sides[1])
 
 
 def test_photographs_get_little_padding():

@@ -84,6 +84,7 @@ def test_augmentations_have_their_probabilities(source, monkeypatch, key, functi
 
     def count(scene, *_):
         calls.append(key)
+        assert key != "mosaic" or len(scene) == 4
         return scene[0] if key == "mosaic" else scene
 
     monkeypatch.setattr(transforms, function, count)
