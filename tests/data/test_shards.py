@@ -14,6 +14,7 @@ from resdet.classification.data.augment_config import AugmentConfig
 from resdet.classification.data.transforms import TrainTransform
 from resdet.cli import main
 from resdet.data.loader import Notes, Samples, Skipped, TrainingLoader
+from resdet.data.shards import Limit, Sample, write_shards
 from resdet.detection.data import shape_scenes
 from resdet.detection.data.augment_config import SceneConfig
 from resdet.detection.data.loader import SceneLoader
@@ -222,6 +223,23 @@ def test_tar_files_of_other_programs_with_classes(tmp_path, suffix, labels):
         tar(tmp_path / split / "0.tar", files)
     source = open_classes(tmp_path, "val")
     assert source.labels.tolist() == [1, 0] and source.classes == ["0", "1"]
+
+
+def test_tar_files_with_both_kinds_of_labels_and_dots_in_names(tmp_path):
+    """The key of a sample ends at the first dot; a .cls file takes precedence."""
+    files = {"a.left.jpg": jpeg(0), "a.cls": b"1", "a.json": b'{"label": 0}', "b.json": b"0", "b.cls": b"1"}
+    for split in ("train", "val"):
+        tar(tmp_path / split / "0.tar", files | {"b.jpg": jpeg(1)})
+    assert open_classes(tmp_path, "val").labels.tolist() == [1, 1]
+
+
+def test_images_are_shuffled_over_shards_and_none_is_lost(tmp_path):
+    sample = lambda i: None if i % 10 == 9 else Sample(b"pixels", ".jpg", (".cls", b"0"))
+    shards = write_shards(tmp_path, 50, sample, Limit(images=9))
+    positions = [list(shard.members) for shard in shards]
+    assert sorted(sum(positions, [])) == [i for i in range(50) if i % 10 < 9] and len(shards) == 5
+    assert all(min(members) < 25 <= max(members) for members in positions)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [shard.file for shard in shards]
 
 
 def test_damaged_images_are_errors(scenes, tmp_path):

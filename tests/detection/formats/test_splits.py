@@ -91,6 +91,8 @@ def test_a_voc_polygon_without_a_box_has_the_box_around_it(tmp_path):
     xml = f"<annotation><object><name>cat</name><polygon>{points}</polygon></object></annotation>"
     root = write(tmp_path, {"train/a.jpg": None, "train/a.xml": xml, "val/c.jpg": None, "val/c.xml": XML})
     assert objects(opened(root)) == {"train/a.jpg": [("cat", [2, 3, 10, 8])]}
+    write(root, {"train/a.xml": xml.replace("<y1>4</y1>", "<y1>?</y1><y1>4</y1>")})
+    assert "1 object with no box of four numbers" in opened(root).problems[0]
 
 
 def test_names_that_differ_in_case(tmp_path):
