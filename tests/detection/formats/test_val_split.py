@@ -257,3 +257,8 @@ def test_missing_images_are_not_counted(tmp_path):
     for k in range(4):
         (root / f"{k:03d}.jpg").unlink()
     assert "of its 6 images are for validation" in opened(root).notes[-1]
+
+
+def test_images_without_objects_leave_one_for_training():
+    sides = stratify(["a", "b"], np.arange(2), np.zeros((2, 1), bool), 0.99, 0, np.full(2, NEW))
+    assert sorted(sides.tolist()) == [TRAIN, VAL]
