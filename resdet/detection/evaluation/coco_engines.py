@@ -41,6 +41,7 @@ COUNTS = re.compile(rb'"counts":\s*"([^"]*)"')
 MASK_SIZE = re.compile(rb"\s*:\s*\[\s*(\d+)\s*,\s*(\d+)\s*")
 IMAGE_ID = re.compile(rb'"image_id":\s*(\d+)')
 CATEGORY_ID = re.compile(rb'"category_id":\s*(\d+)')
+START = 2**16  # bytes of a results file that are searched for unknown ids
 
 
 @dataclass
@@ -184,7 +185,7 @@ def _parse_results(truth: Any, results: ResultsLike, kind: Kind) -> Any | None:
 def _parse_valid_results(text: mmap, truth: Any, path: str, kind: Kind) -> Any | None:
     if text[:1] != b"[" or (kind == "segm" and text.find(b'"bbox"') >= 0):
         return None  # hotcoco uses the area of the box if there are both
-    if not _has_known_ids(text, truth):
+    if not _starts_with_known_ids(text, truth):
         return None  # hotcoco would print a warning before our error
     detections = truth.load_res(path)
     health = truth.healthcheck(detections)
@@ -195,9 +196,10 @@ def _parse_valid_results(text: mmap, truth: Any, path: str, kind: Kind) -> Any |
     return detections if are_valid(text, truth, detections) else None
 
 
-def _has_known_ids(text: mmap, truth: Any) -> bool:
-    """Whether all ids are those of the ground truth; results of another split are not."""
-    ids = lambda pattern: {int(number) for number in set(pattern.findall(text))}
+def _starts_with_known_ids(text: mmap, truth: Any) -> bool:
+    """Whether the ids at the start of the file are those of the ground truth; results of another split are not."""
+    start = text[: text.rfind(b"}", 0, START) + 1]
+    ids = lambda pattern: {int(number) for number in pattern.findall(start)}
     return ids(IMAGE_ID) <= set(truth.get_img_ids()) and ids(CATEGORY_ID) <= set(truth.get_cat_ids())
 
 
