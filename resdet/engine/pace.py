@@ -66,6 +66,11 @@ class Pace:
         due = step in EARLY or (step > max(EARLY) and step % log_every == 0)
         return self.budget is not None and due and not self.done
 
+    @property
+    def refits(self) -> bool:
+        """Whether the speed is fitted again after an evaluation, whose duration may be new."""
+        return self.budget is not None and self.fits and not self.done
+
     def adopt(self, speed: float, evaluate_every: int) -> None:
         """Takes the values of `fitted`."""
         self.speed, self.evaluate_every, self.fits = speed, evaluate_every, True

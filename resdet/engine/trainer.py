@@ -175,7 +175,7 @@ class Trainer:
     def conclude_step(self, log: Log, steps: Steps) -> None:
         """Logs metrics, saves a checkpoint and evaluates if they are due after this step."""
         if self.throughput.warm and self.pace.fits_after(self.step, self.train.log_every):
-            self.fit_pace()
+            self.fit_pace(self.seconds_per_step())
         steps.done, steps.total = self.step, self.total
         last = self.pace.done
         values: dict[str, float] = {}
@@ -192,12 +192,15 @@ class Trainer:
                 with self.throughput.pause():
                     self.evaluate(log)
 
-    def fit_pace(self) -> None:
-        """Fits the speed in the schedule, and the evaluations, to the time that is left, by the duration of the last
-        steps."""
+    def fit_pace(self, seconds_per_step: float) -> None:
+        """Fits the speed in the schedule, and the evaluations, to the time that is left."""
+        self.pace.adopt(*distributed.from_main(lambda: self.pace.fitted(seconds_per_step)))
+
+    def seconds_per_step(self) -> float:
+        """Of the last steps, once the device has done them."""
         if self.world.device.type == "cuda":
             torch.cuda.synchronize(self.world.device)
-        self.pace.adopt(*distributed.from_main(lambda: self.pace.fitted(self.throughput.seconds_per_step())))
+        return self.throughput.seconds_per_step()
 
     def take_step(self, batch: Batch) -> None:
         """One update from one batch."""
@@ -234,6 +237,9 @@ class Trainer:
             self.observe(metrics, log)
             self.train_step.module.train()
         self.pace.evaluation = self.pace.clock() - started
+        step = self.throughput.typical_step()  # the last steps may be few
+        if self.pace.refits and step is not None:
+            self.fit_pace(step)
         self.evaluation_due = False
         self.save()
         self.callbacks.call("on_evaluation_end", self.step, {**metrics})

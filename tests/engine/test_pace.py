@@ -7,6 +7,7 @@ from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.engine.pace import Pace
+from resdet.engine.remaining import Remaining
 from resdet.engine.saved_state import is_pace
 from resdet.engine.trainer import Trainer
 
@@ -210,6 +211,39 @@ def test_checkpoints_have_the_time_of_the_last_evaluation(tmp_path):
     stop_after(second, 13)
     second.run(Log(None))
     assert second.pace.evaluation == 10.0
+
+
+@pytest.mark.parametrize("log_every", [25, 1000])
+def test_the_speed_fits_right_after_the_first_evaluation(tmp_path, log_every):
+    """The first of four evaluations, of 5 s after 15 s, leaves 40 of 60 s: 25 for 750 steps of the schedule."""
+    clock, seen = Clock(), []
+    settings = {"evaluate_every": 250, "checkpoint_every": 1000, "log_every": log_every}
+    trainer = limited(tmp_path / "run", clock, evaluation=5.0, **settings)
+    state = trainer.state
+
+    def note():
+        if not trainer.evaluation_due:
+            pace, left = trainer.pace, trainer.pace.started + 60 - clock()
+            seen.append((state()["pace"]["speed"], Remaining(pace, trainer.throughput).seconds(), left))
+        return state()
+
+    trainer.state = note
+    stop_after(trainer, 80)
+    trainer.run(Log(None))
+    speed, seconds, left = seen[0]
+    assert left == pytest.approx(40, abs=1) and seconds == pytest.approx(left, abs=0.2)
+    assert speed == pytest.approx(750 / (25 / 0.2), rel=0.05)
+
+
+def test_an_evaluation_after_a_slow_first_step_does_not_skip_the_schedule(tmp_path):
+    """Evaluates after step 4, before the speed is fitted; step 3, the first that is timed, takes 20 s."""
+    settings = {"evaluate_every": 4, "checkpoint_every": 1000}
+    trainer = limited(tmp_path / "run", Clock(), lambda at: 20.0 if at == 2 else 0.2, evaluation=0.1, **settings)
+    speeds, state = [], trainer.state
+    trainer.state = lambda: speeds.append((trainer.step, trainer.pace.speed)) or state()
+    stop_after(trainer, 5)
+    trainer.run(Log(None))
+    assert speeds[:2] == [(4, 1), (4, 1)]  # before and after the evaluation
 
 
 def test_trainer_scales_the_schedule_to_the_time_budget(tmp_path):
