@@ -11,7 +11,7 @@ from typing import Any
 from resdet.engine.signals import defer_signals
 from resdet.errors import ConfigError, DataError, Error, hint
 from resdet.files.atomic import write_json
-from resdet.reproduce import needs, outcome
+from resdet.reproduce import needs, outcome, scale
 from resdet.reproduce.finished import is_finished
 from resdet.reproduce.plan import (
     Evaluation,
@@ -92,6 +92,8 @@ def reproduce(
     """
     nets = [*nets_of(rows), *(name for figure in figures for name in figure.nets)]
     trainings = trainings_for(nets, setting.given)
+    for training in trainings:
+        scale.check(training.name, setting.experiment(training), setting.scale)
     lacking = {} if setting.small else needs.missing(trainings, rows, setting)
     if dry_run:
         plan = plan_of(trainings, rows, figures, setting, list(lacking.values()))

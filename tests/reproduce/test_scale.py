@@ -10,8 +10,10 @@ from reproduce.test_command import Resdet
 from resdet import config
 from resdet.cli import run_words
 from resdet.commands import reproduce
-from resdet.reproduce import outcome
+from resdet.errors import ConfigError
+from resdet.reproduce import outcome, scale
 from resdet.reproduce.plan import Setting, train_overrides
+from resdet.reproduce.records import Figure
 from resdet.reproduce.trainings import TRAININGS
 
 
@@ -50,6 +52,35 @@ def test_each_step_of_alternating_training_is_scaled(setting):
         before, after = getattr(whole.alternating, name), getattr(experiment.alternating, name)
         assert after.length == before.length / 8
         assert after.milestones == [each / 8 for each in before.milestones]
+
+
+@pytest.mark.parametrize(
+    "names, fraction, positions, rounded",
+    [
+        (("cifar10_plain56",), "1/50000", "32000, 48000, 64000", "1, 1, 1"),
+        (("imagenet_r50", "coco_r101_alternating"), "1/300000", "240000, 320000", "1, 1"),
+    ],
+)
+def test_a_fraction_without_steps_between_milestones_is_refused_before_the_first_training(
+    setting, names, fraction, positions, rounded
+):
+    resdet = Resdet()
+    for dry_run in (True, False):
+        with pytest.raises(ConfigError) as refused:
+            figure = Figure("figure", "title", names, "curves")
+            reproduce.reproduce([], [figure], replace(setting, scale=Fraction(fraction)), resdet, dry_run)
+        assert str(refused.value) == (
+            f"--scale is {fraction}, which rounds the steps {positions} of {names[-1]} (milestones and length) to "
+            f"{rounded}: give a larger fraction."
+        )
+    assert not resdet.commands
+
+
+def test_a_fraction_may_leave_one_step_between_milestones(setting):
+    setting = replace(setting, scale=Fraction(1, 16000))
+    scale.check("a name", setting.experiment(TRAININGS["cifar10_plain56"]), setting.scale)
+    experiment = scaled("cifar10_plain56", setting)
+    assert (experiment.train.length, experiment.schedule.milestones) == (4, [2, 3])
 
 
 def test_costs_are_those_of_the_scaled_length(setting, capsys):
