@@ -1,6 +1,6 @@
 """Sections shared by the experiments of all tasks, and the registry of experiment classes; imports no torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -59,8 +59,8 @@ class Experiment:
     # Keys with the value `auto`, which a training chooses from the data; until then they have their defaults.
     auto: list[str] = field(default_factory=list)
 
-    # Keys that may be `auto`, and for those with an upper limit the key of the limit.
-    auto_keys: ClassVar[Mapping[str, str | None]] = {}
+    # Keys that may be `auto`, and for those whose default has a bound `min` or `max` and the key of the bound.
+    auto_keys: ClassVar[Mapping[str, tuple[Callable[[list[int]], int], str] | None]] = {}
     data_kinds: ClassVar[tuple[type[DataConfig], ...]] = (DataConfig,)  # data formats that this task accepts
     measures_error: ClassVar[bool] = False  # whether training steps report a top-1 error
 

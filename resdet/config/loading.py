@@ -1,6 +1,6 @@
 """Builds an experiment from files, dicts and overrides."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,15 +87,18 @@ def take_auto(settings: dict[str, Any], schema: Schema) -> Any:
     defaults = schema.defaults() if auto_keys else {}
     for key in auto_keys:
         parent, last = holder(settings, key)
-        parent[last] = limited(get(defaults, key), get(settings, schema.task.auto_keys[key] or ""))
+        bound = schema.task.auto_keys[key]
+        parent[last] = bounded(get(defaults, key), *bound, settings) if bound else get(defaults, key)
     return [*listed, *(key for key in auto_keys if key not in listed)] if isinstance(listed, list) else listed
 
 
-def limited(default: Any, limit: Any) -> Any:
-    """A default number, or each of a list, up to a limit; anything but a number is not a limit."""
-    if type(limit) is not int:
+def bounded(default: Any, choose: Callable[[list[int]], int], key: str, settings: dict[str, Any]) -> Any:
+    """The minimum or maximum, as `choose` is, of a default number or each of a list, and the numbers at `key`."""
+    value = get(settings, key)
+    bounds = value if isinstance(value, list) else [value]
+    if any(type(bound) is not int for bound in bounds):
         return default
-    return [min(value, limit) for value in default] if isinstance(default, list) else min(default, limit)
+    return [choose([each, *bounds]) for each in default] if isinstance(default, list) else choose([default, *bounds])
 
 
 def merge_layer(settings: dict[str, Any], layer: Layer, schema: Schema) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Config of detection; imports no torch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, cast
 
@@ -143,12 +143,14 @@ class DetectionExperiment(Experiment):
     alternating: AlternatingConfig | None = None
 
     # Chosen by resdet.detection.recipe.
-    auto_keys: ClassVar[Mapping[str, str | None]] = {
+    auto_keys: ClassVar[Mapping[str, tuple[Callable[[list[int]], int], str] | None]] = {
         "model.freeze_stages": None,
-        "model.input.min_size": "model.input.max_size",
+        "model.input.min_size": (min, "model.input.max_size"),
+        "model.input.max_size": (max, "model.input.min_size"),
         "model.rpn.anchors": None,
         "model.box.batch_per_image": None,
-        "data.augment.min_size": "data.augment.max_size",
+        "data.augment.min_size": (min, "data.augment.max_size"),
+        "data.augment.max_size": (max, "data.augment.min_size"),
         "data.sampling": None,
         "data.repeat_threshold": None,
         "data.max_objects": None,

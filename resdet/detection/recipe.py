@@ -21,6 +21,8 @@ from resdet.detection.config import DetectionExperiment
 SMALL = 32.0  # pixels; the side of the smallest default anchor, which small objects should reach
 SMALL_SHARE = 0.1  # of the objects that may stay smaller
 SIDES = (320, 800)  # limits of the short side of images
+LONGEST = 1333  # long side for a short side of 800 in torchvision and detectron2
+WIDER_SHARE = 0.1  # of the images that may be wider than max_size / min_size
 ENLARGE = 2.0  # limit of the enlargement of images
 JITTER = (0.8, 0.85, 0.9, 0.95, 1.0)  # short sides in training, relative to that at inference
 STEP = 32  # sides are multiples of this
@@ -77,10 +79,26 @@ def min_size(experiment: DetectionExperiment, table: ObjectTable) -> Value:
     return side, f"{share:.0%} of the objects are then at least {SMALL:g} pixels large"
 
 
+def max_size(experiment: DetectionExperiment, table: ObjectTable) -> Value:
+    """The long side of the usual ratio, or that of most images up to `LONGEST`, so that their short side is kept."""
+    side, sizes = experiment.model.input.min_size, table.sizes[(table.sizes > 0).all(1)]
+    ratio = float(np.quantile(sizes.max(1) / sizes.min(1), 1 - WIDER_SHARE)) if len(sizes) else 1.0
+    usual, needed = round(side * LONGEST / SIDES[1]), min(LONGEST, math.ceil(side * ratio))
+    if needed > usual:
+        return needed, f"the long side of images is up to {ratio:.2g} times the short one"
+    return usual, f"{LONGEST}/{SIDES[1]} of model.input.min_size"
+
+
 def training_sizes(experiment: DetectionExperiment, table: ObjectTable) -> Value:
-    side, limit = experiment.model.input.min_size, experiment.scenes.augment.max_size
+    side, given = experiment.model.input.min_size, "data.augment.max_size" not in experiment.auto
+    limit = experiment.scenes.augment.max_size if given else experiment.model.input.max_size
     sides = sorted({min(limit, max(1, round(side * factor / STEP) * STEP)) for factor in JITTER})
     return sides, f"{JITTER[0]:g} to {JITTER[-1]:g} of model.input.min_size"
+
+
+def training_max_size(experiment: DetectionExperiment, table: ObjectTable) -> Value:
+    limit, largest = experiment.model.input.max_size, max(experiment.scenes.augment.min_size)
+    return max(limit, largest), "model.input.max_size" if limit >= largest else "the largest of data.augment.min_size"
 
 
 def anchors(experiment: DetectionExperiment, table: ObjectTable) -> Value:
@@ -154,7 +172,9 @@ def warmup(experiment: DetectionExperiment, table: ObjectTable) -> Value:
 
 RULES: Rules = {
     "model.input.min_size": min_size,
-    "data.augment.min_size": training_sizes,  # follows model.input.min_size
+    "model.input.max_size": max_size,  # follows min_size
+    "data.augment.min_size": training_sizes,  # these follow model.input
+    "data.augment.max_size": training_max_size,
     "data.max_objects": max_objects,
     "model.rpn.anchors": anchors,  # at the training scale
     "model.box.batch_per_image": batch_per_image,
@@ -166,7 +186,7 @@ RULES: Rules = {
     "train.checkpoint_every": interval,
     "schedule.warmup": warmup,
 }
-SIZE_RULES: Rules = {key: RULES[key] for key in ("model.input.min_size", "data.augment.min_size")}
+SIZE_RULES: Rules = {key: rule for key, rule in RULES.items() if key.endswith("_size")}
 
 
 def fine_tuning_rules(anchors: Mapping[str, Any]) -> Rules:

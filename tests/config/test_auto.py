@@ -31,6 +31,18 @@ def test_the_default_of_min_size_respects_a_given_max_size():
     assert experiment.data.augment.min_size == [640]
 
 
+def test_the_default_of_max_size_respects_a_given_min_size():
+    sizes = "model.input.max_size=auto", "data.augment.max_size=auto"
+    for given, expected in ((600, 1333), (1536, 1536)):
+        words = f"model.input.min_size={given}", f"data.augment.min_size=[320,{given}]"
+        experiment = config.load("coco.yaml", *sizes, *words)
+        assert (experiment.model.input.max_size, experiment.data.augment.max_size) == (expected, expected)
+    experiment = config.load("custom.yaml")
+    assert (experiment.model.input.min_size, experiment.model.input.max_size) == (800, 1333)
+    with pytest.raises(ConfigError, match="data.augment.min_size"):
+        config.load("coco.yaml", *sizes, "data.augment.min_size=[small]")
+
+
 def test_chosen_values_replace_auto_individually():
     experiment = config.with_values(config.load("coco.yaml", *KEYS), {"train.length": 70}, "a test")
     assert experiment.train.length == 70 and "train.length" not in experiment.auto

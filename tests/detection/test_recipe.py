@@ -74,6 +74,41 @@ def test_given_sides_are_kept():
     assert max(experiment.data.augment.min_size) == 600
 
 
+@pytest.mark.parametrize(
+    "side, size, sizes",
+    [
+        (100, (640, 480), (320, 533)),  # 1333/800 of the short side
+        (100, (256, 256), (320, 533)),
+        (100, (1440, 480), (320, 960)),  # of images with a ratio of 3
+        (100, (480, 1440), (320, 960)),
+        (4, (4000, 500), (800, 1333)),  # the limit for wide images
+    ],
+)
+def test_the_long_side_leaves_room_for_the_images(side, size, sizes):
+    experiment, _ = chosen(table([side], size=size))
+    assert (experiment.model.input.min_size, experiment.model.input.max_size) == sizes
+    assert (max(experiment.data.augment.min_size), experiment.data.augment.max_size) == sizes
+
+
+def test_a_few_images_may_be_wider():
+    objects = table([100], images=20)
+    objects.sizes[0], objects.sizes[1] = (2000, 480), (0, 0)  # unknown
+    assert chosen(objects)[0].model.input.max_size == 533
+
+
+def test_given_long_sides_are_kept_and_large_short_sides_fit():
+    experiment, values = chosen(table([100]), "model.input.max_size=1000", "data.augment.max_size=700")
+    assert (experiment.model.input.max_size, experiment.data.augment.max_size) == (1000, 700)
+    assert not {"model.input.max_size", "data.augment.max_size"} & set(values)
+    experiment, _ = chosen(table([100]), "model.input.min_size=1600")
+    assert experiment.model.input.max_size == 2666 == experiment.data.augment.max_size
+    assert max(experiment.data.augment.min_size) == 1600
+    experiment, _ = chosen(table([100]), "model.input.min_size=320", "data.augment.min_size=[600]")
+    assert (experiment.model.input.max_size, experiment.data.augment.max_size) == (533, 600)
+    experiment, _ = chosen(table([100]), "model.input.min_size=500", "model.input.max_size=500")
+    assert max(experiment.data.augment.min_size) == experiment.data.augment.max_size == 500
+
+
 def test_the_length_grows_with_the_root_of_the_number_of_images():
     lengths = [chosen(table([60], images=count))[0].train.length for count in (25, 100, 400)]
     assert lengths == [750, 1500, 3000]  # 600 sqrt(N) images, 4 per step
