@@ -75,7 +75,7 @@ def variants(models: Sequence[Detector], contexts: Sequence[Detector], scales: l
         ("refinement", each(models), {"refine": True, "voting_iou": None}),
         ("refinement, voting", each(models), {"refine": True}),
         ("scales", each(models), {"scales": scales}),
-        ("mirrored", each(models), {"flip": True}),
+        ("flip", each(models), {"flip": True}),
         *combined(models, "", scales),
     ]
     return [*rows, ("context", each(contexts), {}), *combined(contexts, "context, ", scales)] if contexts else rows
@@ -88,7 +88,7 @@ def each(detectors: Sequence[Detector]) -> list[list[Detector]]:
 def combined(detectors: Sequence[Detector], prefix: str, scales: list[int]) -> list[Variant]:
     """Returns the rows with all settings together, of single detectors and of an ensemble of several."""
     everything = {"refine": True, "scales": scales, "flip": True}
-    together, ensemble = f"{prefix}refinement, voting, scales, mirrored", f"ensemble of {len(detectors)}"
+    together, ensemble = f"{prefix}refinement, voting, scales, flip", f"ensemble of {len(detectors)}"
     rows: list[Variant] = [(together, each(detectors), everything)]
     if len(detectors) > 1:
         rows += [(f"{prefix}{ensemble}", [[*detectors]], {}), (f"{together}, {ensemble}", [[*detectors]], everything)]
