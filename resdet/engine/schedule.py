@@ -30,8 +30,8 @@ class Schedule:
         if self.config.name == "plateau":
             return self.config.gamma**self.reductions
         if self.config.name == "cosine":
-            progress = (step - self.warmup) / max(1, self.total - self.warmup)
-            return self.config.final + (1 - self.config.final) * (1 + math.cos(math.pi * min(max(progress, 0), 1))) / 2
+            progress = max(0, (step - self.warmup) / max(1, self.total - self.warmup))
+            return self.config.final + (1 - self.config.final) * (1 + math.cos(math.pi * progress)) / 2
         return 1.0
 
     def observe_training_error(self, error: float) -> None:

@@ -134,7 +134,7 @@ def test_a_resumed_run_keeps_the_interval_of_its_evaluations():
     second, finer, free = Pace(2000, 250, minutes=10), Pace(4000, 500, minutes=10), Pace(2000, 250)
     for pace in (second, finer, free):
         pace.load_state_dict(first.state_dict())
-    assert second.evaluate_every == first.evaluate_every
+    assert second.evaluate_every == first.evaluate_every and second.evaluation == 120
     assert (finer.evaluate_every, free.evaluate_every) == (2 * first.evaluate_every, 250)
     older = {key: value for key, value in first.state_dict().items() if key != "stretch"}
     second.load_state_dict(older)

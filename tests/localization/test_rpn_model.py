@@ -252,6 +252,17 @@ def test_loads_the_backbone_of_a_classifier():
         assert torch.equal(tensor, classifier.backbone.state_dict()[name])
 
 
+def test_the_first_stages_are_frozen():
+    parameters = dict(build("model.freeze_stages=2").backbone.named_parameters())
+    frozen = {name.split(".")[0] for name, parameter in parameters.items() if not parameter.requires_grad}
+    assert frozen == {"conv1", "conv2_x"}
+
+
+def test_another_number_of_classes_is_rejected():
+    with pytest.raises(ConfigError, match="model.num_classes is 3 and the data has 2 classes"):
+        build("model.num_classes=3")
+
+
 def test_strides_and_output_shapes_are_those_of_the_paper():
     for name, stride in (("imagenet_loc_r101", 32), ("imagenet_loc_vgg16", 16)):
         experiment = config.load(name)
