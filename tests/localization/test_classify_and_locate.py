@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 import resdet
 from resdet.classification.config import TestCropsConfig
+from resdet.images.crops import rectangle, ten_crop
+from resdet.images.decode import as_image
 from resdet.localization.classify_and_locate import ClassifyAndLocate
 from resdet.localization.config import LocateConfig
 
@@ -69,15 +71,42 @@ def test_ensembles_average(images):
 
 
 def test_classifiers_average_ten_crops(images):
-    from resdet.images.crops import ten_crop
-    from resdet.images.decode import as_image
-
     net = classifier().eval()
     found = ClassifyAndLocate([localizer()], [net], views=TestCropsConfig(views="ten_crop")).predict(images[:1])[0]
     crops = torch.from_numpy(ten_crop(as_image(images[0]), net.short, net.size)).permute(0, 3, 1, 2)
     with torch.no_grad():
         expected = F.softmax(net(crops), 1).mean(0)
     np.testing.assert_allclose(found.scores, expected[found.labels].numpy(), rtol=1e-5)
+
+
+def test_the_whole_image_is_scored_at_several_scales(images):
+    net = classifier().eval()
+    views = TestCropsConfig(views="dense", scales=[32, 40], flip=False)
+    found = ClassifyAndLocate([localizer()], [net], views=views).predict(images[:1])[0]
+    scales = [torch.from_numpy(rectangle(as_image(images[0]), side)).permute(2, 0, 1)[None] for side in (32, 40)]
+    with torch.no_grad():
+        maps = [net.backbone.dense(net.normalize(pixels))[0] for pixels in scales]
+    expected = sum(F.softmax(scores.mean((1, 2)), 0) for scores in maps) / 2
+    np.testing.assert_allclose(found.scores, expected[found.labels].numpy(), rtol=1e-5)
+
+
+def test_settings_are_those_of_the_constructor(images):
+    """Compares with a localizer of these settings."""
+    other, net, locating = localizer(), [classifier()], LocateConfig(testing="dense", scales=[40], vote=None)
+    other.locating = locating
+    found = ClassifyAndLocate([localizer()], net, locating).predict(images)
+    for result, expected, default in zip(
+        found, ClassifyAndLocate([other], net).predict(images), ClassifyAndLocate([localizer()], net).predict(images)
+    ):
+        np.testing.assert_array_equal(result.boxes, expected.boxes)
+        assert np.abs(result.boxes - default.boxes).max() > 0.1
+
+
+@pytest.mark.parametrize("top, count", [(None, 2), (1, 1), (9, 2)])
+def test_a_prediction_may_have_its_own_number_of_classes(images, top, count):
+    model = ClassifyAndLocate([localizer()], [classifier()])
+    (result,) = model.predict_prepared([model.prepare_image(images[0])], top=top)
+    assert len(result) == count
 
 
 def test_top_and_minimum_score_limit_the_classes(images):

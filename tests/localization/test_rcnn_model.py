@@ -12,6 +12,7 @@ import resdet
 from resdet import config
 from resdet.data.loader import Notes
 from resdet.hub import build_for
+from resdet.localization.build import build_proposer
 from resdet.localization.data.config import LocalizationConfig, LocAugmentConfig
 from resdet.localization.data.proposals import ProposalFiles
 from resdet.localization.data.regions import RegionLoader, RegionSamples
@@ -118,6 +119,20 @@ def test_invalid_proposers_are_rejected(tmp_path, path):
     given = "null" if path is None else tmp_path / path
     with pytest.raises(resdet.Error, match="model.proposer"):
         build_for(config.load("shapes_loc_rcnn_r18", f"model.proposer={given}"), CLASSES)
+
+
+def test_a_proposer_of_other_classes_is_rejected(rcnn, tmp_path):
+    words = f"model.proposer={tmp_path / 'rpn.pth'}", "data.size=32", "model.context=4"
+    with pytest.raises(resdet.Error, match="is not a per-class RPN for the data's 2 classes"):
+        build_for(config.load("shapes_loc_rcnn_r18", *words), CLASSES[::-1])
+
+
+def test_the_proposer_of_a_checkpoint_downloads_no_weights(monkeypatch):
+    timm = pytest.importorskip("timm")
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained, **keys: pretrained or create(name, **keys))
+    inner = config.to_dict(config.load("shapes_loc_r18", "model.backbone={name: timm/resnet10t, pretrained: true}"))
+    assert build_proposer(inner, CLASSES).backbone.net.default_cfg["architecture"] == "resnet10t"
 
 
 def test_an_ensemble_rescores_shared_proposals(rcnn, tmp_path):

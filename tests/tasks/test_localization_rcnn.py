@@ -11,7 +11,7 @@ from painted import Painted
 from resdet import config
 from resdet.data.loader import Notes
 from resdet.engine.distributed import World
-from resdet.errors import DataError
+from resdet.errors import ConfigError, DataError
 from resdet.localization import rcnn_training
 from resdet.localization.data.proposals import ProposalFiles
 from resdet.localization.locate import Locator
@@ -73,6 +73,29 @@ def test_processes_share_the_work(make, tmp_path):
     for i in range(7):
         np.testing.assert_allclose(both[0][i], alone[i], atol=0.05)
         np.testing.assert_array_equal(both[0][i], both[1][i])
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["eval.testing=center", "eval.scales=[48,56]", "eval.candidates=61", "eval.nms=0.71", "eval.proposals=11"],
+)
+def test_other_settings_have_proposals_of_their_own(make, override):
+    source = Painted.random(1)
+    assert make(source).proposals().folder != make(source, 0, 1, override).proposals().folder
+
+
+def test_one_of_several_machines_does_not_compute_proposals(make, monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    with pytest.raises(ConfigError, match="3 of 3 training images lack proposals .*: train on one machine first"):
+        make(Painted.random(3), 0, 2).proposals()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    make(Painted.random(3)).proposals()
+    assert not len(make(Painted.random(3), 1, 2).proposals().missing())
+
+
+def test_no_positive_regions_are_drawn_at_a_share_of_0(make):
+    batch = next(make(Painted.random(4), 0, 1, "train.batch=8", "model.positive_fraction=0").batches(0))
+    assert batch.targets.labels.tolist() and not batch.targets.positive.any()
 
 
 def test_damaged_images_have_no_proposals(make):
