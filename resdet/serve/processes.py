@@ -7,12 +7,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.connection import wait
-from typing import Any
+from types import FrameType
 
 import torch
 
 from resdet.errors import Error
-from resdet.serve.server import Settings, serve
+from resdet.serve.server import INTERRUPTED, Settings, serve
 
 USER_ERROR = 2  # exit status
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -21,18 +21,22 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 def serve_in_processes(settings: Settings, count: int) -> int:
     """Serves at `settings.port` and the ports above it until SIGTERM or SIGINT; ends all processes if one ends.
 
-    Returns the exit status: 2 if a process met a user error, which it has printed, 1 if one failed otherwise.
+    Returns the exit status: 2 if a process met a user error, which it has printed, 1 if one failed otherwise. A second
+    SIGINT ends all processes at once.
     """
     context, gpus = multiprocessing.get_context("spawn"), visible_gpus()
     processes = [context.Process(target=serve_one, args=(settings, rank, count, gpus)) for rank in range(count)]
     stopped = False
 
-    def stop(*_: Any) -> None:
+    def stop(number: int | None = None, frame: FrameType | None = None) -> None:
         nonlocal stopped
+        at_once = stopped and number == signal.SIGINT
         stopped = True
         for process in processes:
             if process.is_alive():
-                process.terminate()
+                process.kill() if at_once else process.terminate()
+        if at_once:
+            os._exit(INTERRUPTED)
 
     former = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

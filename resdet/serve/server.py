@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -25,6 +26,7 @@ from resdet.system import keep_freed_memory, usable_cores
 
 DECODERS = 8  # threads, at most
 LAST_WORD = 5.0  # seconds that threads have to end
+INTERRUPTED = 128 + signal.SIGINT  # exit status
 log = logging.getLogger("resdet")
 
 
@@ -62,7 +64,7 @@ def serve(settings: Settings) -> None:
     )
     with ThreadPoolExecutor(min(DECODERS, usable_cores()), "resdet-images") as pool:
         app = build_app(models, limits, metrics, pool, settings.token, settings.log_requests)
-        server = uvicorn.Server(configuration(app, limits))
+        server = Server(configuration(app, limits))
         with stopped_by_signals(server):
             models.start()
             log.info("listening at %s", url_of(settings.host, listening.getsockname()[1]))
@@ -74,6 +76,15 @@ def serve(settings: Settings) -> None:
     if failures:
         raise failures[0]
     log.info("stopped")
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, whose second Ctrl-C ends the process at once instead of printing the requests it cancels."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit and sig == signal.SIGINT:
+            os._exit(INTERRUPTED)
+        super().handle_exit(sig, frame)
 
 
 def configuration(app: Any, limits: Limits) -> uvicorn.Config:

@@ -68,6 +68,25 @@ def test_a_signal_ends_the_process_after_pending_requests(start, checkpoint, num
         process.kill()
 
 
+def test_a_second_interrupt_ends_the_process_at_once(start, checkpoint):
+    """Checks that no traceback of a cancelled request is printed."""
+    process = start("serve", f"net={checkpoint}", "--port", "0", "--device", "cpu", "--body-timeout", str(PATIENCE))
+    try:
+        port = int(re.search(r":(\d+)$", line_with(process.stderr, "listening").strip())[1])
+        line_with(process.stderr, "net is ready")
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as taken:
+            taken.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n.")
+            connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+            while b'resdet_queue_images{model="net"} 1' not in ask(connection, "GET", "/metrics")[1]:
+                pass
+            process.send_signal(signal.SIGINT)
+            refused(port)
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=PATIENCE)[1] == "" and process.returncode == 128 + signal.SIGINT
+    finally:
+        process.kill()
+
+
 def test_a_signal_before_uvicorn_listens_to_it_stops_the_server():
     former = {number: signal.getsignal(number) for number in HANDLED_SIGNALS}
     for number in former:

@@ -96,6 +96,27 @@ def test_a_signal_ends_all_processes(forked, number, capsys):
     assert {*multiprocessing.active_children()} == others and signal.getsignal(number) is former
 
 
+class Stubborn(Forked):
+    """A process that a second interrupt reaches while the first is forwarded to it."""
+
+    def terminate(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+@posix
+def test_a_second_interrupt_ends_all_processes_at_once(forked, monkeypatch):
+    """Checks that no process holds the pipe open."""
+    monkeypatch.setattr(processes.multiprocessing, "get_context", lambda kind: SimpleNamespace(Process=Stubborn))
+    reader, writer = os.pipe()
+    server = Forked(target=forked, args=(0, str(int(signal.SIGINT))))
+    server.start()
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        assert pipe.read() == b""
+    server.join()
+    assert server.exitcode == 128 + signal.SIGINT
+
+
 @posix
 def test_a_signal_before_the_start_ends_all_processes(forked, monkeypatch):
     """Sends SIGINT as soon as the handler is installed, before any process is started."""
