@@ -10,10 +10,12 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import numpy as np
+import torch
 
 from resdet.errors import DataError, Error, require
 from resdet.files.atomic import encode_image
 from resdet.images.decode import as_image
+from resdet.images.inputs import images_in, is_single
 from resdet.ops.rle import RLE
 from resdet.results.classification import Classification
 from resdet.results.result import Result
@@ -21,13 +23,13 @@ from resdet.results.result import Result
 CONNECTIONS = {"http": HTTPConnection, "https": HTTPSConnection}
 TIMEOUT = 60.0  # seconds
 MOST_BYTES = 2**24  # of several images in a request: half of what the server accepts by default
-Source = str | Path | bytes | np.ndarray
+Source = str | Path | bytes | np.ndarray  # an image
 File = tuple[str, bytes]  # name and content
 
 
 def predict(
     url: str,
-    images: Source | Sequence[Source],
+    images: Any,
     score: float | None = None,
     top: int | None = None,
     model: str | None = None,
@@ -37,19 +39,18 @@ def predict(
 ) -> Any:
     """The result of an image, or the list of those of several, from the server at `url`, such as http://host:8000.
 
-    An image is a path, the bytes of an image file, or uint8 RGB pixels [H, W, 3], which are sent as PNG. Results are of
-    the classes that `resdet.load(...).predict` returns: `Result`, or `Classification`. `score`, `top` and `model`: see
-    the server's /docs. Several images are sent in requests of up to `batch` images and 16 MiB; `timeout`: seconds for
-    each.
+    `images` is what `resdet.load(...).predict` takes, or the bytes of an image file; pixels are sent as PNG. Results
+    are of the same classes: `Result`, or `Classification`. `score`, `top` and `model`: see the server's /docs. Several
+    images are sent in requests of up to `batch` images and 16 MiB; `timeout`: seconds for each.
     """
     require(batch > 0, "batch", batch, "give the number of images of a request")
-    if isinstance(images, (str, Path, bytes, np.ndarray)):
+    if isinstance(images, bytes) or is_single(images):
         return predict(url, [images], score, top, model, token, batch, timeout)[0]
     options = {"score": score, "top": top, "model": model}
     query = urlencode({key: value for key, value in options.items() if value is not None})
     results: list[Any] = []
     address = Address(url, token, timeout)
-    for group in groups(images, batch):
+    for group in groups(sources(images), batch):
         body, boundary = encode_form([file for _, file in group])
         entries = address.post(f"/v1/predict?{query}", body, f"multipart/form-data; boundary={boundary}")
         results += [result_of(entry, source) for entry, (source, _) in zip(entries, group)]
@@ -69,6 +70,8 @@ class Address:
         if parts.scheme not in CONNECTIONS or not parts.hostname:
             raise not_an_address(url)
         self.url, self.path = url, parts.path.rstrip("/")
+        if token and not (token.isascii() and token.isprintable()):
+            raise Error("The token has a line break or other characters than printable ASCII: give it without them.")
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.http = CONNECTIONS[parts.scheme](parts.hostname, port, timeout=timeout)
 
@@ -105,10 +108,21 @@ def sentence_of(content: bytes) -> str:
         return "no sentence of resdet serve; a proxy may have written it."
 
 
-def read(source: Any) -> File:
+def sources(images: Any) -> Iterator[Source]:
+    """The images one by one; files are listed, and not read."""
+    if isinstance(images, bytes):
+        yield images
+    elif isinstance(images, Iterable) and not isinstance(images, (str, np.ndarray, torch.Tensor)):
+        for image in images:
+            yield from sources(image)
+    else:
+        yield from images_in(images)
+
+
+def read(source: Source) -> File:
     if isinstance(source, bytes):
         return "", source
-    if isinstance(source, np.ndarray):
+    if not isinstance(source, (str, Path)):
         return "", encode_image("pixels.png", as_image(source).decode())
     try:
         return Path(source).name, Path(source).read_bytes()

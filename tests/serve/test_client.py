@@ -8,7 +8,9 @@ from threading import Thread
 import cv2
 import numpy as np
 import pytest
+import torch
 from detection.heads import tiny
+from PIL import Image
 from serve.serving import PATIENCE, StandIn, listening, picture
 
 import resdet
@@ -44,6 +46,19 @@ def test_results_match_the_model(serve, tmp_path):
     assert alone.draw().shape == (90, 120, 3)
 
 
+def test_inputs_are_those_of_predict(serve, tmp_path):
+    """Compares the sizes of the results for a folder, a PIL image, a tensor, a batch and an iterator."""
+    (tmp_path / "a.png").write_bytes(picture(20, 30))
+    pixels = np.zeros((20, 30, 3), np.uint8)
+    whole, tensor = Image.fromarray(pixels), torch.zeros(3, 20, 30)
+    with listening(serve().app) as url:
+        ask = lambda images: resdet.serve.predict(url, images)
+        assert ask(whole).size == ask(tensor).size == (20, 30)
+        for images in (tmp_path, str(tmp_path / "*.png"), pixels[None], tensor[None], iter([picture(20, 30)])):
+            assert [result.size for result in ask(images)] == [(20, 30)]
+        assert len(ask([whole, tensor, [pixels], tmp_path, picture()])) == 5
+
+
 def test_keypoints_round_trip():
     keypoints = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
     result = resdet.Result(
@@ -77,6 +92,13 @@ def test_error_messages(serve, tmp_path):
             resdet.serve.predict(url, picture())
         with pytest.raises(resdet.Error, match="422: .*image 2 is not an image"):
             resdet.serve.predict(url, [picture(), b"no"], token="secret")
+    for token in ("secret\n", "sécret"):
+        with pytest.raises(resdet.Error, match="The token has a line break or other characters"):
+            resdet.serve.predict(url, picture(), token=token)
+    with pytest.raises(resdet.Error, match="NoneType is not an image"):
+        resdet.serve.predict(url, None)
+    with pytest.raises(resdet.Error, match=r"given array is uint8 \[8, 8\]"):
+        resdet.serve.predict(url, np.zeros((8, 8), np.uint8))
     for address in ("localhost:8000", "http://127.0.0.1:http", "http://"):
         with pytest.raises(resdet.Error, match="not the address"):
             resdet.serve.predict(address, picture())
