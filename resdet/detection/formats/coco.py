@@ -11,11 +11,14 @@ from typing import Any
 from resdet.detection.data.coco import file_name
 from resdet.detection.data.coco_file import REQUIRED
 from resdet.detection.formats.collector import Collector
-from resdet.detection.formats.folder import Folder, split_in, split_of
+from resdet.detection.formats.folder import HEAD, Folder, split_in, split_of
 from resdet.detection.formats.layout import Layout, Split, Unfit
+from resdet.errors import DataError
 from resdet.files.json_file import read_json
 
 NAMES = [re.compile(rb'"%s"\s*:\s*("(?:[^"\\]|\\.)*")' % key) for key in (b"file_name", b"coco_url")]
+BEGINNING = re.compile(rb'\s*\{\s*("info"|"licenses"|"images"|"annotations"|"categories")\s*:')
+TAIL = 64  # bytes
 CATEGORIES = re.compile(rb'"categories"\s*:\s*\[')
 LARGEST_CATEGORIES = 2**24  # bytes
 SAMPLE = 5  # image names that are searched to find the image folder
@@ -58,10 +61,15 @@ class Coco:
 
 
 def _image_names(folder: Folder, file: str) -> list[bytes] | None:
-    """The images' names as JSON strings, without parsing the file; None if it is not in COCO's format."""
+    """The images' names as JSON strings, without parsing the file; None if it is not in COCO's format.
+
+    A file in COCO's format without its end is a DataError; ignored, it would leave its split out.
+    """
     try:
         with open(folder.root / file, "rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
             if any(data.find(f'"{key}"'.encode()) < 0 for key in REQUIRED):
+                if BEGINNING.match(data[:HEAD]) and not data[-TAIL:].rstrip().endswith((b"}", b"]")):
+                    raise DataError(f"{folder.root / file} is cut short: copy, export or download it again.")
                 return None
             return next(filter(None, (pattern.findall(data) for pattern in NAMES)), [])
     except (OSError, ValueError):  # ValueError: an empty file

@@ -264,6 +264,16 @@ def test_coco_instances_take_precedence_over_other_files(tmp_path):
     assert "2 other COCO files are not read" in layout.evidence
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_coco_file_that_is_cut_short_is_refused(tmp_path, split):
+    """Cuts a file before its categories; the other split is complete."""
+    root = write(tmp_path, LAYOUTS["coco, official"])
+    file = next((root / "annotations").glob(f"instances_{split}*.json"))
+    file.write_text(file.read_text()[: file.read_text().index('"categories"')])
+    with pytest.raises(DataError, match=f"{file.name} is cut short: copy, export or download it again"):
+        recognize(root)
+
+
 def test_lvis_names_images_by_url(tmp_path):
     content = coco({7: "a.jpg"}, [(7, 1, 15, 10, 30, 20)])
     content["images"][0] = {"id": 7, "width": 60, "height": 40, "coco_url": "http://x.org/train2017/a.jpg"}
