@@ -57,7 +57,7 @@ def test_data_make_refuses_numbers_of_no_data_set(tmp_path, capsys, kind, option
     with pytest.raises(SystemExit, match="2"):
         main(["data", "make", kind, str(tmp_path / "data"), option])
     name, value = option.split("=")
-    assert f"argument {name}: {value} is not a number" in capsys.readouterr().err
+    assert f"argument {name}: {value} is not a whole number" in capsys.readouterr().err
     assert not (tmp_path / "data").exists()
 
 

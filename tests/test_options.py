@@ -273,8 +273,8 @@ def test_a_device_that_is_none_is_refused(more, picture, tmp_path, monkeypatch, 
 @pytest.mark.parametrize(
     "words, sentence",
     [
-        (["--top", "-1"], "--top: -1 is not a number of 1 or more"),
-        (["--top", "0"], "--top: 0 is not a number of 1 or more"),
+        (["--top", "-1"], "--top: -1 is not a whole number of 1 or more"),
+        (["--top", "0"], "--top: 0 is not a whole number of 1 or more"),
         *(
             (["--score", value], f"--score: {value} is not a number from 0 to 1")
             for value in ("nan", "50", "1.5", "-1")

@@ -84,28 +84,33 @@ def without_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def positive(text: str) -> int:
     """argparse `type` of a whole number above 0."""
-    return int(bounded(int(text), text, 1))
+    return int(bounded(int, text, 1))
 
 
 def natural(text: str) -> int:
     """argparse `type` of a whole number of at least 0."""
-    return int(bounded(int(text), text, 0))
+    return int(bounded(int, text, 0))
 
 
 def not_negative(text: str) -> float:
     """argparse `type` of a number of at least 0."""
-    return bounded(float(text), text, 0)
+    return bounded(float, text, 0)
 
 
 def share(text: str) -> float:
     """argparse `type` of a number from 0 to 1."""
-    return bounded(float(text), text, 0, 1)
+    return bounded(float, text, 0, 1)
 
 
-def bounded(value: float, text: str, least: float, most: float = math.inf) -> float:
+def bounded(kind: type[int] | type[float], text: str, least: float, most: float = math.inf) -> float:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = math.nan
     if not (least <= value <= most and math.isfinite(value)):
+        number = "whole number" if kind is int else "number"
         limits = f"of {least:g} or more" if most == math.inf else f"from {least:g} to {most:g}"
-        raise argparse.ArgumentTypeError(f"{text} is not a number {limits}")
+        raise argparse.ArgumentTypeError(f"{text} is not a {number} {limits}")
     return value
 
 

@@ -51,7 +51,7 @@ def add_make(actions) -> None:
 
 def side(text: str) -> int:
     """argparse `type` of the side of a generated image."""
-    return int(bounded(int(text), text, 1, 8192))
+    return int(bounded(int, text, 1, 8192))
 
 
 def run_get(parsed) -> None:

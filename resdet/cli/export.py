@@ -21,7 +21,11 @@ def add(commands) -> None:
     )
     parser.add_argument("--calibrate", metavar="FOLDER_OR_CONFIG", help="images to calibrate int8 ranges on")
     parser.add_argument(
-        "overrides", nargs="*", metavar="section.key=value", help="override settings of the --calibrate config"
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="section.key=value",
+        help="override settings of the --calibrate config",
     )
     add_json_argument(parser, "agreement, latencies and the cost of int8")
     parser.set_defaults(run=run)

@@ -15,7 +15,8 @@ def add(commands) -> None:
         help="folder of a run of `resdet train`, evaluated on its validation data; several runs of a task are "
         "compared with the first",
     )
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="override settings of the configs")
+    overrides = "override settings of the configs"
+    parser.add_argument("overrides", nargs="*", default=[], metavar="section.key=value", help=overrides)
     parser.add_argument(
         "--out",
         type=output_file,

@@ -1,6 +1,6 @@
 """Arguments of `resdet serve`."""
 
-from resdet.cli.arguments import add_command, add_speed_arguments, bounded, not_negative, positive, speed_of
+from resdet.cli.arguments import add_command, add_speed_arguments, bounded, natural, not_negative, positive, speed_of
 
 MEBIBYTE, MEGAPIXEL, SECOND = 2**20, 10**6, 1000  # bytes, pixels, milliseconds
 
@@ -15,7 +15,7 @@ def add(commands) -> None:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
     parser.add_argument(
-        "--port", type=int, default=8000, metavar="N", help="port (default: %(default)s; 0: any free one)"
+        "--port", type=natural, default=8000, metavar="N", help="port (default: %(default)s; 0: any free one)"
     )
     parser.add_argument(
         "--device", choices=("auto", "cuda", "cpu"), default="auto", help="default: the GPU, if there is one"
@@ -94,4 +94,4 @@ def run(parsed) -> int:
 
 def positive_float(text: str) -> float:
     """argparse `type` of a number above 0."""
-    return bounded(float(text), text, 1e-6)
+    return bounded(float, text, 1e-6)

@@ -1,25 +1,46 @@
 """The error for options and words that a command does not have."""
 
 import argparse
+import difflib
 from collections.abc import Sequence
 from typing import NoReturn
 
 from resdet.cli.candidates import Place
-from resdet.errors import hint
 
 # Names in other libraries -> our options, of which a command has one or none.
 OPTIONS = {
+    "cfg": ("--config",),
     "checkpoint": ("--weights", "--init"),
     "conf": ("--score",),
+    "config_file": ("--config",),
     "format": ("--to",),
     "model": ("--weights",),
+    "name": ("--out",),
     "output": ("--out", "--draw"),
+    "output_dir": ("--out", "--draw"),
     "pretrained": ("--init",),
+    "project": ("--out",),
+    "save": ("--draw",),
     "threshold": ("--score",),
     "weights": ("--init",),
 }
-# Names in other libraries -> the last part of our key.
-KEYS = {"amp": "precision", "batch_size": "batch", "epochs": "length", "learning_rate": "lr", "max_iter": "length"}
+# Names in other libraries -> our overrides.
+KEYS = {
+    "amp": "train.precision=VALUE",
+    "batch_size": "train.batch=VALUE",
+    "data": "data.root=VALUE",
+    "data_path": "data.root=VALUE",
+    "epochs": "train.unit=epochs train.length=VALUE",
+    "freeze": "model.freeze_stages=VALUE",
+    "imgsz": "model.input.min_size=VALUE",
+    "iou": "eval.nms=VALUE",
+    "learning_rate": "optim.lr=VALUE",
+    "lr0": "optim.lr=VALUE",
+    "max_iter": "train.unit=steps train.length=VALUE",
+    "optimizer": "optim.name=VALUE",
+}
+IMAGES = ("image", "images", "input", "source")  # names in other libraries of what `resdet predict` takes
+NEAR = 0.75  # least similarity of an option that is suggested
 
 
 def refuse(parser: argparse.ArgumentParser, words: Sequence[str], unknown: Sequence[str]) -> NoReturn:
@@ -39,10 +60,14 @@ def remedy(command: argparse.ArgumentParser, name: str) -> str:
     for option in OPTIONS.get(spelled, ()):
         if option in options:
             return f"did you mean {option}?"
-    if any(action.dest == "overrides" for action in command._get_positional_actions()):
-        if keys := keys_of(KEYS.get(spelled, spelled)):
-            return f"give {' or '.join(f'{key}=VALUE' for key in keys)} instead."
-    return hint(name, options, f"`{command.prog} --help` lists the options.")
+    positionals = {action.dest for action in command._get_positional_actions()}
+    if "images" in positionals and spelled in IMAGES:
+        return "give the images without an option."
+    given = KEYS.get(spelled) or " or ".join(f"{key}=VALUE" for key in keys_of(spelled))
+    if given and ("overrides" in positionals or ("images" in positionals and given.startswith("eval."))):
+        return f"give {given} instead."
+    near = difflib.get_close_matches(name.strip("-"), [option.strip("-") for option in options], n=1, cutoff=NEAR)
+    return f"did you mean --{near[0]}?" if near else f"`{command.prog} --help` lists the options."
 
 
 def keys_of(last: str) -> list[str]:

@@ -244,7 +244,7 @@ def test_a_folder_with_other_parquet_files_is_rejected(tmp_path, command):
         (["photos.tar.gz"], "photos.tar.gz: no such file or folder"),
         (["none/*.jpg"], "none/*.jpg matches no file"),
         (["--json", "rows.json"], "--json is for few images"),
-        (["--part", 0], "--part: 0 is not a number of 1 or more"),
+        (["--part", 0], "--part: 0 is not a whole number of 1 or more"),
         (["--score", 0.5], "omit --score"),
     ],
 )

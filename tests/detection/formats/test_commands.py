@@ -47,7 +47,7 @@ def test_split(tmp_path):
     done = here(tmp_path, "data", "split", root, "--val", "1")
     assert done.returncode == 2 and "1 leaves a split without images" in done.stderr
     done = here(tmp_path, "data", "split", root, "--seed=-1")
-    assert done.returncode == 2 and "argument --seed: -1 is not a number of 0 or more" in done.stderr
+    assert done.returncode == 2 and "argument --seed: -1 is not a whole number of 0 or more" in done.stderr
     said, _ = run(tmp_path, "convert", root, tmp_path / "converted", "--to", "coco")
     assert said["images"] == {"train": 14, "val": 6}
     done = here(tmp_path, "data", "split", tmp_path / "converted")
