@@ -30,6 +30,8 @@ def import_modules(names: Iterable[str], origin: str) -> None:
             raise ConfigError(
                 f"{origin}: cannot import the module {name} ({error}): add its folder to PYTHONPATH, or install it."
             ) from error
+        except SyntaxError as error:
+            raise ConfigError(f"{origin}: cannot import the module {name} ({error}): correct this line.") from error
 
 
 def load_object(name: str, origin: str) -> Any:

@@ -38,6 +38,15 @@ def test_a_name_cannot_be_registered_twice(registry):
         registry.register("red")(blue)
 
 
+def test_a_module_with_a_syntax_error_is_reported_by_line(tmp_path, monkeypatch):
+    (tmp_path / "unclosed.py").write_text("x = 1\ny = (\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"--import: cannot import the module unclosed .*unclosed.py, line 2.+: correct this line"
+    ):
+        extension.import_modules(["unclosed"], "--import")
+
+
 def test_modules_of_a_checkpoint_are_required_and_not_imported(monkeypatch):
     monkeypatch.delitem(sys.modules, "colorsys", raising=False)
     with pytest.raises(ConfigError, match="a.pth needs the module colorsys.* --import colorsys"):

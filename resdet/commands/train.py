@@ -122,6 +122,8 @@ def run(
     log = Log(folder if world.is_main else None)
     loggers, called = build_observers(experiment, callbacks)
     resumes = resume and (folder / checkpoint.LAST).exists()
+    if resume and not resumes:
+        log.info(f"{folder} has no {checkpoint.LAST}: the run starts at step 0")
     if resumes and experiment.auto:
         experiment = config.with_choices(experiment, config.load(folder / CONFIG))
     with Activity("opening the data and the model"):

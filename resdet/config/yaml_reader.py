@@ -89,6 +89,8 @@ def dump(settings: Any) -> str:
 
 def refusal(origin: str, mark: yaml.Mark | None, problem: str) -> ConfigError:
     line = f", line {mark.line + 1}" if mark else ""
+    if "'\\t'" in problem:
+        problem = "it is indented with a tab: use spaces"
     return ConfigError(f"{origin}{line}: this is not YAML: {problem}.")
 
 

@@ -196,8 +196,8 @@ def named(words: Sequence[str]) -> dict[str, str]:
         name, given, path = word.partition("=")
         if not given:
             name, path = Path(word).stem, word
-        if not name:
-            raise ConfigError(f"{word}: the model needs a name; give NAME=PATH, with the path of a file.")
+        if not (name and path):
+            raise ConfigError(f"{word}: the model needs a name and a file; give NAME=PATH.")
         if name in paths:
             raise ConfigError(f"{word}: two models need two names; give NAME=PATH.")
         paths[name] = path

@@ -68,6 +68,8 @@ def read(path: str | Path) -> Checkpoint:
     unsafe file raises a WeightsError.
     """
     path = Path(path)
+    if path.is_dir():
+        raise WeightsError(f"{path} is a folder: give the path of a checkpoint in it, such as best.pth.")
     if not path.is_file():
         raise WeightsError(f"{path}: no such file; give the path of a checkpoint, such as runs/NAME/best.pth.")
     start = first_bytes(path)

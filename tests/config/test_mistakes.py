@@ -115,6 +115,7 @@ def test_mistakes_in_overrides(write, override, words):
         ('name: "\\UFFFFFFFF"\n', ["mine.yaml: this is not YAML: it contains an invalid escape sequence"]),
         ('name: "\\uD800"\n', ["mine.yaml, line 2: '\\ud800' has a character that is invalid in file names"]),
         ("name: a\x07b\n", ["mine.yaml: this is not YAML: special characters are not allowed"]),
+        ("optim:\n\tlr: 1\n", ["mine.yaml, line 3: this is not YAML: it is indented with a tab: use spaces."]),
         ("---\na: 1\n---\nb: 1\n", ["not YAML", "but found another document"]),
         (100_001 * "#", ["more than 100000 characters"]),
         ("data: {name: imagnet}\n", ["imagnet", "did you mean imagenet?"]),

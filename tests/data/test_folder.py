@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 
+from resdet.classification.data.shards import open_folder
 from resdet.data.array_cache import Strings, cached
 from resdet.data.folder import ImageFolder
 from resdet.errors import DataError
@@ -62,6 +63,12 @@ def test_given_classes_determine_the_labels(tmp_path):
         ImageFolder(tmp_path, ["cat"])
     with pytest.raises(DataError, match="no folder for the class emu"):
         ImageFolder(tmp_path, ["cat", "dog", "emu"])
+
+
+def test_a_missing_validation_folder_is_an_error(tmp_path):
+    touch(tmp_path, ["train/cat/1.png"])
+    with pytest.raises(DataError, match="val is missing: put images of each class there, or check data.root"):
+        open_folder(tmp_path, "val", "train")
 
 
 def test_missing_folders_and_images_are_errors(tmp_path):

@@ -80,6 +80,7 @@ def test_a_killed_run_resumes_exactly(tmp_path, command, fork, tiny, options):
         killed = fork(*run, "--out", "cut", "--resume", first=cut)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         assert ("resuming from step" in killed.stderr) == (number > 0)
+        assert ("cut has no last.pth: the run starts at step 0" in killed.stderr) == (number == 0)
     resumed = fork(*run, "--out", "cut", "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert "resuming from step" in resumed.stderr and f"from step {STEPS}" not in resumed.stderr

@@ -321,7 +321,7 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path, kind):
         torch.jit.script(torch.nn.ReLU()).save(path)
         return assert_refused(path, "TorchScript")
     if kind == "folder":
-        return assert_refused(tmp_path, "no such file")
+        return assert_refused(tmp_path, "is a folder")
     buffer = io.BytesIO()
     np.savez(buffer, a=np.ones(3))
     content = {

@@ -168,7 +168,7 @@ def test_a_torch_export_program_is_named(tmp_path):
 
 def test_a_missing_file_is_an_error(tmp_path):
     assert_refused(tmp_path / "nowhere.pth", "no such file")
-    assert_refused(tmp_path, "no such file")
+    assert_refused(tmp_path, "is a folder: give the path of a checkpoint in it, such as best.pth")
 
 
 # Pickles of arrays: files of detectron2's zoo, Detectron and MSRA.
