@@ -2,13 +2,14 @@
 
 import asyncio
 import struct
+import time
 from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
 
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from resdet.errors import DataError
 from resdet.images.decode import EncodedImage
@@ -30,28 +31,30 @@ async def read_uploads(request: Request, limits: Limits, admit: Callable[[int], 
         raise too_large(limits)
     receive = LimitedReceive(request.receive, limits)
     limited = Request(request.scope, receive)
-    try:
-        read = read_form(limited, limits, admit) if kind.startswith(MULTIPART) else read_single(limited)
-        images = await asyncio.wait_for(read, limits.body_timeout)
-    except asyncio.TimeoutError:
-        sentence = f"The body did not arrive within {limits.body_timeout:g} seconds: send it faster."
-        raise Refused(408, sentence, Connection="close") from None
-    except ClientDisconnect:
-        raise Refused(400, "The client left before the end of the body.") from None
-    if kind.startswith(MULTIPART) and not receive.tail.rstrip().endswith(b"--"):
+    if not kind.startswith(MULTIPART):
+        return [EncodedImage(await limited.body(), name_of(None, 1))]
+    images = await read_form(limited, limits, admit)
+    if not receive.tail.rstrip().endswith(b"--"):
         raise Refused(400, "The form ends before its last boundary: send all of it.")
     return images
 
 
 class LimitedReceive:
-    """ASGI's receive, which refuses a body above the limit."""
+    """ASGI's receive, which refuses a body that is too large, too slow or aborted."""
 
     def __init__(self, receive: Callable[[], Any], limits: Limits):
         self.receive, self.limits, self.count = receive, limits, 0
+        self.deadline = time.monotonic() + limits.body_timeout
         self.tail = b""  # the last bytes
 
     async def __call__(self) -> Any:
-        message = await self.receive()
+        try:
+            message = await asyncio.wait_for(self.receive(), self.deadline - time.monotonic())
+        except asyncio.TimeoutError:
+            sentence = f"The body did not arrive within {self.limits.body_timeout:g} seconds: send it faster."
+            raise Refused(408, sentence, Connection="close") from None
+        if message["type"] == "http.disconnect":
+            raise Refused(400, "The client left before the end of the body.")
         body = message.get("body", b"")
         self.count += len(body)
         self.tail = (self.tail + body[-TAIL:])[-TAIL:]
@@ -62,10 +65,6 @@ class LimitedReceive:
 
 def too_large(limits: Limits) -> Refused:
     return Refused(413, f"The body exceeds {limits.max_bytes} bytes: send fewer or smaller images.", Connection="close")
-
-
-async def read_single(request: Request) -> list[EncodedImage]:
-    return [EncodedImage(await request.body(), name_of(None, 1))]
 
 
 async def read_form(request: Request, limits: Limits, admit: Callable[[int], None]) -> list[EncodedImage]:

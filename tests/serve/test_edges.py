@@ -1,9 +1,11 @@
 """Tests details of the server found by mutation testing: exact limits, headers and states of models."""
 
 import asyncio
+import gc
 import logging
 import os
 import re
+import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
 from tempfile import SpooledTemporaryFile
 from types import SimpleNamespace
@@ -253,6 +255,34 @@ def test_a_disconnected_client():
     with pytest.raises(Refused, match="left before the end") as refused:
         asyncio.run(read_uploads(request, Limits(), None))
     assert refused.value.status == 400
+
+
+def test_an_aborted_upload_takes_no_memory(serve):
+    """Checks that the body is freed without the garbage collector, which does not count the bytes of objects."""
+
+    class Body(bytearray):  # can have weak references
+        pass
+
+    kept = []
+
+    async def receive():
+        if kept:
+            return {"type": "http.disconnect"}
+        body = Body(2**20)
+        kept.append(weakref.ref(body))
+        return {"type": "http.request", "body": body, "more_body": True}
+
+    async def send(message):
+        pass
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/predict", "query_string": b"", "headers": []}
+    server = serve()
+    gc.disable()
+    try:
+        asyncio.run(server.app(scope, receive, send))
+        assert kept[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_an_invalid_form_closes_the_connection(serve):
