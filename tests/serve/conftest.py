@@ -1,5 +1,7 @@
 """Provides a fixture that starts servers in the test's process."""
 
+import gc
+
 import pytest
 
 pytest.importorskip("starlette", reason="resdet[serve] is not installed")
@@ -13,3 +15,10 @@ def serve():
     servers = Servers()
     yield servers
     servers.stop()
+
+
+@pytest.fixture(autouse=True)
+def collectable():
+    """Undoes `freeze` of the server's thread."""
+    yield
+    gc.unfreeze()

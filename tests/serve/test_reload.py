@@ -1,8 +1,10 @@
 """Tests the reloading of changed model files, and that the former model is kept if the new file is broken."""
 
-import asyncio
 import errno
+import gc
 import os
+import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from threading import Event
@@ -140,11 +142,38 @@ def test_the_thread_loads_polls_and_stops(files):
 
 
 def files_loaded(files, count) -> None:
-    async def reached():
-        while len(files.loaded) < count:
-            await asyncio.sleep(0.01)
+    until(lambda: len(files.loaded) >= count)
 
-    asyncio.run(asyncio.wait_for(reached(), PATIENCE))
+
+def until(reached) -> None:
+    end = time.monotonic() + PATIENCE
+    while not reached():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_models_are_exempt_from_garbage_collection_and_the_former_one_is_freed(files):
+    """Checks the first model and a new one, and that a former one with a reference cycle is freed."""
+    load = files.load
+
+    def load_with_cycle(path):
+        loaded = load(path)
+        loaded.predictor.itself = loaded.predictor
+        return loaded
+
+    collected = lambda predictor: any(each is predictor for each in gc.get_objects())
+    models = Models([ServedModel("best", str(files.path), load_with_cycle, Limits(), Metrics())], poll=0.01)
+    models.start()
+    for number, text in enumerate(("second", "third"), 1):
+        files_loaded(files, number)
+        until(lambda: not collected(files.loaded[-1]))
+        former = weakref.ref(files.loaded[-1])
+        files.write(text)
+        files_loaded(files, number + 1)
+        files.loaded[0:-1] = [None] * number
+        until(lambda: former() is None)
+    models.stop()
+    models.join(PATIENCE)
 
 
 def test_changes_are_found_after_storage_did_not_respond(served, files, monkeypatch):
