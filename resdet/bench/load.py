@@ -1,47 +1,42 @@
-"""A load generator: clients in threads of a process of its own, each with one connection that it keeps.
+"""A load generator: clients in a process of its own, each with one connection that it keeps.
 
 `python -m resdet.bench.load URL IMAGE` reads lines "CLIENTS REQUESTS" and answers each with a line of JSON.
 """
 
+import asyncio
 import json
 import sys
 import time
-from http.client import HTTPConnection
 from itertools import count, takewhile
 from pathlib import Path
-from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
-TIMEOUT = 600.0  # seconds
-TYPE = {"Content-Type": "application/octet-stream"}
+TIMEOUT = 600.0  # seconds of a request
 
 
-def load(url: str, body: bytes, clients: int, requests: int) -> dict[str, Any]:
+async def load(url: str, body: bytes, clients: int, requests: int) -> dict[str, Any]:
     """Sends `requests`, `clients` at a time: {"seconds", "latencies", "failures": the number of each other status}."""
-    numbers = count()  # shared: `next` is atomic
+    parts = urlsplit(url)
+    head = f"POST {parts.path}?{parts.query} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: {len(body)}\r\n\r\n"
+    request = head.encode() + body
+    numbers = count()  # shared
     latencies: list[float] = []
     failures: list[int] = []
 
-    def client() -> None:
-        parts = urlsplit(url)
-        connection = HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT)
+    async def client() -> None:
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
         for _ in takewhile(lambda number: number < requests, numbers):
             start = time.perf_counter()
-            connection.request("POST", f"{parts.path}?{parts.query}", body, TYPE)
-            response = connection.getresponse()
-            response.read()
+            writer.write(request)
+            status = await asyncio.wait_for(respond(reader), TIMEOUT)
             latencies.append(time.perf_counter() - start)
-            if response.status != 200:
-                failures.append(response.status)
-        connection.close()
+            if status != 200:
+                failures.append(status)
+        writer.close()
 
-    threads = [Thread(target=client) for _ in range(clients)]
     start = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    await asyncio.gather(*(client() for _ in range(clients)))
     seconds = time.perf_counter() - start
     return {
         "seconds": seconds,
@@ -50,11 +45,19 @@ def load(url: str, body: bytes, clients: int, requests: int) -> dict[str, Any]:
     }
 
 
+async def respond(reader: asyncio.StreamReader) -> int:
+    """Reads a response with a Content-Length; returns its status."""
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    length = head.partition(b"content-length:")[2].split(maxsplit=1)[0]
+    await reader.readexactly(int(length))
+    return int(head.split(maxsplit=2)[1])
+
+
 def main(url: str, image: str) -> None:
     body = Path(image).read_bytes()
     for line in sys.stdin:
         clients, requests = map(int, line.split())
-        print(json.dumps(load(url, body, clients, requests)), flush=True)
+        print(json.dumps(asyncio.run(load(url, body, clients, requests))), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Tests the server benchmark at small sizes: its clients count the responses, and its rows have all sides."""
 
+import asyncio
 import re
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
@@ -34,7 +35,7 @@ class Handler(BaseHTTPRequestHandler):
 def test_each_client_sends_requests_over_one_connection():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     Thread(target=server.serve_forever, daemon=True).start()
-    found = load(f"http://127.0.0.1:{server.server_port}/v1/predict", b"image", clients=4, requests=30)
+    found = asyncio.run(load(f"http://127.0.0.1:{server.server_port}/v1/predict", b"image", clients=4, requests=30))
     server.shutdown()
     server.server_close()
     assert Handler.requests == [b"image"] * 30 and 1 <= len(Handler.connections) <= 4
