@@ -1,6 +1,7 @@
 """Runs the application with uvicorn until SIGTERM or Ctrl-C, which stops it after the requests it has accepted."""
 
 import logging
+import os
 import signal
 import socket
 import sys
