@@ -1,4 +1,4 @@
-"""Calibration images for int8, from a folder or from the validation data of a config."""
+"""Calibration images for int8, from a folder or from the training data of a config."""
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -7,6 +7,7 @@ from typing import Any
 
 from resdet import config as configs
 from resdet.errors import ConfigError, DataError
+from resdet.export.exporters import exporters
 from resdet.images.decode import as_image
 from resdet.images.listing import images_of
 from resdet.results.spread import spread
@@ -24,7 +25,7 @@ class Calibration:
         self.experiment = None if Path(name).is_dir() else configs.load(name, *overrides)
 
     def check(self, model: Any) -> None:
-        """Raises an Error if the images do not suit the model or cannot be read: an export takes long."""
+        """Raises an Error if the data do not suit the model or cannot be read: an export takes long."""
         if self.experiment is None and not self.source:
             raise DataError(f"--calibrate {self.name} contains no images: give a folder with images, or a config.")
         if self.experiment is not None and self.experiment.task != model.task:
@@ -32,6 +33,8 @@ class Calibration:
                 f"--calibrate gives a config of the task {self.experiment.task}, but the model's task is {model.task}: "
                 "give a config of this task, or a folder of images."
             )
+        if self.experiment is not None:
+            exporters[model.task].check_data(model, self.experiment)
         for image in self.images():
             as_image(image).decode()
 

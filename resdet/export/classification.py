@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from resdet.classification.data.on_device import OnDeviceEvaluation
 from resdet.classification.data.sources import open_images, open_on_device
 from resdet.classification.evaluate import evaluate_on_device, evaluate_views
 from resdet.classification.model import Classifier
+from resdet.classification.report import check_classes
 from resdet.data.loader import Skipped
 from resdet.errors import ConfigError
 from resdet.export import verify
@@ -66,19 +67,23 @@ class ClassifierExporter:
         agreement = verify.compare_scores(verify.exact(model)(pixels), exported(pixels))
         return agreement, {"eager": lambda: model(pixels), exported.runtime.name: lambda: exported(pixels)}
 
+    def check_data(self, model: Classifier, experiment: ClassificationExperiment) -> None:
+        data = experiment.data
+        if isinstance(data, ImagesConfig):
+            check_classes(model.classes, open_images(data, "val").classes)
+        else:
+            check_classes(model.classes, open_on_device(cast(OnDeviceConfig, data), "val", CPU).classes)
+
     def metrics(self, exported: ExportedClassifier, experiment: ClassificationExperiment) -> dict[str, float]:
         """Top-1 and top-5 accuracy of single crops."""
         data, models = experiment.data, list[Any]([exported])
         if isinstance(data, ImagesConfig):
             source = open_images(data, "val")
-            verify.check_classes(len(source.classes) == len(exported.classes))
             views = replace(experiment.eval, views="center")
             options = {"skipped": Skipped(print, set()), "workers": data.workers, "on_bad_image": data.on_bad_image}
             metrics = evaluate_views(models, source, views, CPU, **options)
         else:
-            assert isinstance(data, OnDeviceConfig)
-            images = open_on_device(data, "val", CPU)
-            verify.check_classes(len(images.classes) == len(exported.classes))
+            images = open_on_device(cast(OnDeviceConfig, data), "val", CPU)
             metrics = evaluate_on_device(models, OnDeviceEvaluation(images, BATCH), CPU)
         return {"top-1": 1 - metrics.error, "top-5": 1 - metrics.top5_error}
 

@@ -11,6 +11,7 @@ from resdet.data.loader import Notes
 from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.buckets import rounded_up
 from resdet.detection.data.sources import open_scenes
+from resdet.detection.evaluation.command import check_classes
 from resdet.detection.evaluation.evaluate import detect_one_by_one, kinds_of
 from resdet.detection.evaluation.metrics import headline_metrics
 from resdet.detection.inference.predictor import results_of
@@ -139,10 +140,12 @@ class DetectorExporter:
             exported.runtime.name: lambda: exported.results_of(batch, sizes),
         }
 
+    def check_data(self, model: Detector, experiment: DetectionExperiment) -> None:
+        check_classes(model, open_scenes(experiment.scenes, "val"))
+
     def metrics(self, exported: ExportedDetector, experiment: DetectionExperiment) -> dict[str, float]:
         """AP with the experiment's metric."""
         source, on_bad_image = open_scenes(experiment.scenes, "val"), experiment.scenes.on_bad_image
-        verify.check_classes(set(source.category_ids) <= set(exported.category_ids))
         world = World(0, 1, torch.device("cpu"))
         predictions = detect_one_by_one(exported, source, on_bad_image, world, Notes(print), experiment.eval.score)
         return headline_metrics(experiment.eval, source, predictions.results, kinds_of(exported), predictions.left_out)

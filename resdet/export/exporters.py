@@ -36,6 +36,9 @@ class Exporter(Protocol):
     def compare(self, model: Any, exported: Any, images: Sequence) -> tuple[Agreement, Sides]:
         """Compares the outputs of an ONNX or OpenVINO file and its model."""
 
+    def check_data(self, model: Any, experiment: Any) -> None:
+        """Refuses validation data whose classes are not the model's."""
+
     def metrics(self, exported: Any, experiment: Any) -> dict[str, float]:
         """Metrics of an ONNX or OpenVINO file on the experiment's validation data."""
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from resdet.detection.inference.compare import pair
-from resdet.errors import ConfigError, Error
+from resdet.errors import Error
 from resdet.results.result import Result
 from resdet.timing import Case, compare
 
@@ -64,13 +64,6 @@ def latencies(sides: dict[str, Callable[[], object]]) -> dict[str, float]:
     """Median milliseconds of a few rounds of each side."""
     seconds = compare(Case("export", 1, sides), ROUNDS, log=lambda text: None)
     return {name: 1000 * median(times) for name, times in seconds.items()}
-
-
-def check_classes(fit: bool) -> None:
-    if not fit:
-        raise ConfigError(
-            "The classes of the --calibrate data differ from the model's: give the data the model was trained for."
-        )
 
 
 def cost_table(whole: dict[str, float], small: dict[str, float]) -> str:

@@ -90,6 +90,16 @@ def test_damaged_and_missing_images_are_reported_before_the_export(small, tmp_pa
         export(str(small), "onnx", int8=True, calibrate=str(tmp_path))
 
 
+def test_calibration_data_of_other_classes_are_reported_before_the_export(small, tmp_path, monkeypatch):
+    monkeypatch.delattr("resdet.commands.export.to_onnx")
+    for split in ("train", "val"):
+        folder = tmp_path / "data" / split / "cat"
+        folder.mkdir(parents=True)
+        cv2.imwrite(str(folder / "a.png"), picture(50, 60))
+    with pytest.raises(ConfigError, match="The model has 10 classes but the data has 1"):
+        export(str(small), "onnx", int8=True, calibrate="folder.yaml", overrides=[f"data.root={tmp_path / 'data'}"])
+
+
 @pytest.mark.parametrize("to, name", [("onnx", "net.int8.onnx"), ("openvino", "net.int8.bin")])
 def test_an_int8_file_that_cannot_be_written_is_reported_before_the_export(small, tmp_path, monkeypatch, to, name):
     monkeypatch.delattr("resdet.commands.export.to_onnx")
