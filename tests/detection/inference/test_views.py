@@ -89,7 +89,7 @@ class Known:
     def __init__(self, net, level: float, scale: float):
         self.net, self.scale = net, scale
         self.maps = [torch.full((1, 1, 2, 2), level)]
-        self.propose = self.masks = None
+        self.propose = self.masks = self.heatmaps = None
 
     def to_view(self, boxes):
         return boxes * self.scale
