@@ -22,9 +22,9 @@ from resdet.files.atomic import write_text
 
 
 class YoloWriter(Writer):
-    """A polygon is a line, a box too; crowds and holes are lost. If all classes have the same keypoints, they follow a
-    box in each line and masks are lost; otherwise keypoints are lost. Readers measure images upright, so coordinates
-    are those of upright images."""
+    """A polygon is a line, a box too; crowds, holes and boxes other than those around their masks are lost. If all
+    classes have the same keypoints, they follow a box in each line and masks are lost; otherwise keypoints are lost.
+    Readers measure images upright, so coordinates are those of upright images."""
 
     def write(self, contents: Mapping[str, Content], written: Written) -> None:
         categories = next(iter(contents.values()))["categories"]
@@ -71,8 +71,16 @@ def _line(
         points = _points(entry.get("keypoints") or [0] * 3 * keypoints, size)
         return " ".join([str(labels[entry["category_id"]]), *_fractions(box, size), *points])
     written.lost["keypoints of an object"] += any(entry.get("keypoints") or ())
-    numbers = _ring(entry.get("segmentation"), size, written) or box
-    return " ".join([str(labels[entry["category_id"]]), *_fractions(numbers, size)])
+    ring = _ring(entry.get("segmentation"), size, written)
+    written.lost["boxes that are not those around their masks"] += bool(ring) and not _is_around(ring, entry["bbox"])
+    return " ".join([str(labels[entry["category_id"]]), *_fractions(ring or box, size)])
+
+
+def _is_around(ring: Sequence[float], box: Sequence[float]) -> bool:
+    """Whether a box (xywh) is that around the polygon, up to a pixel."""
+    sides = (box[0], box[1], box[0] + box[2], box[1] + box[3])
+    around = (min(ring[0::2]), min(ring[1::2]), max(ring[0::2]), max(ring[1::2]))
+    return all(abs(a - b) <= 1 for a, b in zip(sides, around))
 
 
 def _fractions(numbers: Sequence[float], size: tuple[int, int]) -> list[str]:
@@ -90,8 +98,7 @@ def _ring(segmentation: Any, size: tuple[int, int], written: Written) -> list[fl
     if not segmentation:
         return []
     if isinstance(segmentation, dict):
-        mask = mask_of(segmentation, size)
-        rings, has_holes = polygons_of(mask) if mask.any() else ([], False)
+        rings, has_holes = polygons_of(mask_of(segmentation, size))
         written.lost["holes of a mask"] += has_holes
     else:
         rings = without_slivers(segmentation)

@@ -138,3 +138,15 @@ def test_losses_of_pose_labels_are_counted(tmp_path):
     assert convert(root, tmp_path / "boxes", "yolo")["lost"] == {"keypoints of an object": labeled}
     assert "kpt_shape" not in yaml.safe_load((tmp_path / "boxes/data.yaml").read_text())
     assert opened(tmp_path / "boxes").has_masks
+
+
+def test_objects_without_keypoints_have_zeros_in_yolo(tmp_path):
+    root = corners.write(tmp_path / "corners", train=2, val=1)
+    for file in root.rglob("*.json"):
+        content = json.loads(file.read_text())
+        for entry in content["annotations"]:
+            del entry["keypoints"], entry["num_keypoints"]
+        file.write_text(json.dumps(content))
+    convert(root, tmp_path / "yolo", "yolo")
+    lines = [line for file in (tmp_path / "yolo/labels").rglob("*.txt") for line in file.read_text().splitlines()]
+    assert lines and all(line.split()[5:] == ["0"] * 12 for line in lines)
