@@ -2,7 +2,9 @@
 
 import json
 
-from detection.formats.samples import coco, picture
+import pytest
+from detection.check.planted import rotated
+from detection.formats.samples import coco, objects, opened, picture, write
 from running import here
 
 
@@ -42,3 +44,26 @@ def test_areas_are_those_of_the_file_or_of_masks_or_boxes(tmp_path):
     convert(tmp_path, "coco")
     written = json.loads((tmp_path / "coco/annotations/train.json").read_text())["annotations"]
     assert [(thing["area"], thing["iscrowd"]) for thing in written] == [(12.5, 0), (3, 0), (40, 0)]
+
+
+@pytest.mark.parametrize("to", ["coco", "yolo", "voc"])
+def test_missing_images_take_their_objects_with_them_and_equal_names_get_their_folder(to, tmp_path):
+    content = coco({1: "x/a.png", 2: "y/a.png", 3: "gone.png"}, [(k, 1, k, 2, 10, 4) for k in (1, 2, 3)])
+    write(tmp_path / "source", {"x/a.png": None, "y/a.png": None, "train.json": content, "val.json": content})
+    said = convert(tmp_path, to)
+    assert (said["images"]["train"], said["objects"]["train"], said["missing"]) == (2, 2, 2)
+    found = objects(opened(tmp_path / to, on_bad_annotation="error"))
+    names = {name.rpartition("/")[2]: boxes for name, boxes in found.items()}
+    assert names == {"a.png": [("cat", [1, 2, 11, 6])], "y_a.png": [("cat", [2, 2, 12, 6])]}
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_objects_of_upright_images_stay_where_they_are(orientation, tmp_path):
+    """An image of 40 × 60 pixels, stored as EXIF tells, which is annotated upright."""
+    size = (60, 40) if orientation == 6 else (40, 60)
+    stored = picture(tmp_path / "stored.jpg", size=size).read_bytes()
+    content = coco({1: "a.jpg"}, [(1, 1, 2, 3, 10, 20)], size=(40, 60))
+    files = {"a.jpg": rotated(stored, orientation), "train.json": content, "val.json": content}
+    write(tmp_path / "source", files)
+    convert(tmp_path, "yolo")
+    assert objects(opened(tmp_path / "yolo")) == {"images/train/a.jpg": [("cat", [2, 3, 12, 23])]}
