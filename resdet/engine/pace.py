@@ -48,7 +48,8 @@ class Pace:
 
     @property
     def evaluations_left(self) -> int:
-        return self.evaluations_after(self.evaluate_every)
+        """With the one of this position, until `conclude_evaluation`."""
+        return self.evaluations_after(self.evaluate_every) + self.crossed(self.evaluate_every)
 
     def evaluations_after(self, interval: int) -> int:
         """Evaluations after this position; the end of the schedule evaluates, too."""
@@ -57,6 +58,9 @@ class Pace:
     def crossed(self, interval: int) -> bool:
         """Whether the last step reached a multiple of `interval`, in steps of the schedule."""
         return self.count(interval, self.position) > self.count(interval, self.before)
+
+    def conclude_evaluation(self, seconds: float) -> None:
+        self.evaluation, self.before = seconds, self.position
 
     def count(self, interval: int, position: float) -> int:
         return math.floor(position / interval + 1e-9)

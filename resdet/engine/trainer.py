@@ -236,7 +236,7 @@ class Trainer:
                 metrics = self.task.evaluate(model)
             self.observe(metrics, log)
             self.train_step.module.train()
-        self.pace.evaluation = self.pace.clock() - started
+        self.pace.conclude_evaluation(self.pace.clock() - started)
         step = self.throughput.typical_step()  # the last steps may be few
         if self.pace.refits and step is not None:
             self.fit_pace(step)

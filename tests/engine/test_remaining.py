@@ -83,12 +83,15 @@ def test_pauses_and_evaluations_do_not_count_as_step_time(clock):
     throughput.read()
     with throughput.pause():
         clock.now += 60
-    remaining.pace.evaluation = 60.0
+    remaining.pace.conclude_evaluation(60.0)
+    assert remaining.seconds() == 30 * 2 + 3 * 60  # the evaluations of steps 20, 30 and 40
     take(remaining, clock, 9)
     throughput.read()
-    assert remaining.seconds() == 21 * 2 + 3 * 60  # the evaluations of steps 20, 30 and 40
+    assert remaining.seconds() == 21 * 2 + 3 * 60
     take(remaining, clock, 1)
-    assert remaining.seconds() == 20 * 2 + 2 * 60
+    assert remaining.seconds() == 20 * 2 + 3 * 60  # the evaluation of step 20 starts now
+    remaining.pace.conclude_evaluation(50.0)
+    assert remaining.seconds() == 20 * 2 + 2 * 50
 
 
 def test_the_rates_of_a_window(clock):
@@ -111,7 +114,9 @@ def test_evaluations_not_yet_timed_are_counted_in_the_text(clock):
     remaining = build(25, 10, clock)
     take(remaining, clock, 5)
     assert str(remaining) == "0:00:40 and 3 evaluations left"
-    take(remaining, clock, 6)
+    take(remaining, clock, 5)
+    assert str(remaining) == "0:00:30 and 3 evaluations left"  # one of them starts now
+    take(remaining, clock, 1)
     assert str(remaining) == "0:00:28 and 2 evaluations left"
     take(remaining, clock, 13)
     assert str(remaining) == "0:00:02 and 1 evaluation left"
@@ -120,6 +125,8 @@ def test_evaluations_not_yet_timed_are_counted_in_the_text(clock):
 def test_no_step_is_left_after_the_last_one(clock):
     remaining = build(2, 2, clock)
     take(remaining, clock, 2)
+    assert remaining.seconds() == 0 and str(remaining) == "0:00:00 and 1 evaluation left"
+    remaining.pace.conclude_evaluation(60.0)
     assert remaining.seconds() == 0 and str(remaining) == "0:00:00 left"
 
 
