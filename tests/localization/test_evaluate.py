@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +12,14 @@ from painted import Painted
 
 import resdet
 from resdet import config
-from resdet.data.loader import Notes
+from resdet.classification.config import ClassificationEvalConfig
+from resdet.classification.evaluate import scored_images
+from resdet.data.loader import Notes, Skipped
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
-from resdet.localization.evaluate import Located, errors, locate_all
+from resdet.errors import ConfigError, DataError
+from resdet.localization.config import LocalizationEvalConfig
+from resdet.localization.evaluate import Located, best_classes, errors, locate_all
 from resdet.localization.locate import Locator
 from resdet.localization.report import compute_metrics, predict_classes
 from resdet.localization.rpn_training import LocalizationTraining
@@ -39,6 +44,51 @@ def test_errors_scale_boxes_annotated_at_another_size():
     assert errors(source, located, guessed) == pytest.approx(
         {"loc_error": 1 / 4, "top2_loc_error": 1 / 4, "top2_error": 0}
     )
+
+
+def test_errors_without_images():
+    located = Located(*(np.zeros(shape) for shape in ((0,), (0, 1, 4), (0, 1), (0, 2))), {})
+    with pytest.raises(DataError, match="Cannot read any validation image"):
+        errors(Painted.random(1), located, None)
+
+
+class Damaged(Painted):
+    """The third image is damaged."""
+
+    def image(self, i):
+        if i == 2:
+            raise DataError("image 2 is cut short")
+        return super().image(i)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_damaged_images_and_those_without_classes_are_left_out(model, batch):
+    source, settings = Damaged.random(5), replace(model.locating, batch=batch)
+    classes, reasons = np.array([[0, 1], [1, -1], [0, 1], [1, 0], [1, 1]]), []
+    where = Locator([model])
+    with pytest.raises(DataError, match="cut short"):
+        locate_all(where, source, classes, settings, Notes(print), workers=0)
+    found = locate_all(where, source, classes, settings, Notes(reasons.append), workers=0, on_bad_image="skip")
+    assert found.indices.tolist() == [0, 3, 4] and "image 2 is cut short" in str(reasons)
+    assert [result.labels.tolist() for result in found.results(source, classes)] == [[0, 1], [1, 0], [1, 1]]
+
+
+def test_the_five_best_classes_of_each_image():
+    """Compares with the scores of ten crops, which rank other classes first than the center crop; skips an image."""
+    torch.manual_seed(0)
+    net = resdet.build("shapes_resnet20", "model.backbone=cifar_resnet8", "model.num_classes=7").eval()
+    torch.nn.init.normal_(net.backbone.fc.weight, std=1.0)
+    source, device = Damaged.random(6, size=(64, 48)), torch.device("cpu")
+    options = {"skipped": Skipped(lambda text: None), "workers": 0, "on_bad_image": "skip"}
+    ranked = {}
+    for views in ("center", "ten_crop"):
+        config = ClassificationEvalConfig(batch=20, views=views)
+        (batches, _, indices) = zip(*scored_images([net], source, config, device, **options))
+        assert torch.cat(indices).tolist() == [0, 1, 3, 4, 5]
+        ranked[views] = torch.cat(batches).argsort(1, descending=True)[:, :5].tolist()
+    setting = LocalizationEvalConfig(batch=20, classifier_views="ten_crop")
+    found = best_classes([net], source, setting, device, **options).tolist()
+    assert found[2] == [-1] * 5 and found[:2] + found[3:] == ranked["ten_crop"] != ranked["center"]
 
 
 class Watched(Painted):
@@ -117,13 +167,38 @@ def test_processes_share_the_validation_images_of_a_run(model, source, monkeypat
 
     def work(world):
         task = LocalizationTraining(experiment, world, Log(None))
-        return task.evaluate(model), task.located
+        assert (task.monitor, task.lower_is_better) == ("loc_error", True)
+        return task.evaluate(model.train()), task.located
 
     figures, located = work(ALONE)
     assert figures.keys() == {"loss", "rpn_class", "rpn_box", "loc_error"}
+    assert figures["loc_error"] == pytest.approx(4 / 7)
     source.seen.clear()
     for found, places in by_two(monkeypatch, work):
         assert found == pytest.approx(figures, rel=1e-4)
         assert places.indices.tolist() == list(range(7))
         np.testing.assert_allclose(places.boxes, located.boxes, atol=1e-3)
     assert sorted(source.seen) == list(range(7))
+
+
+def test_validation_losses_may_be_left_out(model, source, monkeypatch):
+    monkeypatch.setattr("resdet.localization.rpn_training.open_localized", lambda *given: source)
+    experiment = config.load("shapes_loc_r18", *SMALL, "data.workers=0", "eval.losses=false")
+    assert LocalizationTraining(experiment, ALONE, Log(None)).evaluate(model).keys() == {"loc_error"}
+
+
+def test_splits_of_different_classes_are_rejected(source, monkeypatch):
+    other = Painted.random(2)
+    other.classes = other.classes[::-1]
+    opened = {"train": source, "val": other}
+    monkeypatch.setattr("resdet.localization.rpn_training.open_localized", lambda _, split: opened[split])
+    with pytest.raises(DataError, match="training and validation images have different synsets"):
+        LocalizationTraining(config.load("shapes_loc_r18", *SMALL), ALONE, Log(None))
+
+
+def test_data_of_another_number_of_classes_are_rejected(model, source, monkeypatch):
+    source.classes = [*source.classes, "n00000003"]
+    monkeypatch.setattr("resdet.localization.report.open_localized", lambda *given: source)
+    experiment = config.load("shapes_loc_r18", *SMALL)
+    with pytest.raises(ConfigError, match="The model has 2 classes but the data has 3"):
+        compute_metrics(Locator([model], experiment.eval), [], experiment, ALONE)

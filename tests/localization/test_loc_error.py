@@ -7,7 +7,7 @@ from scipy.io import savemat
 from resdet.errors import DataError
 from resdet.localization import loc_error
 from resdet.localization.data import shape_loc
-from resdet.localization.data.ilsvrc_loc import open_ilsvrc_loc
+from resdet.localization.data.ilsvrc_loc import LocalizedImages, open_ilsvrc_loc
 
 A, B = [0, 0, 10, 10], [100, 100, 120, 120]
 HALF, LESS = [0, 0, 10, 5], [0, 0, 10, 4.9]  # IoU with A: 0.5, and slightly less
@@ -108,6 +108,33 @@ def test_a_submission_is_evaluated_from_files(root, tmp_path):
     assert found["class_error"] == pytest.approx((1 + wrong) / 12)
 
 
+class Named:
+    """Images in another order than that of their names."""
+
+    names, labels, classes = ["c.JPEG", "a.JPEG", "b.JPEG"], np.array([0, 5, 1]), shape_loc.SYNSETS
+    name = names.__getitem__
+
+    def __len__(self):
+        return len(self.names)
+
+
+@pytest.mark.parametrize("guess, error", [("10 0 0 9 9", 0), ("2 0 0 9 9", 0.5)])
+def test_lines_are_in_the_order_of_the_names(root, tmp_path, monkeypatch, guess, error):
+    """The first image has no boxes, and those of the others differ; missing guesses have no class."""
+    corners = np.array([[0, 0, 10, 10], [20, 20, 40, 40]])
+    source = LocalizedImages(Named(), np.array([0, 2]), np.full((2, 2), 50), np.arange(3), corners, [])
+    monkeypatch.setattr(loc_error, "open_ilsvrc_loc", lambda *given: source)
+    (tmp_path / "sub.txt").write_text(f"5 0 0 9 9\n9 20 20 39 39\n{guess}\n")
+    figures = loc_error.evaluate_loc(root, tmp_path / "sub.txt")
+    assert figures["loc_error"] == figures["class_error"] == error
+
+
+def test_corners_are_rounded_to_pixels(tmp_path):
+    boxes = np.array([[[0.4, 0.6, 9.6, 10.4], [3, 4, 3.2, 4.2]]])
+    loc_error.write_localization(tmp_path / "sub.txt", np.array([[0, 1]]), boxes, ["a", "b"], ["a", "b"])
+    assert (tmp_path / "sub.txt").read_text() == "1 0 1 9 9 2 3 4 3 4\n"
+
+
 ROW = " ".join(f"{k} 0 0 10 10" for k in range(1, 6))
 BAD = {
     "1 lines for 2 images": f"{ROW}\n",
@@ -117,6 +144,8 @@ BAD = {
     "line 2: 0 numbers": f"{ROW}\n\n",
     "line 1: the classes": f"{ROW.replace('5 0', '4.5 0')}\n{ROW}\n",
     "line 2: the classes": f"{ROW}\n{ROW.replace('5 0', '1001 0')}\n",
+    "line 1: the classes are not whole": f"{ROW.replace('5 0', '0 0')}\n{ROW}\n",
+    "line 2: a box violates 0": f"{ROW}\n{ROW.replace('5 0', '5 -1')}\n",
     "line 1: a box violates": f"{ROW.replace('10 10', '10 -1', 1)}\n{ROW}\n",
     "line 2: a box": f"{ROW}\n{ROW.replace('1 0 0', '1 11 0', 1)}\n",
     "cannot read the submission": None,

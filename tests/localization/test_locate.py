@@ -68,6 +68,33 @@ def locator(*overrides):
     return Locator([build_for(experiment, CLASSES).eval()], experiment.eval)
 
 
+def fixed(where, boxes, scores):
+    """The locator with these candidates, boxes [M, 4] in pixels of the views, for one image and class."""
+    made = torch.tensor([[scores]]), torch.tensor([[boxes]], dtype=torch.float32)
+    where.proposers[0].candidates = lambda pixels, classes: made
+    return where
+
+
+def test_boxes_of_the_center_crop_are_mapped_to_the_image():
+    """A crop of 32 pixels from the center of 50 x 40, which an image of 60 x 48 was resized to."""
+    where = fixed(locator(), [[0.0, 0, 32, 32], [-40, 4, 8, 60]], [0.9, 0.5])
+    views = where.build_views(Painted.random(1, size=(60, 48)).image(0))
+    boxes, scores = where.candidates(views, torch.tensor([[48.0, 60.0]]), torch.tensor([[0]]))
+    inside = [9 * 1.2, 4 * 1.2, 41 * 1.2, 36 * 1.2]
+    torch.testing.assert_close(boxes[0, 0], torch.tensor([inside, [0, 8 * 1.2, 17 * 1.2, 48]]))  # clipped
+    assert scores[0, 0].tolist() == pytest.approx([0.9, 0.5])
+
+
+def test_small_boxes_are_left_out():
+    boxes, scores = [[5.0, 5, 5.5, 30], [4, 4, 24, 24]], [0.9, 0.5]
+    where = fixed(locator(), boxes, scores)
+    views, sizes = where.build_views(Painted.random(1, size=(40, 40)).image(0)), torch.tensor([[40.0, 40.0]])
+    _, score = where(views, sizes, torch.tensor([[0]]))
+    assert score.item() == pytest.approx(0.5)
+    proposals = where.propose(views, sizes, torch.tensor([[0]]))
+    assert proposals.scores[proposals.valid].tolist() == pytest.approx([0.5])
+
+
 def test_proposals_match_torchvisions_nms():
     """Compares the proposals with torchvision's NMS on all candidates; checks that the boxes lie in the image."""
     import torchvision
@@ -97,6 +124,7 @@ def test_predict_takes_images_as_other_models(tmp_path):
     tensor = torch.from_numpy(pixels).permute(2, 0, 1)
     results = [model.predict(images, [[0, 1]]) for images in (*kinds, tensor, [tensor / 255])]
     assert all(len(found) == 1 and np.array_equal(found[0].boxes, results[0][0].boxes) for found in results)
+    assert results[1][0].image is pixels
 
 
 @pytest.mark.parametrize("classes", [[[0, len(CLASSES)]], [-1]])

@@ -80,8 +80,10 @@ def test_memory_does_not_grow_with_the_classes():
 
 def test_outputs_are_in_the_order_of_the_anchors():
     """Checks that anchor a of position p has index p·9 + a, and that its box is encoded by four consecutive outputs."""
-    rpn = network(classes=3, channels=2)
-    x = torch.randn(1, 2, 2, 3)
+    torch.manual_seed(0)
+    rpn, x = network(classes=3, channels=2), torch.randn(1, 2, 2, 3)
+    for layer in (rpn.conv, rpn.scores, rpn.boxes):
+        torch.nn.init.normal_(layer.weight)
     output = rpn(x, torch.tensor([[2]]), (64, 96))
     hidden = F.relu(rpn.conv(x))
     scores, boxes = everything(rpn.scores, hidden)[0, 2], everything(rpn.boxes, hidden)[0, 2]

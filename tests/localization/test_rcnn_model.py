@@ -1,6 +1,7 @@
 """Tests the region-centric R-CNN: losses computed by hand, rescoring of proposals, and its error against the RPN's."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,18 +17,19 @@ from resdet.localization.build import build_proposer
 from resdet.localization.data.config import LocalizationConfig, LocAugmentConfig
 from resdet.localization.data.proposals import ProposalFiles
 from resdet.localization.data.regions import RegionLoader, RegionSamples
+from resdet.localization.evaluate import locate_all
 from resdet.localization.locate import Locator
 from resdet.structures import Proposals, RegionTargets
 
 RPN = [word for word in SMALL if not word.startswith("model.rpn")] + ["eval.candidates=100", "eval.proposals=20"]
 
 
-def build_rcnn(proposer, tmp_path, *overrides):
+def build_rcnn(proposer, tmp_path, *overrides, classes=CLASSES):
     content = {"model": proposer.state_dict(), "experiment": proposer.experiment, "classes": proposer.classes}
     torch.save(content, tmp_path / "rpn.pth")
     words = [*RPN, "data.size=32", "model.context=4", f"model.proposer={tmp_path / 'rpn.pth'}", *overrides]
     torch.manual_seed(0)
-    return build_for(config.load("shapes_loc_rcnn_r18", *words), CLASSES)
+    return build_for(config.load("shapes_loc_rcnn_r18", *words), classes)
 
 
 @pytest.fixture
@@ -47,6 +49,7 @@ def test_losses_by_hand(rcnn):
         for layer in (rcnn.scores, rcnn.boxes):
             layer.weight.zero_()
         rcnn.scores.bias[:, 0] = torch.tensor([1.0, -2.0])
+        rcnn.boxes.bias[0, 0] = 0.5
     boxes = torch.tensor([[0.0, 0, 10, 10]] * 3)
     objects = torch.tensor([[1.0, 0, 11, 10], [50, 50, 60, 60], [0, 0, 0, 0]])
     targets = RegionTargets(boxes, objects, torch.tensor([0, 1, -1]), torch.tensor([True, False, False]))
@@ -54,8 +57,63 @@ def test_losses_by_hand(rcnn):
     terms = math.log1p(math.exp(-1)), math.log1p(math.exp(-2))
     assert found["class"].item() == pytest.approx(sum(terms) / 2, rel=1e-5)
     assert found["box"].item() == pytest.approx(
-        (10 * 0.1 - 0.5 / 9) / 2, rel=1e-4
+        (10 * 0.1 - 0.5 - 0.5 / 9) / 2, rel=1e-4
     )  # above the beta of 1/9: |x| - beta/2
+
+
+def test_its_layers_take_the_place_of_the_classifier(rcnn):
+    """Compares the scores of both classes with the logits of a classifier of the same weights."""
+    net = resdet.build("shapes_resnet20", "model.backbone=cifar_resnet8", "model.num_classes=2").eval()
+    net.backbone.load_state_dict(rcnn.backbone.state_dict(), strict=False)
+    net.normalize.load_state_dict(rcnn.normalize.state_dict())
+    with torch.no_grad():
+        rcnn.scores.weight[:, 0], rcnn.scores.bias[:, 0] = net.backbone.fc.weight, net.backbone.fc.bias
+        regions = torch.randint(256, (3, 3, 32, 32), dtype=torch.uint8)
+        found = [rcnn.eval()(regions, torch.full((3,), label))[0] for label in (0, 1)]
+        torch.testing.assert_close(torch.stack(found, 1), net(regions))
+
+
+def test_other_classes_have_layers_of_their_own(rcnn, tmp_path):
+    """Fine-tunes on three classes: the last layers keep their initial weights."""
+    other = build_rcnn(build(classes=["a", "b", "c"]), tmp_path, classes=["a", "b", "c"])
+    before, mine = other.scores.weight.clone(), rcnn.state_dict()
+    state = {name: tensor for name, tensor in mine.items() if not name.startswith("proposer.")}
+    state |= {f"proposer.{name}": tensor for name, tensor in other.proposer.state_dict().items()}
+    resdet.weights.loading.load(other, state, new_classifier=True)
+    assert torch.equal(other.scores.weight, before)
+    assert torch.equal(other.backbone.conv1.conv.weight, rcnn.backbone.conv1.conv.weight)
+
+
+def test_regions_are_those_of_training(rcnn):
+    """Compares the regions of a test with those of training, from an image annotated at another size."""
+    source = Painted.random(1, size=(90, 60))
+    box = np.float32([11.3, 7.6, 52.4, 50.1])
+    data = LocalizationConfig(size=32, short=40, augment=LocAugmentConfig(short=(40, 40)), workers=0)
+    trained = RegionSamples(source, None, data, rcnn.config.context, 0.5, 0.5, 0).pixels(0, box)
+    locator = Locator([rcnn])
+    tested = locator.regions(locator.build_views(source.image(0))[-1], torch.from_numpy(box)[None])[0]
+    np.testing.assert_allclose(trained, tested.permute(1, 2, 0).numpy(), atol=0.51)
+
+
+def test_refined_boxes_lie_in_the_image(rcnn):
+    source, locator = Painted.random(1), Locator([rcnn.eval()])
+    torch.nn.init.constant_(rcnn.boxes.bias, 20.0)  # moves boxes by twice their size, and enlarges them
+    proposals = Proposals(torch.tensor([[[10.0, 10, 30, 30]]]), torch.ones(1, 1), torch.ones(1, 1, dtype=torch.bool))
+    views, sizes = locator.build_views(source.image(0)), torch.tensor([[48.0, 48.0]])
+    with torch.inference_mode():
+        refined = locator.rescore(views[-1], proposals, sizes, torch.tensor([[0]])).boxes
+    assert refined.min() >= 0 and refined.max() == 48
+
+
+def test_the_center_crop_of_several_images_is_not_batched(rcnn):
+    """Regions come from the whole image, and its size differs."""
+    sizes = [(48, 48), (60, 48), (48, 64)]
+    source = Painted.random(3)
+    source.pixels = [Painted.random(1, size=size).pixels[0] for size in sizes]
+    source.sizes = np.array(sizes)
+    setting = replace(rcnn.locating, testing="center", batch=8)
+    found = locate_all(Locator([rcnn.eval()], setting), source, source.labels[:, None], setting, Notes(print), 0)
+    assert found.sizes.tolist() == [[48, 48], [48, 60], [64, 48]]
 
 
 def test_rescoring_uses_the_box_regressor_of_the_class(rcnn):
@@ -154,6 +212,17 @@ def test_an_ensemble_rescores_shared_proposals(rcnn, tmp_path):
     inside = ((both.boxes > 0) & (both.boxes < 48)).all(-1) & ((one.boxes > 0) & (one.boxes < 48)).all(-1)
     inside &= ((two.boxes > 0) & (two.boxes < 48)).all(-1)
     torch.testing.assert_close(both.boxes[inside], ((one.boxes + two.boxes) / 2)[inside], rtol=1e-3, atol=1e-2)
+
+
+def test_an_ensemble_of_other_classes_context_or_crops_is_rejected(rcnn, tmp_path):
+    others = {
+        "of the same classes": build_rcnn(build(classes=CLASSES[::-1]), tmp_path, classes=CLASSES[::-1]),
+        "of the same model.context": build_rcnn(build(), tmp_path, "model.context=5"),
+        "of the same data.size": build_rcnn(build("data.size=40"), tmp_path),
+    }
+    for complaint, other in others.items():
+        with pytest.raises(resdet.Error, match=complaint):
+            Locator([rcnn, other])
 
 
 def test_an_ensemble_of_different_kinds_is_rejected(rcnn):

@@ -76,7 +76,7 @@ def rcnn(tmp_path):
 
 def test_regions_are_sampled_as_in_training(rcnn, monkeypatch):
     """One proposal on the object, one off it: about half of the samples are positive, and sampling is repeatable."""
-    source, told = Painted([[8, 8, 30, 30]] * 40, np.arange(40) % 2), []
+    source, told = Painted([[8, 8, 30, 30]] * 40, np.arange(40) % 2, (64, 48)), []
     locator, boxes = Locator([rcnn]), torch.tensor([[[8.0, 8, 30, 32], [28, 28, 46, 46], [0, 0, 0, 0]]])
     valid = torch.tensor([[True, True, False]])
     monkeypatch.setattr(locator, "propose", lambda *given: Proposals(boxes, torch.zeros(1, 3), valid))

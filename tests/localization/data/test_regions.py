@@ -11,7 +11,7 @@ from resdet.data.loader import Notes
 from resdet.errors import DataError
 from resdet.localization.data.config import LocalizationConfig, LocAugmentConfig
 from resdet.localization.data.proposals import ProposalFiles, key_of
-from resdet.localization.data.regions import RegionLoader, RegionSamples
+from resdet.localization.data.regions import RegionLoader, RegionSamples, sample_region
 
 
 def data(flip=0.5, pca_color=0.0) -> LocalizationConfig:
@@ -59,10 +59,24 @@ def test_the_cache_key_depends_on_weights_settings_and_data(source):
     weights = {"a": torch.ones(2, 3)}
     keys = [key_of(weights, ["dense"], source), key_of(weights, ["center"], source)]
     keys.append(key_of(weights, ["dense"], Painted.random(4)))
+    other = Painted.random(3)
+    other.name = lambda i: f"other/{i}.JPEG"
+    keys.append(key_of(weights, ["dense"], other))
     weights["a"][1, 2] = 2
     keys.append(key_of(weights, ["dense"], source))
-    assert len(set(keys)) == 4
+    assert len(set(keys)) == 5
     assert key_of({"a": torch.ones(2, 3)}, ["dense"], source) == keys[0]
+
+
+def test_a_region_has_the_object_of_the_largest_overlap():
+    """Two objects, a proposal near the second one with an IoU of exactly 1/2, and one between them."""
+    objects = np.float32([[0, 0, 10, 10], [20, 0, 30, 10]])
+    boxes, rng = np.float32([[20, 0, 30, 5], [8, 0, 21, 10]]), np.random.default_rng(0)
+    for share, expected in ((1.0, True), (0.0, False)):
+        for _ in range(5):
+            box, target, positive = sample_region(boxes, objects, 0.5, share, rng)
+            assert positive is expected and box.tolist() == boxes[0 if expected else 1].tolist()
+            assert target.tolist() == objects[1 if expected else 0].tolist()
 
 
 def samples(source, files, augment=None, **options):
@@ -138,6 +152,13 @@ def test_boxes_annotated_at_another_size(source, files, tmp_path):
         assert region.positive == expected.positive
     found = {tuple(region.object.tolist()) for region in made}
     assert found == {(8, 30, 48, 90), (96 - 48, 30, 96 - 8, 90)}  # original and mirrored
+
+
+def test_a_pass_has_each_image_once(source, tmp_path):
+    source = Painted.random(8)
+    loader = RegionLoader(samples(source, ProposalFiles(tmp_path / "none", 8, 1)), 4, torch.device("cpu"), Notes(print))
+    batches = loader.batches(0)
+    assert sorted(torch.cat([next(batches).indices for _ in range(2)]).tolist()) == list(range(8))
 
 
 def test_batches_ignore_images_without_proposals(source, files):
