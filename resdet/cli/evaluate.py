@@ -120,9 +120,11 @@ def refuse_results_options(parsed) -> None:
 
     for name in RESULTS_OPTIONS:
         if getattr(parsed, name):
+            drawn = name in ("confusion", "curves")
+            instead = "use `resdet report` of its run" if drawn else "set eval.metric=… for another protocol"
             raise ConfigError(
-                f"--{name} needs --results: with --weights, set eval.metric=… for another protocol, or write the "
-                "detections with --save and evaluate that file with --annotations and --results."
+                f"--{name} needs --results: with --weights, {instead}, or write the detections with --save and "
+                "evaluate that file with --annotations and --results."
             )
 
 

@@ -34,7 +34,9 @@ def make_shapes(root: str, train_images: int, val_images: int, size: int, seed: 
         "val": ShapeImages(val_images, size, seed, "val"),
     }
     generated.create(folder, lambda temporary: write_classes(temporary, sources))
-    print(f"{train_images} + {val_images} images in {folder}; train on them with data.name=folder data.root={folder}")
+    print(
+        f"{train_images} + {val_images} images in {folder}; train on them with --config folder.yaml data.root={folder}"
+    )
 
 
 def write_classes(root: Path, sources: dict[str, ShapeImages]) -> None:
