@@ -97,16 +97,18 @@ def is_safetensors(start: bytes, size: int) -> bool:
 
 def read_safetensors(path: Path, start: bytes) -> Checkpoint:
     from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load
 
     if (length := int.from_bytes(start[:8], "little")) > MAX_HEADER:
         raise WeightsError(f"{path} has a header of {length:,} bytes; the limit is {MAX_HEADER:,}: save it again.")
     try:
         with safe_open(path, framework="pt") as file:
-            for name in (names := file.keys()):
+            for name in file.keys():
                 if (dtype := file.get_slice(name).get_dtype()) not in SAFETENSORS_TYPES:
                     raise WeightsError(f"{path}: {shorten(name)} has the type {dtype}: save numbers of {NUMBERS}.")
-            state = {name: file.get_tensor(name) for name in names}
             metadata = file.metadata() or {}
+        # Tensors of `file` are mapped: if another program cuts the file short, reading them ends the process.
+        state = load(path.read_bytes())
     except SafetensorError as error:
         raise WeightsError(
             f"{path} is damaged ({restricted_pickle.reason(error)}): download or copy it again."

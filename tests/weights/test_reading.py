@@ -93,6 +93,14 @@ def test_safetensors_of_a_compiled_net_have_no_prefix(tmp_path):
     assert_is_state(read(write(tmp_path, safetensors_bytes(state), "weights.safetensors")).state)
 
 
+def test_tensors_do_not_change_with_their_file(tmp_path):
+    """Checks that tensors are not mapped: a process ends if another program cuts its mapped file short."""
+    path = write(tmp_path, safetensors_bytes({"a": torch.ones(2**16)}))
+    state = read(path).state
+    path.write_bytes(safetensors_bytes({"a": torch.zeros(2**16)}))
+    assert state["a"].sum() == 2**16
+
+
 def test_safetensors_are_read_with_any_file_name(tmp_path):
     checkpoint = read(write(tmp_path, safetensors_bytes(STATE, {"from": "a test"}), "weights.bin"))
     assert_is_state(checkpoint.state)
