@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -50,9 +50,8 @@ class Predictions:
         for item in items:
             served.worker.submit(item)
         results = await all_of(asyncio.wrap_future(item.result) for item in items)
-        start = time.monotonic()
-        body = await run(self.pool, chosen.encode, served.name, results, images)
-        seconds = self.observe(served.name, items, time.monotonic() - start)
+        body, encoded = await run(self.pool, timed, chosen.encode, served.name, results, images)
+        seconds = self.observe(served.name, items, encoded)
         return Response(body, media_type=chosen.media_type, headers={"Server-Timing": server_timing(seconds)})
 
     def prepare(self, loaded: Loaded, image: EncodedImage, query: Query) -> Item:
@@ -77,6 +76,12 @@ class Predictions:
             for seconds in values:
                 self.metrics.observe("resdet_stage_seconds", seconds, model=model, stage=stage)
         return {stage: max(values) for stage, values in stages.items()}
+
+
+def timed(function: Callable[..., Any], *given: Any) -> tuple[Any, float]:
+    """The result of a call, and its seconds, without those that it waited for a thread."""
+    start = time.monotonic()
+    return function(*given), time.monotonic() - start
 
 
 async def all_of(awaitables: Iterable[Awaitable[Any]]) -> list[Any]:

@@ -22,7 +22,7 @@ from resdet.images import decode
 from resdet.images.decode import read_header
 from resdet.model import Prepared
 from resdet.results.result import Result
-from resdet.serve import worker
+from resdet.serve import prediction, worker
 from resdet.serve.app import Counted, build_app, fail
 from resdet.serve.connection import Connection, H11Protocol
 from resdet.serve.limits import Limits, Refused
@@ -232,6 +232,22 @@ def test_stage_times_are_the_maxima_over_images():
     items = [SimpleNamespace(decoded=seconds, queued=2 * seconds, predicted=0.5) for seconds in (1.0, 3.0, 2.0)]
     seconds = Predictions(None, Limits(), Metrics(), None).observe("boxes", items, 0.25)
     assert seconds == {"decode": 3, "queue": 6, "net": 0.5, "encode": 0.25}
+
+
+def test_stage_times_exclude_the_wait_for_a_thread(serve, monkeypatch):
+    """Simulates a pool whose threads are busy for an hour before each call."""
+    server, clock = serve(), SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(prediction, "time", clock)
+
+    class Busy(ThreadPoolExecutor):
+        def submit(self, *given):
+            clock.now += 3600
+            return super().submit(*given)
+
+    with Busy(1) as pool:
+        server.app = build_app(server.models, Limits(), server.metrics, pool)
+        timing = server.post(picture()).headers["server-timing"]
+    assert "decode;dur=0.0" in timing and "encode;dur=0.0" in timing
 
 
 def test_a_failure_cancels_the_other_images_of_the_request():

@@ -3,7 +3,6 @@
 import errno
 import gc
 import os
-import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
@@ -12,7 +11,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from serve.serving import PATIENCE, Serving, StandIn, picture
+from serve.serving import PATIENCE, Serving, StandIn, picture, until
 
 from resdet.errors import ConfigError, WeightsError
 from resdet.serve.app import build_app
@@ -143,13 +142,6 @@ def test_the_thread_loads_polls_and_stops(files):
 
 def files_loaded(files, count) -> None:
     until(lambda: len(files.loaded) >= count)
-
-
-def until(reached) -> None:
-    end = time.monotonic() + PATIENCE
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_models_are_exempt_from_garbage_collection_and_the_former_one_is_freed(files):
