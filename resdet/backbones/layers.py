@@ -130,7 +130,7 @@ class Backbone(nn.Module):
     """Base class of all nets: logits, feature maps by stage, and dense logits for images of any size.
 
     `channels` and `strides` describe the maps of `features`; `stages` names the modules that compute them, in order.
-    With `num_classes=0` the net has no classifier, and only `features` may be called.
+    With `num_classes=0` the net has no classifier: its output is the pooled last feature map, as in timm.
     """
 
     stages: Mapping[str, str] = {}  # {"c2": "conv2_x", …}: feature name -> attribute; empty for nets of timm
@@ -138,7 +138,7 @@ class Backbone(nn.Module):
     classifier_name = "fc"  # the module that fine-tuning on other classes replaces
     channels: dict[str, int]
     strides: dict[str, int]
-    fc: nn.Linear
+    fc: nn.Linear  # None without classifier
 
     def __init__(self) -> None:
         super().__init__()
@@ -158,8 +158,12 @@ class Backbone(nn.Module):
         return maps
 
     def classify(self, last: Tensor) -> Tensor:
-        """Logits [B, num_classes] from the last feature map: global average pooling and one linear layer."""
-        return self.fc(last.mean((2, 3)))
+        """Logits [B, num_classes] from the last feature map: global average pooling and one linear layer.
+
+        Without classifier, the pooled map [B, C].
+        """
+        pooled = last.mean((2, 3))
+        return pooled if self.fc is None else self.fc(pooled)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.classify(self.last(images))

@@ -32,7 +32,7 @@ class Entry:
 
 
 def create(name: str, num_classes: int = 1000, **options: Any) -> Backbone:
-    """Builds a net by name, with random weights; `num_classes=0`: without classifier.
+    """Builds a net by name, with random weights; `num_classes=0`: without classifier, gives pooled features [B, C].
 
     Options are the fields of the net's config (`shortcut="C"`, `stride_in="1x1"`, `norm="frozen"`, …).
     """

@@ -101,6 +101,14 @@ def test_a_net_without_classes_has_no_linear_layer(name):
     assert list(net.features(blank(64, 64))) == list(entry(name).strides)
 
 
+@pytest.mark.parametrize("name", ["resnet50", "plain18", "vgg16", "cifar_resnet20"])
+def test_a_net_without_classes_returns_the_pooled_last_map(name):
+    net, images = create(name, 0).eval(), torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = net.last(images).mean((2, 3))
+        assert expected.any() and torch.equal(net(images), expected)
+
+
 @pytest.mark.parametrize("depth, blocks", [(8, 1), (26, 4), (164, 27)])
 def test_cifar_nets_of_other_depths(depth, blocks):
     net = on_paper(f"cifar_resnet{depth}", 10)
