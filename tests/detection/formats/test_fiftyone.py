@@ -23,8 +23,10 @@ from detection.formats.samples import (
 )
 
 from resdet.detection.formats.fiftyone_mask import mask_of, rle_of_mask
+from resdet.detection.formats.fiftyone_shapes import Instance, declare_keypoints, with_points, with_polygons
 from resdet.detection.formats.folder import Folder
 from resdet.detection.formats.registry import recognize
+from resdet.detection.formats.shapes import mask_of as rle_mask
 from resdet.errors import DataError
 
 HALF = [detection("cat", [0.25, 0.25, 0.5, 0.5])]
@@ -210,3 +212,36 @@ def test_fields_without_a_list_of_labels_are_reported(tmp_path):
     assert [problem.split(": ", 1)[1] for problem in problems] == [
         "left out 1 sample with a field shapes without a list of polylines: data/b.jpg"
     ]
+
+
+@pytest.mark.parametrize("box, pixels", [((3.6, 2.6, 7.4, 5.4), (4, 3, 7, 5)), ((3.6, 2.6, 3.9, 2.9), (4, 3, 5, 4))])
+def test_masks_cover_their_box_rounded_to_pixels(box, pixels):
+    left, top, right, bottom = pixels
+    mask = rle_mask(rle_of_mask(np.ones((1, 1), bool), box, (60, 40)), (60, 40))
+    assert mask[top:bottom, left:right].all() and mask.sum() == (right - left) * (bottom - top)
+
+
+def test_objects_for_polygons_and_keypoints():
+    """Polygons belong to a box of IoU 0.75 or more, keypoints to one around them up to a pixel."""
+    objects = [Instance("cat", (0.0, 0.0, 10.0, 10.0), "a", {}), Instance("cat", (0.0, 0.0, 50.0, 40.0), "b", {})]
+    assert with_polygons(objects, "cat", (0.0, 0.0, 10.0, 8.0), None) is objects[0]
+    assert with_polygons(objects, "cat", (0.0, 0.0, 10.0, 7.0), None) is None
+    assert with_points(objects, "cat", [(0, 0), (11, 11)], None) is objects[0]
+    assert with_points(objects, "cat", [(0, 0), (11.5, 5)], None) is objects[1]
+    assert with_points(objects, "cat", [(2, 2), (5, 5)], "b") is objects[1]
+
+
+def test_edges_to_keypoints_that_do_not_exist_are_left_out():
+    content = {
+        "annotations": [{"category_id": 1, "keypoints": [1, 2, 2] * 2}],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    declare_keypoints(content, [], [[0, 1, 2]])
+    assert content["categories"][0]["skeleton"] == [[1, 2]]
+
+
+def test_tags_of_splits_in_upper_case(tmp_path):
+    samples = [fiftyone_sample(f"{name}.jpg", HALF, [tag]) for name, tag in (("a", "Train"), ("b", "VALIDATION"))]
+    files = {"a.jpg": None, "b.jpg": None, "metadata.json": fiftyone_metadata("ground_truth")}
+    root = write(tmp_path, files | {"samples.json": {"samples": samples}})
+    assert objects(opened(root)) == {"a.jpg": CAT} and objects(opened(root, "val")) == {"b.jpg": CAT}

@@ -313,6 +313,18 @@ def test_webdataset_objects_in_columns(objects, count, tmp_path):
     assert [len(content["images"]), len(content["annotations"])] == [2, count]
 
 
+def test_webdataset_masks_and_crowds(tmp_path):
+    thing = {"bbox": [1, 2, 10, 12], "category": "cat", "segmentation": [[1, 2, 11, 2, 11, 14, 1, 14]], "iscrowd": 1}
+    write(tmp_path / "files", {"0.jpg": None, "0.json": {"annotations": [thing]}})
+    for split in ("train", "val"):
+        with tarfile.open(tmp_path / f"{split}.tar", "w") as tar:
+            for name in ("0.jpg", "0.json"):
+                tar.add(tmp_path / "files" / name, name)
+    own = opened(tmp_path, format="webdataset").objects(0)
+    assert own.boxes.tolist() == [[1, 2, 11, 14]] and own.crowd.tolist() == [True]
+    assert own.segments[0].bitmap(40, 60).sum() == 120
+
+
 def test_file_names_of_long_numbers(tmp_path):
     """Python does not convert text of more than 4300 digits to a number."""
     collector = Collector(Folder(write(tmp_path, {"a.jpg": None})))
