@@ -64,7 +64,7 @@ def _require_both(side: np.ndarray, outside: np.ndarray, totals: np.ndarray, ran
         candidates = [number for number in ranked.tolist() if objects[number]]
         side[next((number for number in candidates if _is_spare(totals[number], outside)), candidates[0])] = VAL
     if not (side == TRAIN).any():
-        side[ranked[-1]] = TRAIN
+        side[min(reversed(ranked.tolist()), key=lambda number: bool(objects[number]))] = TRAIN
 
 
 def _is_spare(of_group: np.ndarray, outside: np.ndarray) -> bool:

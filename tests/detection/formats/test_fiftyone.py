@@ -244,4 +244,5 @@ def test_tags_of_splits_in_upper_case(tmp_path):
     samples = [fiftyone_sample(f"{name}.jpg", HALF, [tag]) for name, tag in (("a", "Train"), ("b", "VALIDATION"))]
     files = {"a.jpg": None, "b.jpg": None, "metadata.json": fiftyone_metadata("ground_truth")}
     root = write(tmp_path, files | {"samples.json": {"samples": samples}})
+    assert list(recognize(root).splits) == ["train", "val"]
     assert objects(opened(root)) == {"a.jpg": CAT} and objects(opened(root, "val")) == {"b.jpg": CAT}

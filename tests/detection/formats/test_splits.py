@@ -37,6 +37,16 @@ def test_changed_lists_of_yolo_are_read_again(tmp_path):
     assert files_of(root) == {"train": ["images/a.jpg", "images/b.jpg"], "val": ["images/c.jpg", "images/d.jpg"]}
 
 
+def test_an_image_without_labels_moves_to_another_list(tmp_path):
+    lists = {"data.yaml": "train: train.txt\nval: val.txt\nnames: [cat]\n", "images/x.jpg": None}
+    root = write(
+        tmp_path, yolo("ab") | lists | {"train.txt": "images/a.jpg\nimages/x.jpg\n", "val.txt": "images/b.jpg\n"}
+    )
+    assert files_of(root)["train"] == ["images/a.jpg", "images/x.jpg"]
+    write(root, {"train.txt": "images/a.jpg\n", "val.txt": "images/b.jpg\nimages/x.jpg\n"})
+    assert files_of(root) == {"train": ["images/a.jpg"], "val": ["images/b.jpg", "images/x.jpg"]}
+
+
 def test_yolo_paths_are_whole_folders_or_the_root(tmp_path):
     files = {"images/a/1.jpg": None, "images/ab/2.jpg": None, "labels/a/1.txt": CAT, "labels/ab/2.txt": CAT}
     root = write(tmp_path, files | {"data.yaml": "train: images/a\nval: .\nnames: [cat]\n"})

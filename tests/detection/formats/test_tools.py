@@ -207,7 +207,8 @@ def test_masks_reach_to_the_border_of_their_image(corner, inside):
 
 def test_empty_masks_and_masks_of_several_values():
     assert rle_in_box(np.zeros((3, 4)), (0, 0), (60, 40)) is None
-    assert mask_of(rle_in_box(np.array([[0, 1, 2, 1]]), (5, 6), (60, 40)), (60, 40))[6, 5:9].tolist() == [0, 1, 1, 1]
+    column = np.array([[0], [1], [2], [1]])
+    assert mask_of(rle_in_box(column, (5, 6), (60, 40)), (60, 40))[6:10, 5].tolist() == [0, 1, 1, 1]
 
 
 @pytest.mark.parametrize("column", ["class_id", "Category ID", "label-id"])

@@ -259,6 +259,7 @@ def test_missing_images_are_not_counted(tmp_path):
     assert "of its 6 images are for validation" in opened(root).notes[-1]
 
 
-def test_images_without_objects_leave_one_for_training():
-    sides = stratify(["a", "b"], np.arange(2), np.zeros((2, 1), bool), 0.99, 0, np.full(2, NEW))
-    assert sorted(sides.tolist()) == [TRAIN, VAL]
+@pytest.mark.parametrize("seed", range(8))
+def test_the_only_image_with_objects_is_for_validation(seed):
+    presence = np.array([[True], [False]])
+    assert stratify(["a", "b"], np.arange(2), presence, 0.5, seed, np.full(2, NEW)).tolist() == [VAL, TRAIN]
