@@ -19,7 +19,7 @@ from resdet.classification.test_crops import Scorer
 from resdet.data.loader import Skipped
 from resdet.data.shapes import ShapeImages
 from resdet.errors import ConfigError, DataError
-from resdet.images.crops import rectangle
+from resdet.images.crops import center_crop, rectangle
 from resdet.images.decode import RawImage
 from resdet.images.normalize import Normalize
 from resdet.structures import Batch
@@ -61,6 +61,10 @@ def test_nan_scores_count_as_errors():
     assert figures.per_class[:, 1].tolist() == [0, 1, 0] and figures.error == 0.75
 
 
+def test_a_score_of_zero_has_a_finite_loss():
+    assert np.isfinite(tally(torch.tensor([[0.0, 1.0]]), torch.tensor([0])).loss)
+
+
 def test_metrics_without_labeled_images():
     figures = tally(torch.rand(1, 4).softmax(1), torch.tensor([-1]))
     assert (figures.images, figures.loss) == (0, 0.0)
@@ -95,6 +99,31 @@ def scored(models, source, **config):
         )
     )
     return torch.cat([scores for scores, *_ in parts])
+
+
+def test_the_center_crop_is_that_of_the_resized_image():
+    model, source = classifier(), ShapeImages(3, 40, 0, "val")
+    crops = [as_tensor(center_crop(source.image(index), 36, 32)) for index in range(3)]
+    with torch.no_grad():
+        expected = nn.functional.softmax(model(torch.cat(crops)), 1)
+    torch.testing.assert_close(scored([model], source), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_ten_crops_of_an_image_may_exceed_the_batch():
+    source = ShapeImages(2, 40, 0, "val")
+    setting = ClassificationEvalConfig(batch=4, views="ten_crop")
+    parts = list(scored_images([classifier()], source, setting, CPU, Skipped(print, set()), workers=0))
+    assert [indices.tolist() for *_, indices in parts] == [[0], [1]]
+
+
+def test_a_dense_test_may_leave_out_the_mirror_image():
+    model, source = classifier(), ShapeImages(2, 40, 0, "val")
+    pixels = [as_tensor(rectangle(source.image(index), 40)) for index in range(2)]
+    with torch.no_grad():
+        maps = [model.backbone.dense(model.normalize(image)).mean((2, 3)) for image in pixels]
+    expected = nn.functional.softmax(torch.cat(maps), 1)
+    found = scored([model], source, views="dense", scales=[40], flip=False)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def as_tensor(pixels):

@@ -11,7 +11,7 @@ from resdet import weights
 from resdet.backbones import create
 from resdet.backbones.counting import on_paper
 from resdet.errors import WeightsError
-from resdet.weights.loading import as_checkpoint
+from resdet.weights.loading import anchors_of, as_checkpoint
 from resdet.weights.reading import Checkpoint
 
 models = pytest.importorskip("torchvision").models
@@ -187,7 +187,30 @@ def test_other_anchors_and_resizing_of_a_detector_are_reported():
     assert weights.load(model, Checkpoint(model.state_dict(), "a.pth", meta)).notes == []
     experiment["model"]["input"] |= {"resize": "pillow", "min_size": 33}
     experiment["model"]["rpn"]["anchors"]["ratios"] = [1.0, 2.0, 3.0]
+    experiment["model"]["box"] |= {"sampling": 3, "aligned": False}
     assert weights.load(model, Checkpoint(model.state_dict(), "a.pth", meta)).notes == [
         "the weights need model.input.resize=pillow, but the model has opencv",
         "the weights need model.rpn.anchors.ratios=[1.0, 2.0, 3.0], but the model has [0.5, 1.0, 2.0]",
+        "the weights need model.box.aligned=false, but the model has true",
+        "the weights need model.box.sampling=3, but the model has 2",
     ]
+
+
+def test_only_detectors_have_anchors():
+    """Other weights leave the choice of `auto` anchors to the data."""
+    detector = tiny.make("fpn", False)
+    content = {"experiment": detector.experiment, "classes": detector.classes, "category_ids": detector.category_ids}
+    found = anchors_of(Checkpoint(detector.state_dict(), "a.pth", content))
+    assert found == detector.experiment["model"]["rpn"]["anchors"]
+    assert anchors_of(Checkpoint(detector.backbone.state_dict(), "b.pth")) is None
+
+
+def test_a_detector_averages_a_per_pixel_mean():
+    """Starts from a classifier of 32 x 32 pixels whose mean is an image."""
+    detector = tiny.make("fpn", False)
+    mean = torch.arange(3 * 32 * 32.0).view(3, 32, 32)
+    state = {f"backbone.{name}": tensor for name, tensor in detector.backbone.state_dict().items()}
+    state |= {"normalize.mean": mean, "normalize.std": torch.tensor([[[50.0]], [[60.0]], [[70.0]]])}
+    weights.load(detector, state, new_classifier=True)
+    assert torch.equal(detector.normalize.mean, mean.mean((1, 2), keepdim=True))
+    assert torch.equal(detector.normalize.std.flatten(), torch.tensor([50.0, 60, 70]))

@@ -128,6 +128,13 @@ def test_a_label_out_of_range_names_file_and_record(layout, tmp_path, batches):
         cifar.read(tmp_path, "train")
 
 
+def test_a_negative_label_is_refused(tmp_path, batches):
+    spoiled = {**batches, "data_batch_2": (batches["data_batch_2"][0], np.array([1, -1, 9, 3]))}
+    write_folder(tmp_path / "cifar-10-batches-py", python_files(spoiled))
+    with pytest.raises(DataError, match="record 1: the label -1 is not in 0..9"):
+        cifar.read(tmp_path, "train")
+
+
 @pytest.mark.parametrize("length", [0, 3072, 3073 + 1])
 def test_a_binary_file_of_odd_size(length, tmp_path, batches):
     files = {**binary_files(batches), "test_batch.bin": bytes(length)}
