@@ -8,7 +8,7 @@ from resdet import config as configs
 from resdet import weights
 from resdet.errors import WeightsError
 from resdet.hub import build_for
-from resdet.weights.categories import rows
+from resdet.weights.categories import rows, select_rows
 from resdet.weights.layouts import recognition, torchvision_detectors
 from resdet.weights.layouts.recognition import Categories
 from resdet.weights.reading import Checkpoint
@@ -122,6 +122,27 @@ def test_class_agnostic_boxes_do_not_fit_boxes_per_class():
     source, model = detector(COCO90, class_agnostic=True), detector(COCO80)
     report = weights.load(model, own_file(source), new_classifier=True)
     assert len(report.mismatched) == 2 and all("predictor.boxes" in name for name in report.mismatched)
+
+
+class Last:
+    """A model whose last layer scores masks, with a row for the background."""
+
+    def class_layers(self):
+        return ["head.mask_scores"]
+
+    def state_dict(self):
+        return {"head.mask_scores.weight": torch.tensor([[-1.0], [-2], [-3]])}
+
+
+def test_mask_scores_have_a_row_for_the_background():
+    state = {"head.mask_scores.weight": torch.arange(4.0)[:, None]}  # three classes
+    found = select_rows(state, Last(), [2, None], 3)
+    assert found["head.mask_scores.weight"].tolist() == [[2], [-2], [3]]
+
+
+def test_layers_of_another_width_are_refused():
+    with pytest.raises(WeightsError, match="of another shape"):
+        weights.load(detector(COCO80, width=8), own_file(detector(COCO90)), new_classifier=True)
 
 
 def test_an_equal_number_of_other_classes_is_loaded_with_a_note():

@@ -145,7 +145,9 @@ def test_settings_match_the_zoo_configs():
     assert all(model["num_classes"] == 80 for model in found.values())
     assert found["fpn"]["input"] == {"resize": "pillow", "divisor": 32}
     assert found["c4"]["input"] == found["dc5"]["input"] == {"resize": "pillow", "divisor": 1}
-    assert found["c4"]["rpn"]["pre_nms"] == [12000, 6000] and "pre_nms" not in found["fpn"]["rpn"]
+    for name in ("c4", "dc5"):
+        assert (found[name]["rpn"]["pre_nms"], found[name]["rpn"]["post_nms"]) == ([12000, 6000], [2000, 1000])
+    assert found["fpn"]["rpn"] == {"convs": 1, "channels": 256, "beta": 0.0, "min_size": 1e-6}
     assert found["fpn"]["box"] | {"linears": 2, "width": 1024, "convs": 0, "sampling": 0} == found["fpn"]["box"]
     assert found["gn"]["box"] | {"linears": 1, "convs": 4, "conv_width": 256, "norm": "gn"} == found["gn"]["box"]
     assert found["cascade"]["box"]["class_agnostic"] and found["cascade"]["box"]["ious"] == [0.5, 0.6, 0.7]

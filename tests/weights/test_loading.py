@@ -11,7 +11,7 @@ from resdet import weights
 from resdet.backbones import create
 from resdet.backbones.counting import on_paper
 from resdet.errors import WeightsError
-from resdet.weights.loading import anchors_of, as_checkpoint
+from resdet.weights.loading import Report, anchors_of, as_checkpoint, refuse_mismatches
 from resdet.weights.reading import Checkpoint
 
 models = pytest.importorskip("torchvision").models
@@ -194,6 +194,15 @@ def test_other_anchors_and_resizing_of_a_detector_are_reported():
         "the weights need model.box.aligned=false, but the model has true",
         "the weights need model.box.sampling=3, but the model has 2",
     ]
+
+
+def test_only_the_named_modules_may_differ():
+    """VGG's fc6 is no part of its classifier fc."""
+    report = Report("a.pth", "torchvision", 0, mismatched=["fc.weight [2] for [3]"])
+    refuse_mismatches(report, ["fc"])
+    report.mismatched.append("fc6.weight [4] for [5]")
+    with pytest.raises(WeightsError, match=r"\(of another shape: fc6.weight \[4\] for \[5\]\)"):
+        refuse_mismatches(report, ["fc"])
 
 
 def test_only_detectors_have_anchors():
