@@ -10,6 +10,7 @@ from narrow import narrow_resnets
 
 import resdet
 from resdet.detection.model import as_images
+from resdet.weights.reading import read
 from resdet.weights.renames import current_names
 
 OLD = Path(__file__).with_name("old")
@@ -74,3 +75,10 @@ def test_a_run_resumes_from_an_old_checkpoint(command, tmp_path):
 def test_names_of_other_libraries_are_kept():
     state = {"regions.conv.weight": 1, "backbone.normalise": 2}
     assert current_names(state) == state
+
+
+def test_statistics_beside_the_weights_of_another_library_have_their_former_name(tmp_path):
+    statistics = {"mean": [[[1.0]], [[2.0]], [[3.0]]], "std": [[[4.0]], [[5.0]], [[6.0]]]}
+    torch.save({"model": {"a": torch.ones(1)}, "normalise": statistics}, tmp_path / "a.pth")
+    mean, std = read(tmp_path / "a.pth").description.statistics
+    assert (mean.flatten().tolist(), std.flatten().tolist()) == ([1, 2, 3], [4, 5, 6])

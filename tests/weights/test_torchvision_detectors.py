@@ -360,6 +360,8 @@ REFUSED = {
     "cascade": ({"box__ious": [0.5, 0.6, 0.7], "box__class_agnostic": True}, r"model.box.ious=\[0.5, 0.6, 0.7\]"),
     "class agnostic": ({"box__class_agnostic": True}, "model.box.class_agnostic=true, only false"),
     "linear layers": ({"box__linears": 3}, "model.box.linears=3"),
+    "global context": ({"box__context": True}, "no global context: use the layout safetensors"),
+    "masks and keypoints": ({"keypoint": {"aligned": False}}, "model.mask=.*set beside model.keypoint"),
 }
 
 
