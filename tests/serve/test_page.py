@@ -312,6 +312,65 @@ report.after = [options(), element("model").value, asked];
     assert found["after"] == [["first (detection)", "second (detection)"], "second", 3]
 
 
+HELD = """
+const answer = window.fetch;
+let asked = 0, release;
+const released = new Promise((done) => { release = done; });
+window.fetch = async (path, ...options) => {
+  if (path.startsWith("/v1/predict")) { asked += 1; await released; }
+  return answer(path, ...options);
+};
+const predicted = () => captions().filter((text) => text.includes(" ms")).length;
+"""
+
+
+@needs_browser
+def test_removed_images_are_not_predicted(serve):
+    script = f"""{LOADED} {HELD}
+choose({", ".join([PHOTO] * 9)});
+await until(() => asked === 4 && element("status").textContent.startsWith("Predicting"));
+element("clear").click();
+report.status = element("status").textContent;
+choose({PHOTO});
+release();
+await until(predicted);
+report.asked = asked;
+"""
+    found = visit(serve(boxes=StandIn().loaded()).app, script)
+    assert found == {"status": "", "asked": 4 + 1}
+
+
+@needs_browser
+def test_images_that_wait_are_predicted_once_after_the_model_changes(serve):
+    script = f"""{LOADED} {HELD}
+choose({", ".join([PHOTO] * 6)});
+await until(() => asked === 4);
+change("model", "second", "change");
+release();
+await until(() => predicted() === 6);
+report.asked = asked;
+"""
+    second = StandIn()
+    found = visit(serve(first=StandIn().loaded(), second=second.loaded()).app, script)
+    assert found["asked"] == 4 + 6 and sum(map(len, second.batches)) == 1 + 6  # one is the warmup
+
+
+@needs_browser
+def test_results_arrive_after_the_models_were_asked_again(serve):
+    script = f"""{LOADED} {HELD}
+choose({PHOTO});
+await until(() => asked);
+element("model").replaceChildren();
+change("token", "", "change");
+{LOADED}
+release();
+await until(predicted);
+report.captions = captions();
+"""
+    found = visit(serve(boxes=StandIn().loaded()).app, script)
+    assert found["captions"][0].startswith("photo.png: 1 disc")
+
+
 @needs_browser
 def test_downloads(serve):
     """Checks that the COCO and CSV files contain the displayed detections."""

@@ -96,7 +96,7 @@ export function placeLabels(boxes, sizes, width, height) {
   const taken = [];
   return boxes.map((box, number) => {
     const [w, h] = sizes[number];
-    const place = candidates(box, w, h)
+    const place = [...around(box, w, h)]
       .map(([x, y]) => [Math.max(0, Math.min(x, width - w)), Math.max(0, Math.min(y, height - h))])
       .find(([x, y]) => taken.every(([a, b, c, d]) => x >= c || a >= x + w || y >= d || b >= y + h));
     if (place) taken.push([place[0], place[1], place[0] + w, place[1] + h]);
@@ -113,8 +113,4 @@ function* around([left, top, right, bottom], w, h) {
   yield [right - w, bottom];
   for (let y = top + h; y + h <= bottom; y += h) yield [left, y];
   for (let y = top + h; y + h <= bottom; y += h) yield [right, y];
-}
-
-function candidates(box, w, h) {
-  return [...around(box, w, h)];
 }

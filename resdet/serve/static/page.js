@@ -87,6 +87,8 @@ function removeEntry(entry) {
   const at = entries.indexOf(entry);
   entry.figure.remove();
   entries.splice(at, 1);
+  waiting = waiting.filter((each) => each !== entry);
+  if (!entries.length) say("");
   showClasses();
   (entries[Math.min(at, entries.length - 1)]?.remove || element("files")).focus();
 }
@@ -120,7 +122,7 @@ function addVideo(file) {
 
 // At most PARALLEL requests at a time; none before the models are known, which may need a token.
 function enqueue(entry) {
-  waiting.push(entry);
+  if (!waiting.includes(entry)) waiting.push(entry);
   next();
 }
 
@@ -140,7 +142,7 @@ async function predictInto(entry, blob, image) {
   const asked = model();
   try {
     const { result, times } = await predict(blob, asked, LOWEST);
-    if (asked !== model()) return;
+    if (asked.name !== model().name) return; // asked again for the other model
     Object.assign(entry, { result, times, image });
     if (image) fit(entry.canvas, image);
   } catch (failure) {

@@ -19,7 +19,7 @@ export function encoded(canvas) {
 export async function sample(video, predict) {
   let last = -1;
   const step = async () => {
-    if (!video.isConnected) return;
+    if (!video.isConnected) return URL.revokeObjectURL(video.src);
     if (video.readyState >= 2 && video.currentTime !== last) {
       last = video.currentTime;
       await predict(frameOf(video), last);
