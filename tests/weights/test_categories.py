@@ -24,6 +24,14 @@ def test_tables_match_coco_and_torchvision():
     assert [COCO90.names[id - 1] for id in COCO80.ids] == COCO80.names
 
 
+def test_other_numbers_of_classes_have_numbers():
+    for table in (recognition.numbered, recognition.coco, recognition.imagenet):
+        assert table(3) == Categories(["0", "1", "2"], [1, 2, 3])
+    layout = next(layout for layout in recognition.LAYOUTS if layout.name == "torchvision detector")
+    assert layout.classes_of({"num_classes": 1, "keypoint": {"names": None}}) == Categories(["person"], [1])
+    assert layout.classes_of({"num_classes": 1, "keypoint": {"names": ["0"]}}) == Categories(["1"], [1])
+
+
 def test_rows_of_80_from_90_categories_and_back():
     assert rows(COCO90, COCO80) == [id - 1 for id in COCO80.ids]
     back = rows(COCO80, COCO90)
