@@ -108,7 +108,7 @@ def test_train_prints_metrics_and_output_files(first):
     assert lines[1:] == [f"{kind} run/{file}" for kind, file in zip(kinds, files)]
     assert {path.stem for path in (first.run / "pictures").iterdir()} == {f"{n}_{n:06d}" for n in range(1, 7)}
     assert "validation at step 2" in first.done.stderr
-    assert "step 2/2, 0:00:00 left  rpn_objectness" in first.done.stderr
+    assert "step 2/2, 0:00:00 and 1 evaluation left  rpn_objectness" in first.done.stderr
 
 
 @pytest.mark.parametrize("kind, prefix", KINDS)
