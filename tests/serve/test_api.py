@@ -116,7 +116,7 @@ def test_invalid_parameters(serve, query, words):
     assert response.status == 422 and words in response.json["error"]
 
 
-@pytest.mark.parametrize("top", ["0", "-1", "1.5", "many", "1000000", "٣"])
+@pytest.mark.parametrize("top", ["0", "-1", "1.5", "many", "1000000", "9" * 5000, "٣"])
 def test_invalid_numbers_of_classes(serve, classifier, top):
     response = serve(classes=loaded(classifier)).post(picture(), query={"top": top})
     assert response.status == 422 and "top is" in response.json["error"]
@@ -154,6 +154,17 @@ def test_models_are_chosen_by_name(serve):
     listed = server.get("/v1/models").json
     assert [model["name"] for model in listed["models"]] == ["first", "second"]
     assert listed["max_bytes"] == Limits().max_bytes
+
+
+def test_the_server_is_ready_once_all_models_are(serve):
+    server = serve(first=StandIn().loaded(), second=StandIn().loaded())
+    assert server.get("/readyz").status == 200
+    server.models.get("second").current = None
+    response = server.get("/readyz")
+    assert response.status == 503 and response.json["error"] == "Not ready: second."
+    shown = server.get("/metrics").body.decode()
+    assert 'resdet_model_ready{model="first"} 1\n' in shown and 'resdet_model_ready{model="second"} 0\n' in shown
+    assert server.post(picture()).status == 200
 
 
 def test_a_loading_model_is_not_ready(serve):

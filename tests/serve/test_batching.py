@@ -84,7 +84,7 @@ def test_an_image_does_not_wait_if_all_admitted_ones_are_in_the_queue_in_other_g
     assert items[0].result.result(PATIENCE)
 
 
-@pytest.mark.parametrize("ages, due", [((2 * LONG, 0), True), ((0, 0), False)])
+@pytest.mark.parametrize("ages, due", [((1.5 * LONG, 0), True), ((0.5 * LONG, 0), False)])
 def test_the_oldest_image_decides_on_a_wait(ages, due):
     worker = Worker("boxes", Limits(max_batch=8, max_wait=LONG), Metrics())
     worker.admitted = 3

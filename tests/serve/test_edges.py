@@ -2,9 +2,9 @@
 
 import asyncio
 import gc
+import itertools
 import logging
 import os
-import re
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
 from tempfile import SpooledTemporaryFile
@@ -22,14 +22,14 @@ from resdet.images import decode
 from resdet.images.decode import read_header
 from resdet.model import Prepared
 from resdet.results.result import Result
-from resdet.serve import prediction, worker
+from resdet.serve import app, prediction, uploads, worker
 from resdet.serve.app import Counted, build_app, fail
 from resdet.serve.connection import Connection, H11Protocol
 from resdet.serve.limits import Limits, Refused
 from resdet.serve.metrics import Metrics
 from resdet.serve.models import Models, ServedModel, stamp_of
 from resdet.serve.pages import FILES
-from resdet.serve.prediction import Predictions, all_of
+from resdet.serve.prediction import Predictions, all_of, server_timing
 from resdet.serve.server import configuration
 from resdet.serve.uploads import read_uploads
 from resdet.serve.worker import Item, select
@@ -59,6 +59,8 @@ def test_invalid_tokens_are_rejected(serve):
         response = server.get("/v1/models", authorization=given)
         assert response.status == 401 and response.headers["www-authenticate"] == "Bearer"
         assert response.headers["connection"] == "close"
+    refused = (("route", "/v1/models"), ("status", "401"))
+    assert server.metrics.counts["resdet_requests_total", refused] > 0
 
 
 def test_the_allow_header_lists_the_methods_of_a_path(serve):
@@ -108,13 +110,15 @@ def test_a_request_without_a_response_counts_as_status_500(serve):
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_requests_are_logged_if_enabled(wanted, serve, caplog):
+def test_requests_are_logged_if_enabled(wanted, serve, caplog, monkeypatch):
+    """Simulates a clock that advances by a quarter of a second between two readings."""
+    monkeypatch.setattr(app, "time", SimpleNamespace(monotonic=itertools.count(step=0.25).__next__))
     server = serve()
     server.app = build_app(server.models, Limits(), server.metrics, ThreadPoolExecutor(1), log_requests=wanted)
     with caplog.at_level(logging.INFO, "resdet"):
         server.get("/healthz")
     lines = [line for line in caplog.messages if "/healthz" in line]
-    assert bool(lines) == wanted and all(re.fullmatch(r"GET /healthz 200 [\d.]+ ms", line) for line in lines)
+    assert lines == ["GET /healthz 200 250.0 ms"] * wanted
 
 
 def test_the_waiting_metric_excludes_the_running_batch(serve):
@@ -248,6 +252,29 @@ def test_stage_times_exclude_the_wait_for_a_thread(serve, monkeypatch):
         server.app = build_app(server.models, Limits(), server.metrics, pool)
         timing = server.post(picture()).headers["server-timing"]
     assert "decode;dur=0.0" in timing and "encode;dur=0.0" in timing
+    assert server.metrics.sums["resdet_request_seconds", (("model", "boxes"),)] == 2 * 3600
+
+
+def test_server_timing_is_in_milliseconds():
+    assert server_timing({"decode": 0.25, "net": 0.0015}) == "decode;dur=250.0, net;dur=1.5"
+
+
+def test_times_in_the_queue_and_in_the_net(monkeypatch):
+    """Simulates a clock: an image arrives at 1 s, is taken from the queue at 3 s, and the net takes 5 s."""
+    clock = SimpleNamespace(now=1.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(worker, "time", clock)
+
+    class Slow(StandIn):
+        def predict_prepared(self, images, score=None, top=None):
+            clock.now += 5
+            return super().predict_prepared(images)
+
+    item = Item(Slow(), Prepared(None, None, (9, 9)), None, None)
+    queue = worker.Worker("boxes", Limits(), Metrics())
+    queue.submit(item)
+    clock.now = 3.0
+    queue.predict([item])
+    assert (item.arrived, item.queued, item.predicted) == (1, 2, 5)
 
 
 def test_a_failure_cancels_the_other_images_of_the_request():
@@ -301,6 +328,31 @@ def test_an_aborted_upload_takes_no_memory(serve):
         gc.enable()
 
 
+def test_the_body_timeout_limits_the_whole_body(serve, monkeypatch):
+    """Simulates a clock that advances by a second with each chunk."""
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(uploads, "time", clock)
+
+    async def trickle():
+        for _ in range(20):
+            clock.now += 1
+            yield b"x"
+
+    server = serve(Limits(body_timeout=10))
+    assert asyncio.run(server.ask("POST", "/v1/predict", trickle())).status == 408
+    assert clock.now <= 11
+
+
+def test_a_form_in_chunks_of_one_byte(serve):
+    body, kind = form([("a.png", picture())])
+
+    async def bytewise():
+        for place in range(len(body)):
+            yield body[place : place + 1]
+
+    assert asyncio.run(serve().ask("POST", "/v1/predict", bytewise(), {"content_type": kind})).status == 200
+
+
 def test_an_invalid_form_closes_the_connection(serve):
     """Checks that the connection is closed, since the rest of the body is not read."""
     response = serve().post(b"garbage" * 99, content_type="multipart/form-data; boundary=x")
@@ -322,6 +374,17 @@ def test_the_header_timeout_restarts_after_a_response(monkeypatch):
     connection.restart_timer = lambda: calls.append(1)
     connection.on_response_complete()
     assert calls == [1]
+
+
+def test_the_former_header_timeout_ends_when_it_restarts():
+    """Checks that a timer from before a response does not close the connection before the next request."""
+    connection, loop = Connection.__new__(Connection), asyncio.new_event_loop()
+    connection.loop = loop
+    connection.restart_timer()
+    former = connection.timer
+    connection.restart_timer()
+    loop.close()
+    assert former.cancelled() and not connection.timer.cancelled()
 
 
 def test_the_timer_of_a_lost_connection_is_canceled(monkeypatch):
@@ -366,6 +429,22 @@ def test_the_description_of_a_model(served):
     served.worker.stop()
     served.worker.join(PATIENCE)
     assert not served.ready and not served.describe()["ready"] and not Models([served]).ready
+
+
+def test_a_model_replaces_the_former_one_once_it_has_predicted(served):
+    """Checks that a model whose first prediction fails never gets a request."""
+    served.load()
+    first = served.current
+
+    class Failing(StandIn):
+        def predict_prepared(self, images, score=None, top=None):
+            assert served.current is first
+            raise RuntimeError("out of memory")
+
+    served.load_file = lambda path: Failing().loaded()
+    with pytest.raises(RuntimeError):
+        served.load()
+    assert served.current is first
 
 
 def test_the_stamp_depends_on_the_file_size(served):

@@ -92,6 +92,11 @@ def test_a_localizer_is_served_with_a_classifier(tmp_path):
         np.testing.assert_allclose(ours.scores, theirs.scores[:1], atol=1e-5)
 
 
+def test_classifiers_are_loaded_for_localizers_only(tmp_path):
+    detector = saved(tiny.make("fpn"), tmp_path / "detector.safetensors")
+    assert loader("cpu", "exact", "auto", [str(tmp_path / "none.safetensors")])(detector).options == {"score", "draw"}
+
+
 def test_a_localizer_needs_a_classifier(tmp_path):
     with pytest.raises(ConfigError, match="--classifier"):
         loader("cpu", "exact", "auto")(saved(localizer(), tmp_path / "where.safetensors"))

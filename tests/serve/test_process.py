@@ -119,6 +119,20 @@ def test_the_socket_uses_tcp_explicitly():
         assert listening.proto == socket.IPPROTO_TCP
 
 
+def test_the_port_can_be_used_again_at_once():
+    with resdet.serve.server.bind("127.0.0.1", 0) as listening:
+        assert listening.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+
+
+def test_an_ipv6_address(serve):
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("no IPv6")
+    with resdet.serve.server.bind("::1", 0) as listening:
+        assert listening.family == socket.AF_INET6
+
+
 def test_a_used_port_is_reported(command, checkpoint):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = command("serve", checkpoint, "--port", taken.getsockname()[1])

@@ -90,6 +90,15 @@ def check_problem(server) -> None:
     assert 'resdet_reloads_total{model="best",result="failed"} 1' in server.get("/metrics").body.decode()
 
 
+def test_a_bug_while_loading_is_logged_with_its_traceback(served, files, caplog):
+    """Checks that the API names its class only."""
+    served.load_file = lambda path: {}[path]
+    files.write("second")
+    for _ in range(2):
+        served.reload_if_changed()
+    assert served.describe()["problem"] == "KeyError while loading." and "Traceback" in caplog.text
+
+
 def test_a_deleted_file_keeps_the_model(served, files):
     first = served.current
     files.path.unlink()
