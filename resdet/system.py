@@ -26,6 +26,7 @@ PATIENCE = 2.0  # seconds until a rename over an open file fails; virus scanners
 PAUSE = 0.05  # seconds between two attempts
 # Options of glibc's mallopt and their values. One arena, since those of other threads cannot hold large blocks.
 MALLOC = {"M_MMAP_THRESHOLD": (-3, 2**30), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_ARENA_MAX": (-8, 1)}
+INTERRUPTED = 128 + signal.SIGINT  # exit status
 CGROUPS = Path("/sys/fs/cgroup")  # of the container, inside it
 _reading = threading.Lock()
 

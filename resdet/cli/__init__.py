@@ -32,7 +32,7 @@ from resdet.cli.json_output import json_on_stdout
 from resdet.errors import ConfigError, Error
 from resdet.files.atomic import describe
 from resdet.progress import DISPLAY
-from resdet.system import keep_to_quota
+from resdet.system import INTERRUPTED, keep_to_quota
 
 FULL_OR_READ_ONLY = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 COMMANDS = (
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             abandon(sys.stdout)
         return fail(describe(error.filename or "the output", error), 2)
     except KeyboardInterrupt:
-        return fail("interrupted", 130)
+        return fail("interrupted", INTERRUPTED)
     finally:
         flush_or_abandon(sys.stderr)
     return status

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from resdet import cli
-
-INTERRUPTED = 128 + signal.SIGINT
+from resdet.system import INTERRUPTED
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -12,7 +12,8 @@ from types import FrameType
 import torch
 
 from resdet.errors import Error
-from resdet.serve.server import INTERRUPTED, Settings, serve
+from resdet.serve.server import Settings, serve
+from resdet.system import INTERRUPTED
 
 USER_ERROR = 2  # exit status
 VISIBLE = "CUDA_VISIBLE_DEVICES"

@@ -23,11 +23,10 @@ from resdet.serve.connection import Connection
 from resdet.serve.limits import Limits
 from resdet.serve.metrics import Metrics
 from resdet.serve.models import Models, ServedModel, loader
-from resdet.system import keep_freed_memory, usable_cores
+from resdet.system import INTERRUPTED, keep_freed_memory, usable_cores
 
 DECODERS = 8  # threads, at most
 LAST_WORD = 5.0  # seconds that threads have to end
-INTERRUPTED = 128 + signal.SIGINT  # exit status
 log = logging.getLogger("resdet")
 
 
