@@ -12,7 +12,7 @@ import onnxruntime
 
 
 class Detector:
-    """A file exported with `--nms inside`, the default."""
+    """A file exported with the defaults: NMS in the graph, masks pasted here."""
 
     def __init__(self, path):
         options = onnxruntime.SessionOptions()
@@ -24,7 +24,8 @@ class Detector:
         self.outputs = [output.name for output in self.session.get_outputs()]
 
     def detect(self, image, score=0.5):
-        """Boxes [n, 4] (xyxy in pixels of the image), scores [n] and labels [n] of an RGB image, uint8 [H, W, 3]."""
+        """Detections in an RGB image, uint8 [H, W, 3]: boxes [n, 4] (xyxy in its pixels), scores [n], labels [n], and,
+        if the file has them, masks [n, H, W] bool and keypoints [n, K, 3] (x, y, score)."""
         pixels, scale = self.prepare(image)
         inputs = {
             "images": self.pad(pixels).astype(np.uint8),
@@ -32,9 +33,15 @@ class Detector:
             "score": np.array(score, np.float32),
         }
         found = dict(zip(self.outputs, self.session.run(self.outputs, inputs)))
-        valid = found["valid"][0]
-        boxes = found["boxes"][0, valid] / np.tile(scale, 2)
-        return boxes, found["scores"][0, valid], found["labels"][0, valid]
+        found = {name: values[0, found["valid"][0]] for name, values in found.items()}
+        boxes = found["boxes"] / np.tile(scale, 2)
+        result = {"boxes": boxes, "scores": found["scores"], "labels": found["labels"]}
+        if "masks" in found:
+            masks = [paste(mask, box, *image.shape[:2]) for mask, box in zip(found["masks"], boxes)]
+            result["masks"] = np.array(masks, bool).reshape(-1, *image.shape[:2])
+        if "heatmaps" in found:
+            result["keypoints"] = locate(found["heatmaps"], found["boxes"]) / np.append(scale, 1)
+        return result
 
     def prepare(self, image):
         """The image, resized to the short and long side of the model or to fit the graph, and its scale in x and y."""
@@ -53,8 +60,32 @@ class Detector:
         return padded.transpose(2, 0, 1)[None]
 
 
+def paste(mask, box, height, width):
+    """The mask [m, m] of a box in an image of the given size: bool [height, width]."""
+    (left, top), side = box[:2], np.maximum(box[2:] - box[:2], 1e-6)
+    cells = len(mask) / side  # per pixel; the centers of the first pixel and cell are at 0.5
+    x, y = (0.5 - np.array([left, top])) * cells - 0.5
+    to_cells = np.array([[cells[0], 0, x], [0, cells[1], y]])
+    return cv2.warpAffine(mask, to_cells, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP) > 0.5
+
+
+def locate(heatmaps, boxes):
+    """Keypoints [n, K, 3] (x, y, score) at the maxima of heatmaps [n, K, m, m] that are resized to their boxes."""
+    keypoints = np.zeros((*heatmaps.shape[:2], 3))
+    for row, maps, box in zip(keypoints, heatmaps, boxes):
+        side = np.maximum(box[2:] - box[:2], 1)
+        cells = np.ceil(side).astype(int)  # width and height of the resized heatmap
+        for point, heatmap in zip(row, maps):
+            resized = cv2.resize(heatmap, cells, interpolation=cv2.INTER_CUBIC)
+            place = resized.argmax()
+            position = np.array([place % cells[0], place // cells[0]]) + 0.5
+            point[:] = *(box[:2] + position * side / cells), resized.flat[place]
+    return keypoints
+
+
 if __name__ == "__main__":
     detector = Detector(sys.argv[1])
     image = cv2.cvtColor(cv2.imread(sys.argv[2]), cv2.COLOR_BGR2RGB)
-    for box, score, label in zip(*detector.detect(image)):
+    found = detector.detect(image)
+    for box, score, label in zip(found["boxes"], found["scores"], found["labels"]):
         print(detector.classes[label], f"{score:.3f}", box.round(1).tolist())

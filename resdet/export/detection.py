@@ -26,7 +26,7 @@ from resdet.ops import boxes as box_ops
 from resdet.ops.boxes import iou
 from resdet.ops.masks import paste_probabilities, paste_probabilities_as_torchvision
 from resdet.results.result import Result
-from resdet.structures import Images
+from resdet.structures import Detections, Images
 
 SAME = 0.5  # least IoU of two boxes of the same object
 ALL = 0.0  # score threshold of the check, so that every image has detections
@@ -35,8 +35,8 @@ ALL = 0.0  # score threshold of the check, so that every image has detections
 class DetectorGraph(nn.Module):
     """Detections in padded images [B, 3, H, W] of unpadded `sizes` [B, 2] (height, width).
 
-    Outputs: boxes [B, D, 4], scores [B, D], labels [B, D], valid [B, D], and mask probabilities inside the boxes
-    [B, D, m, m] or in the images [B, D, H, W].
+    Outputs: boxes [B, D, 4], scores [B, D], labels [B, D], valid [B, D], mask probabilities inside the boxes
+    [B, D, m, m] or in the images [B, D, H, W], and heatmaps of keypoints inside the boxes [B, D, K, m, m], logits.
     """
 
     inputs = ["images", "sizes"]
@@ -45,20 +45,24 @@ class DetectorGraph(nn.Module):
     def __init__(self, model: Detector, masks: Place):
         super().__init__()
         self.model, self.paste = model, masks == "inside"
-        self.outputs = ["boxes", "scores", "labels", "valid"] + ["masks"] * model.draws_masks
+        self.outputs = [*Detections._fields, *["masks"] * model.draws_masks, *["heatmaps"] * model.draws_keypoints]
         self.groups = max(len(model.classes), len(model.levels))
         self.register_buffer("score", torch.tensor(model.score))
 
     def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
-        detections, maps = self.model.detect(Images(images, sizes), self.score)
-        if not self.model.draws_masks:
-            return tuple(detections)
-        masks = self.model.masks(maps, detections.boxes, detections.labels)
-        if self.paste:
-            as_torchvision = self.model.input.resize == "torchvision"
-            paste = paste_probabilities_as_torchvision if as_torchvision else paste_probabilities
-            masks = paste(masks, detections.boxes, *images.shape[2:])
-        return *detections, masks
+        model = self.model
+        detections, maps = model.detect(Images(images, sizes), self.score)
+        outputs = [*detections]
+        if model.draws_masks:
+            masks = model.masks(maps, detections.boxes, detections.labels)
+            if self.paste:
+                as_torchvision = model.input.resize == "torchvision"
+                paste = paste_probabilities_as_torchvision if as_torchvision else paste_probabilities
+                masks = paste(masks, detections.boxes, *images.shape[2:])
+            outputs.append(masks)
+        if model.draws_keypoints:
+            outputs.append(model.heatmaps(maps, detections.boxes, detections.labels))
+        return tuple(outputs)
 
 
 class RegionsGraph(nn.Module):
@@ -85,17 +89,14 @@ class DetectorExporter:
     """Exports detections in padded images."""
 
     def graph(self, model: Detector, form: Form) -> nn.Module:
-        if model.draws_keypoints:
-            raise ConfigError(
-                "Keypoints cannot be exported: load the checkpoint with resdet.load, or export a detector without "
-                "model.keypoint."
-            )
         if form.masks == "inside" and not model.draws_masks:
             raise ConfigError("--masks inside is for detectors with masks, but this one has none: omit it.")
         if form.nms == "inside":
             return DetectorGraph(model, form.masks).eval()
-        if model.draws_masks:
-            raise ConfigError("Masks are computed after NMS: use --nms inside for a detector with masks.")
+        if model.draws_masks or model.draws_keypoints:
+            raise ConfigError(
+                "Masks and keypoints are computed after NMS: use --nms inside for a detector with masks or keypoints."
+            )
         return RegionsGraph(model).eval()
 
     def shape(self, model: Detector, form: Form) -> tuple[int, int]:
@@ -115,7 +116,7 @@ class DetectorExporter:
         return torch.zeros(batch, 3, height, width, dtype=dtype), sizes
 
     def describe(self, model: Detector, form: Form) -> dict[str, Any]:
-        box = model.roi_heads.config
+        box, keypoints = model.roi_heads.config, model.keypoints if model.draws_keypoints else None
         return {
             "category_ids": model.category_ids,
             "input": dataclasses.asdict(model.input),
@@ -123,6 +124,7 @@ class DetectorExporter:
             "nms": form.nms,
             "suppression": {"candidates": box.candidates, "iou": box.nms, "detections": box.detections},
             "masks": form.masks if model.draws_masks else None,
+            "keypoints": keypoints and {"names": keypoints.keypoint_names, "skeleton": keypoints.limbs},
         }
 
     def inputs(self, model: Detector, form: Form, images: Sequence) -> tuple[Tensor, ...]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from resdet.config.renames import KEYS
 from resdet.detection.config import InputConfig
+from resdet.detection.heads.config import KeypointConfig
 from resdet.errors import WeightsError
 from resdet.export.runtime import Runtime
 from resdet.weights import description
@@ -35,6 +36,24 @@ def is_shape(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(is_side, value))
 
 
+def is_keypoints(value: Any) -> bool:
+    """Whether a value has distinct names of keypoints, and pairs of them, as numbers from 0."""
+    lists = description.mapping_of({"names": is_names, "skeleton": lambda pairs: isinstance(pairs, list)})
+    if not lists(value):
+        return False
+    known = range(len(value["names"]))
+    return all(
+        isinstance(pair, list) and len(pair) == 2 and all(type(end) is int and end in known for end in pair)
+        for pair in value["skeleton"]
+    )
+
+
+def is_names(value: Any) -> bool:
+    return (
+        isinstance(value, list) and bool(value) and all(map(description.is_text, value)) and len({*value}) == len(value)
+    )
+
+
 COMMON: dict[str, Check] = {
     "task": one_of("classification", "detection"),
     "shape": is_shape,
@@ -56,6 +75,7 @@ OF_TASK: dict[str, dict[str, Check]] = {
         "nms": one_of("inside", "outside"),
         "suppression": description.mapping_of({"candidates": is_count, "iou": is_fraction, "detections": is_count}),
         "masks": one_of(None, "inside", "outside"),
+        "keypoints": lambda value: value is None or is_keypoints(value),
     },
 }
 
@@ -65,6 +85,7 @@ def read(metadata: Mapping[str, str], origin: str) -> dict[str, Any]:
     values = description.from_json(metadata, origin, tuple(metadata))
     if isinstance(values.get("input"), dict):
         values["input"] = {KEYS.get(key, key): value for key, value in values["input"].items()}
+    values.setdefault("keypoints", None)  # missing in files without keypoints of earlier versions
     check(values, COMMON, origin)
     check(values, OF_TASK[values["task"]], origin)
     common = description.read({key: values.get(key) for key in description.KEYS[:3]}, origin)
@@ -72,6 +93,7 @@ def read(metadata: Mapping[str, str], origin: str) -> dict[str, Any]:
         raise WeightsError(f"{origin}: the metadata has no experiment or no classes: export it again.")
     if values["task"] == "detection":
         values["input"] = InputConfig(**values["input"])
+        values["keypoints"] = values["keypoints"] and KeypointConfig(**values["keypoints"])
     return values | {"experiment": common.experiment, "classes": common.classes}
 
 
@@ -88,6 +110,7 @@ def check_graph(graph: Runtime, values: Mapping[str, Any], origin: str) -> None:
     if values["task"] == "detection":
         expected_inputs += ["sizes"] + ["score"] * (values["nms"] == "inside")
         expected = OUTPUTS[values["nms"]] + ["masks"] * (values["masks"] is not None)
+        expected += ["heatmaps"] * (values["keypoints"] is not None)
     same = (
         sides == values["shape"]
         and list(graph.inputs) == expected_inputs

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from resdet.classification.model import PREDICT_BATCH, TOP, best_classes
 from resdet.detection.config import InputConfig
+from resdet.detection.heads.config import KeypointConfig
 from resdet.detection.heads.matcher import take
 from resdet.detection.heads.roi_heads import final_nms
 from resdet.detection.inference.predictor import finish
@@ -110,7 +111,6 @@ class ExportedDetector(Exported):
     """Detections in images of any size, equal to those of the exported model."""
 
     task, kind = "detection", "detector"
-    draws_keypoints = False  # export refuses them
 
     def __init__(self, runtime: Runtime, description: dict[str, Any]):
         super().__init__(runtime, description)
@@ -118,7 +118,8 @@ class ExportedDetector(Exported):
         self.input: InputConfig = description["input"]
         self.score: float = description["score"]
         self.nms: float = description["suppression"]["iou"]
-        self.draws_masks = "masks" in self.outputs
+        self.draws_masks, self.draws_keypoints = "masks" in self.outputs, "heatmaps" in self.outputs
+        self.keypoints: KeypointConfig | None = description["keypoints"]
 
     def predict(self, images: Any, score: float | None = None, batch: int | None = None, stream: bool = False) -> Any:
         """Results of one image or of several, as `Detector.predict`; images run one by one, whatever `batch` is."""
@@ -143,24 +144,27 @@ class ExportedDetector(Exported):
         self, images: Images, originals: Sequence[tuple[int, int]], score: float | None = None
     ) -> list[Result]:
         """Results for padded images; `originals`: heights and widths of the original images."""
-        detections, masks = self.detect(images, score)
+        detections, maps = self.detect(images, score)
         if self.description["masks"] != "inside":
-            return finish(self, masks, detections, images.sizes, originals)
+            return finish(self, maps, detections, images.sizes, originals)
         # The graph has pasted the masks into the padded images, so finish() must not.
-        names = SimpleNamespace(
+        without_masks = SimpleNamespace(
             draws_masks=False,
-            draws_keypoints=False,
+            draws_keypoints=self.draws_keypoints,
+            heatmaps=self.heatmaps,
+            keypoints=self.keypoints,
             input=self.input,
             classes=self.classes,
             category_ids=self.category_ids,
         )
-        results = finish(names, [], detections, images.sizes, originals)
-        for result, padded, size in zip(results, masks[0], images.sizes.int().tolist()):
+        results = finish(without_masks, maps[1:], detections, images.sizes, originals)
+        for result, padded, size in zip(results, maps[0], images.sizes.int().tolist()):
             result.rles = to_original(padded[: len(result)], size, result.size)
         return results
 
     def detect(self, images: Images, score: float | None = None) -> tuple[Detections, list[Tensor]]:
-        """Detections above `score` in images padded to the file's shape, and a list with their masks, if any."""
+        """Detections above `score` in images padded to the file's shape, and a list of their masks and heatmaps of
+        keypoints, if any."""
         score = self.score if score is None else score
         arrays = {"images": np.ascontiguousarray(images.pixels), "sizes": images.sizes.numpy()}
         if self.description["nms"] == "outside":
@@ -168,11 +172,15 @@ class ExportedDetector(Exported):
             return suppress(outputs["boxes"], outputs["scores"], score, **self.description["suppression"]), []
         outputs = self.run(**arrays, score=np.array(score, np.float32))
         detections = Detections(*(outputs[name] for name in Detections._fields))
-        return detections, [outputs["masks"]] if self.draws_masks else []
+        return detections, [outputs[name] for name in ("masks", "heatmaps") if name in outputs]
 
     def masks(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
-        """The masks of the first detections, one per box; `maps`: the masks that `detect` returns."""
+        """The masks of the first detections, one per box; `maps`: those that `detect` returns."""
         return maps[0][:, : boxes.shape[1]]
+
+    def heatmaps(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
+        """The heatmaps of the first detections, as `masks`."""
+        return maps[-1][:, : boxes.shape[1]]
 
     def prepare(self, images: Sequence) -> tuple[Images, list[tuple[int, int]]]:
         return fit(images, self.input, self.shape)

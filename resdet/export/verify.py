@@ -18,7 +18,8 @@ from resdet.results.result import Result
 from resdet.timing import Case, compare
 
 PIXELS, SCORES, IOU = 0.01, 1e-4, 0.99  # tolerances of boxes and scores, and least mean IoU of masks
-SHARE = 0.95  # of detections that must agree: rounding may decide which of two near-equal boxes survives NMS
+NEIGHBOR = 1.5  # pixels: neighboring positions of a keypoint are at most a pixel apart
+SHARE = 0.95  # of detections and keypoints that must agree: rounding decides between near-equal boxes or positions
 ROUNDS = 5
 
 
@@ -34,10 +35,15 @@ def compare_results(expected: Result, actual: Result) -> tuple[bool, str]:
     pairs = pair(expected, actual, PIXELS, SCORES)
     note = f"{len(pairs)} of {len(expected)} detections agree, boxes within {pairs.pixels.max(initial=0):.1e} pixels"
     note += f", scores within {pairs.scores.max(initial=0):.1e}"
-    iou = pairs.mean_iou
-    if iou is not None:
-        note += f", masks with a mean IoU of {iou:.4f}"
-    return len(pairs) >= SHARE * len(expected) and (iou is None or iou >= IOU), note
+    agrees = len(pairs) >= SHARE * len(expected)
+    if pairs.mean_iou is not None:
+        note += f", masks with a mean IoU of {pairs.mean_iou:.4f}"
+        agrees = agrees and pairs.mean_iou >= IOU
+    if pairs.keypoints is not None and len(pairs):
+        share = float((pairs.keypoints <= NEIGHBOR).mean())
+        note += f", {100 * share:.1f} % of the keypoints within {NEIGHBOR} pixels"
+        agrees = agrees and share >= SHARE
+    return agrees, note
 
 
 def compare_scores(expected: Tensor, actual: Tensor) -> tuple[bool, str]:

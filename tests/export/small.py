@@ -15,6 +15,7 @@ from resdet.export.verify import compare_results, exact
 from resdet.structures import Images
 
 SHAPE = (64, 96)
+KEYPOINTS = "model.keypoint={convs: 1, width: 8, names: [left, right, top], skeleton: [[0, 1], [1, 2]]}"
 
 
 class File(NamedTuple):

@@ -65,7 +65,10 @@ def write(folder: Path, told: dict, model=None) -> Path:
     return path
 
 
-def detector(outputs=("boxes", "scores", "labels", "valid")):
+OUTPUTS = ("boxes", "scores", "labels", "valid")
+
+
+def detector(outputs=OUTPUTS):
     return graph([32, 64], list(outputs), ("images", "sizes", "score"))
 
 
@@ -79,7 +82,10 @@ def assert_refused(path: Path, *words: str) -> None:
 def test_valid_files_are_loaded(tmp_path):
     assert resdet.load(write(tmp_path, CLASSIFIER)).classes == ["a", "b"]
     found = resdet.load(write(tmp_path, DETECTOR, detector()))
-    assert found.category_ids == [3, 7] and found.input.max_size == 64
+    assert found.category_ids == [3, 7] and found.input.max_size == 64 and not found.draws_keypoints
+    told = {**DETECTOR, "keypoints": {"names": ["left", "right"], "skeleton": [[0, 1]]}}
+    found = resdet.load(write(tmp_path, told, detector((*OUTPUTS, "heatmaps"))))
+    assert found.keypoints.keypoint_names == ["left", "right"] and found.keypoints.limbs == [[0, 1]]
 
 
 ODD = {
@@ -97,6 +103,12 @@ ODD_OF_DETECTORS = {
     "nms": [None, "beside"],
     "suppression": [{}, {"candidates": 10, "iou": 0.5, "detections": 0}],
     "masks": ["beside", 3],
+    "keypoints": [
+        3,
+        {"names": ["a", "b"]},
+        *({"names": names, "skeleton": []} for names in ([], ["a", "a"], ["a", 3], "ab")),
+        *({"names": ["a", "b"], "skeleton": pairs} for pairs in (3, [[0]], [[0, 2]], [[-1, 0]], [[0, True]])),
+    ],
 }
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from export.small import SHAPE, assert_agrees, batch, detector
+from export.small import KEYPOINTS, SHAPE, assert_agrees, batch, detector, picture
 
 from resdet.detection.inference.predictor import results_of
 from resdet.errors import ConfigError, Error
@@ -30,7 +30,18 @@ def test_mask_rcnn_c4_matches_the_model(pasting):
     check(*pasting)
 
 
+def test_keypoints_match_the_model(tmp_path):
+    model = detector("fpn", True, KEYPOINTS)
+    to_onnx(model, tmp_path / "model.onnx", Form(SHAPE, masks="inside", dynamic_batch=True))
+    exported = onnx_model.load(tmp_path / "model.onnx")
+    assert_agrees(model, exported, 2)
+    result = exported.predict(picture(*SHAPE), 0.0)
+    assert result.keypoint_names == ["left", "right", "top"] and result.skeleton == [[0, 1], [1, 2]]
+    assert result.rles is not None and result.keypoints.shape == (len(result), 3, 3)
+
+
 SLOW = [
+    ("dc5", False, [KEYPOINTS, "model.input.resize=torchvision"], Form(SHAPE)),
     ("cascade", False, ["model.box.sampling=0"], Form(SHAPE, nms="outside")),
     ("dc5", True, ["model.input.resize=torchvision"], Form(SHAPE, masks="inside")),
     ("fpn", False, ["model.rpn.anchors.style=torchvision", "model.box.aligned=false"], Form(SHAPE, nms="outside")),
@@ -103,6 +114,8 @@ def test_unsupported_exports_are_rejected(tmp_path, classifier):
         to_onnx(detector("c4", False), tmp_path / "a.onnx", Form((100, 96)))
     with pytest.raises(ConfigError, match="use --nms inside"):
         to_onnx(detector("c4", True), tmp_path / "a.onnx", Form(SHAPE, nms="outside"))
+    with pytest.raises(ConfigError, match="use --nms inside"):
+        to_onnx(detector("fpn", False, KEYPOINTS), tmp_path / "a.onnx", Form(SHAPE, nms="outside"))
     with pytest.raises(ConfigError, match="only takes 32x32"):
         to_onnx(classifier.model, tmp_path / "a.onnx", Form(SHAPE))
     with pytest.raises(Error, match="A Linear cannot be exported"):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from export.small import picture
+from export.small import KEYPOINTS, SHAPE, detector, picture
 
-from resdet.export import onnx_model
+from resdet.export import Form, onnx_model, to_onnx
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
@@ -22,11 +22,24 @@ def test_the_example_gives_the_detections_of_resdet(mask_rcnn, size):
     """Uses larger and smaller images than the graph, and a portrait, which the graph makes small."""
     image = picture(*size)
     expected = onnx_model.load(mask_rcnn.path).predict(image, 0.1)
-    boxes, scores, labels = runpy.run_path(str(EXAMPLE))["Detector"](str(mask_rcnn.path)).detect(image, 0.1)
+    found = runpy.run_path(str(EXAMPLE))["Detector"](str(mask_rcnn.path)).detect(image, 0.1)
     assert len(expected)
-    np.testing.assert_allclose(boxes, expected.boxes, atol=1e-3)
-    np.testing.assert_allclose(scores, expected.scores, atol=1e-6)
-    np.testing.assert_array_equal(labels, expected.labels)
+    np.testing.assert_allclose(found["boxes"], expected.boxes, atol=1e-3)
+    np.testing.assert_allclose(found["scores"], expected.scores, atol=1e-6)
+    np.testing.assert_array_equal(found["labels"], expected.labels)
+    assert found["masks"].shape == expected.masks.shape
+    assert (found["masks"] != expected.masks).mean() < 0.01  # OpenCV rounds positions to 1/32 of a cell
+
+
+def test_the_example_gives_the_keypoints_of_resdet(tmp_path):
+    to_onnx(detector("fpn", False, KEYPOINTS), tmp_path / "model.onnx", Form(SHAPE))
+    image = picture(128, 160)
+    expected = onnx_model.load(tmp_path / "model.onnx").predict(image, 0.0)
+    found = runpy.run_path(str(EXAMPLE))["Detector"](str(tmp_path / "model.onnx")).detect(image, 0.0)
+    assert len(expected) and "masks" not in found
+    apart = np.abs(found["keypoints"] - expected.keypoints)
+    assert (apart[..., :2].max(2) < 3).mean() > 0.9  # a flat heatmap may have its maximum in two places
+    np.testing.assert_allclose(found["keypoints"][..., 2], expected.keypoints[..., 2], atol=1e-3)
 
 
 def test_the_example_imports_neither_resdet_nor_torch():

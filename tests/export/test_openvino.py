@@ -13,7 +13,7 @@ import disks
 import numpy as np
 import pytest
 import torch
-from export.small import SHAPE, File, assert_agrees, detector, picture
+from export.small import KEYPOINTS, SHAPE, File, assert_agrees, detector, picture
 
 import resdet
 from resdet import hub, timing
@@ -84,15 +84,16 @@ def is_marked(node: "openvino.Node") -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "family, masks, form",
+    "family, masks, overrides, form",
     [
-        ("cascade", False, Form(SHAPE, nms="outside", dynamic_batch=True)),
-        ("dc5", True, Form(SHAPE, dynamic_batch=True)),
-        ("mnc", True, Form(SHAPE)),
+        ("fpn", False, [KEYPOINTS], Form(SHAPE)),
+        ("cascade", False, [], Form(SHAPE, nms="outside", dynamic_batch=True)),
+        ("dc5", True, [], Form(SHAPE, dynamic_batch=True)),
+        ("mnc", True, [], Form(SHAPE)),
     ],
 )
-def test_detectors_of_each_family_match_the_model(family, masks, form, tmp_path):
-    model = detector(family, masks)
+def test_detectors_of_each_family_match_the_model(family, masks, overrides, form, tmp_path):
+    model = detector(family, masks, *overrides)
     to_openvino(model, tmp_path / "model.xml", form)
     for count in (1, 3):
         assert_agrees(model, openvino_model.load(tmp_path / "model.xml", "f32"), count)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from export.small import SHAPE, batch, detector
+from export.small import KEYPOINTS, SHAPE, batch, detector
 from running import REPOSITORY
 
 from resdet.errors import Error
@@ -51,6 +51,15 @@ def test_a_program_with_nms_outside(tmp_path):
     extra = {DESCRIPTION: ""}
     torch.export.load(tmp_path / "model.pt2", extra_files=extra)
     assert json.loads(extra[DESCRIPTION])["classes"] == model.classes
+
+
+def test_a_program_with_keypoints(tmp_path):
+    model, form = detector("fpn", False, KEYPOINTS), Form(SHAPE)
+    program = to_program(model, tmp_path / "model.pt2", form)
+    with torch.no_grad():
+        expected = graph_of(model, form)(*batch())
+        assert expected[4].shape == (1, expected[0].shape[1], 3, 56, 56)
+        assert all(torch.equal(a, b) for a, b in zip(program.module()(*batch()), expected, strict=True))
 
 
 class Looking(torch.nn.Module):

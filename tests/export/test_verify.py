@@ -56,6 +56,21 @@ def test_masks_agree():
     assert not compare_results(expected, detections(width=190))[0]
 
 
+@pytest.mark.parametrize(
+    "apart, moved, agrees", [(1.0, 2 * COUNT, True), (9.0, 2 * FEW, True), (9.0, 2 * FEW + 1, False)]
+)
+def test_keypoints_agree(apart, moved, agrees):
+    """Checks that most of the keypoints, two per detection, are in the same place or in the next one."""
+    expected, actual = detections(), detections()
+    expected.keypoints = np.zeros((COUNT, 2, 3), np.float32)
+    actual.keypoints = np.zeros((COUNT, 2, 3), np.float32)
+    actual.keypoints.reshape(-1, 3)[:moved, 1] = apart
+    actual.keypoints[..., 2] = 7  # scores do not count
+    assert compare_results(expected, actual)[0] is agrees
+    expected.keypoints = None
+    assert compare_results(expected, actual)[0]
+
+
 @pytest.mark.parametrize("apart, agrees", [(SCORES / 2, True), (10 * SCORES, False), (0.6, False)])
 def test_probabilities_of_a_classifier_agree(apart, agrees):
     """Moves probability from the first class, 0.7, to the second, 0.3."""

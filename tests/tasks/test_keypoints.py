@@ -15,7 +15,6 @@ from resdet.detection.data.coco import open_coco
 from resdet.detection.data.loader import SceneLoader
 from resdet.detection.inference.config import TTAConfig
 from resdet.detection.inference.tta import EnsembleDetector
-from resdet.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("narrow")
 
@@ -134,9 +133,11 @@ def test_flip_at_test_time_swaps_left_and_right(root, taught):
     assert np.median(corners_found(root, EnsembleDetector([model, model]))) < 6
 
 
-def test_export_of_keypoints_is_refused(taught):
-    from resdet.export.detection import exporter
-    from resdet.export.form import Form
+def test_an_exported_file_finds_the_same_keypoints(root, taught, tmp_path):
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    from resdet.export import to_onnx
 
-    with pytest.raises(ConfigError, match="Keypoints cannot be exported"):
-        exporter.graph(taught[0], Form())
+    to_onnx(taught[0], tmp_path / "model.onnx")
+    exported = resdet.load(tmp_path / "model.onnx")
+    assert np.median(corners_found(root, exported)) < 6

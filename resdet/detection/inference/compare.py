@@ -23,6 +23,9 @@ class HasDetections(Protocol):
     @property
     def masks(self) -> np.ndarray | None: ...  # bool [n, H, W]
 
+    @property
+    def keypoints(self) -> np.ndarray | None: ...  # [n, K, 3]: x, y, score
+
 
 class DetectionTuple(NamedTuple):
     """Detections of another program."""
@@ -31,6 +34,7 @@ class DetectionTuple(NamedTuple):
     scores: np.ndarray
     labels: np.ndarray
     masks: np.ndarray | None = None
+    keypoints: np.ndarray | None = None
 
 
 class Pairs(NamedTuple):
@@ -41,6 +45,7 @@ class Pairs(NamedTuple):
     pixels: np.ndarray  # [n]: largest difference of the four box sides
     scores: np.ndarray  # [n]: differences of the scores
     ious: np.ndarray | None  # [n]: IoU of the masks, if both have some
+    keypoints: np.ndarray | None  # [n, K]: largest difference of x and y of the keypoints, if both have some
 
     def __len__(self) -> int:
         return len(self.expected)
@@ -64,4 +69,7 @@ def pair(expected: HasDetections, actual: HasDetections, pixels: float, scores: 
     ious = None
     if expected.masks is not None and actual.masks is not None:
         ious = overlaps(torch.from_numpy(expected.masks[rows]), torch.from_numpy(actual.masks[matches])).numpy()
-    return Pairs(rows, matches, distances[kept], differences[kept], ious)
+    apart = None
+    if expected.keypoints is not None and actual.keypoints is not None:
+        apart = np.abs(expected.keypoints[rows] - actual.keypoints[matches])[..., :2].max(2)
+    return Pairs(rows, matches, distances[kept], differences[kept], ious, apart)

@@ -242,7 +242,7 @@ def refuse_unsupported(model: Any) -> None:
         if not supported:
             raise WeightsError(
                 f"torchvision's detectors do not support model.{key}={spelled(present)}, only {spelled(expected)}: "
-                "save the model as safetensors."
+                "use the layout safetensors."
             )
 
 
