@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from resdet import config as configs
-from resdet.detection.heads.config import MaskConfig
+from resdet.detection.heads.config import KeypointConfig, MaskConfig
 from resdet.errors import ConfigError
 from resdet.interop.detectron2_keys import (
     CANONICAL,
@@ -23,11 +23,14 @@ from resdet.interop.detectron2_keys import (
     OTHERS,
     POOLERS,
     SAME,
+    SAME_OF_KEYPOINTS,
     SAME_OF_LINEAR_HEADS,
     SAME_OF_MASKS,
+    SAME_OF_SECTIONS,
     VOC,
 )
 from resdet.interop.detectron2_yaml import nested, read
+from resdet.weights import coco_keypoints
 
 MIN_SIZE = 1e-6  # pixels; detectron2's 0 removes proposals without an area
 ZOO = "https://dl.fbaipublicfiles.com/detectron2/"
@@ -52,7 +55,7 @@ class Source:
 
     def get(self, key: str) -> Any:
         self.read.add(key)
-        defaults = OTHERS | {k: v for k, (v, _) in (SAME | SAME_OF_LINEAR_HEADS | SAME_OF_MASKS).items()}
+        defaults = OTHERS | {k: v for k, (v, _) in SAME_OF_SECTIONS.items()}
         return self.given.get(key, defaults[key])
 
     def leave_out(self, key: str, why: str) -> None:
@@ -74,7 +77,7 @@ class Source:
 
 
 def translate(path: str | Path) -> Translation:
-    """Translates a config and its `_BASE_` files: Faster, Mask and Cascade R-CNN with C4, DC5 and FPN."""
+    """Translates a config and its `_BASE_` files: Faster, Mask, Keypoint and Cascade R-CNN with C4, DC5 and FPN."""
     source = Source(read(Path(path)))
     try:
         settings = nested(
@@ -101,14 +104,14 @@ def without_defaults(settings: dict) -> dict:
     backbone, data_name = full["model"]["backbone"]["name"], full["data"]["name"]
     names = {"task": "detection", "model": {"backbone": {"name": backbone}}, "data": {"name": data_name}}
     defaults = configs.to_dict(configs.from_dict(names))
-    masks = full["model"]["mask"] is not None
-    if masks:
-        defaults["model"]["mask"] = asdict(MaskConfig())
+    branches = {"mask": asdict(MaskConfig()), "keypoint": asdict(KeypointConfig())}
+    given = {name: section for name, section in branches.items() if full["model"][name] is not None}
+    defaults["model"] |= given
     changed = {key: new for key, (_, new) in configs.differences(defaults, full).items()}
     kept = nested({"task": "detection", "model.backbone.name": backbone, **changed})
     kept.setdefault("data", {})["name"] = data_name
-    if masks:
-        kept["model"].setdefault("mask", {})
+    for name in given:
+        kept["model"].setdefault(name, {})
     return kept
 
 
@@ -137,10 +140,11 @@ def model(source: Source) -> dict[str, Any]:
         **rpn(source, len(FORMS[features]["MODEL.RPN.IN_FEATURES"])),
         **box(source, features),
     }
-    if source.get("MODEL.MASK_ON"):
-        section |= mask(source, features)
-    else:
-        source.read |= {key for key in source.given if key.startswith("MODEL.ROI_MASK_HEAD.")}
+    for switch, head, branch in (("MASK_ON", "ROI_MASK_HEAD", mask), ("KEYPOINT_ON", "ROI_KEYPOINT_HEAD", keypoint)):
+        if source.get(f"MODEL.{switch}"):
+            section |= branch(source, features)
+        else:
+            source.read |= {key for key in source.given if key.startswith(f"MODEL.{head}.")}
     return section
 
 
@@ -244,13 +248,37 @@ def mask(source: Source, features: str) -> dict[str, Any]:
         **same_keys(source, SAME_OF_MASKS),
         "model.mask.aligned": aligned,
         "model.mask.norm": source.choose("MODEL.ROI_MASK_HEAD.NORM", NORMS),
-        "model.mask.regions": int(
-            source.get("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE") * source.get("MODEL.ROI_HEADS.POSITIVE_FRACTION")
-        ),
+        "model.mask.regions": positives(source),
     }
     if features == "c4" and source.get("MODEL.ROI_MASK_HEAD.NUM_CONV"):
         source.leave_out("MODEL.ROI_MASK_HEAD.NUM_CONV", "the mask head after conv5_x has no convolutions")
     return section
+
+
+def positives(source: Source) -> int:
+    """Most positive RoIs of an image, all of which count in the losses of the branches."""
+    return int(source.get("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE") * source.get("MODEL.ROI_HEADS.POSITIVE_FRACTION"))
+
+
+def keypoint(source: Source, features: str) -> dict[str, Any]:
+    if features == "c4":
+        raise ConfigError("MODEL.KEYPOINT_ON is True with C4, which has no keypoint head: use DC5 or FPN.")
+    pool, aligned = source.choose("MODEL.ROI_KEYPOINT_HEAD.POOLER_TYPE", POOLERS)
+    if pool == "max":
+        source.leave_out("MODEL.ROI_KEYPOINT_HEAD.POOLER_TYPE", "keypoints are pooled by RoIAlign")
+    widths = source.get("MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS")
+    if any(width != widths[0] for width in widths):
+        source.leave_out("MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS", "the first width is used for all")
+    if source.get("MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS") != len(coco_keypoints.NAMES):
+        source.leave_out("MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", "number and names are those of the data")
+    return {
+        **same_keys(source, SAME_OF_KEYPOINTS),
+        "model.keypoint.aligned": aligned,
+        "model.keypoint.convs": len(widths),
+        "model.keypoint.width": widths[0] if widths else KeypointConfig.width,
+        "model.keypoint.regions": positives(source),
+        "eval.keypoint_sigmas": source.get("TEST.KEYPOINT_OKS_SIGMAS") or None,
+    }
 
 
 def data(source: Source) -> dict[str, Any]:
@@ -289,9 +317,7 @@ def datasets(source: Source) -> dict[str, Any]:
     section = {"data.name": "coco"}
     for split, key, names in (("train", "DATASETS.TRAIN", train), ("val", "DATASETS.TEST", test)):
         if len(names) == 1 and names[0] in COCO:
-            year, part = COCO[names[0]]
-            section[f"data.{split}.images"] = f"{part}{year}"
-            section[f"data.{split}.annotations"] = f"annotations/instances_{part}{year}.json"
+            section[f"data.{split}.images"], section[f"data.{split}.annotations"] = COCO[names[0]]
         elif names:
             source.leave_out(key, f"set the images and annotations in data.{split}")
     return section

@@ -45,11 +45,18 @@ SAME_OF_MASKS: dict[str, tuple[Any, str]] = {
     "MODEL.ROI_MASK_HEAD.NUM_CONV": (0, "model.mask.convs"),
     "MODEL.ROI_MASK_HEAD.CONV_DIM": (256, "model.mask.width"),
 }
+SAME_OF_KEYPOINTS: dict[str, tuple[Any, str]] = {
+    "MODEL.ROI_KEYPOINT_HEAD.POOLER_RESOLUTION": (14, "model.keypoint.resolution"),
+    "MODEL.ROI_KEYPOINT_HEAD.POOLER_SAMPLING_RATIO": (0, "model.keypoint.sampling"),
+    "MODEL.ROI_KEYPOINT_HEAD.LOSS_WEIGHT": (1.0, "model.keypoint.loss_weight"),
+}
+SAME_OF_SECTIONS = SAME | SAME_OF_LINEAR_HEADS | SAME_OF_MASKS | SAME_OF_KEYPOINTS
 
 OTHERS: dict[str, Any] = {  # keys that detectron2_config.py translates individually -> their defaults
     "MODEL.META_ARCHITECTURE": "GeneralizedRCNN",
     "MODEL.BACKBONE.NAME": "build_resnet_backbone",
     "MODEL.MASK_ON": False,
+    "MODEL.KEYPOINT_ON": False,
     "MODEL.WEIGHTS": "",
     "MODEL.RESNETS.DEPTH": 50,
     "MODEL.RESNETS.NORM": "FrozenBN",
@@ -80,6 +87,9 @@ OTHERS: dict[str, Any] = {  # keys that detectron2_config.py translates individu
     "MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS": [[10, 10, 5, 5], [20, 20, 10, 10], [30, 30, 15, 15]],
     "MODEL.ROI_MASK_HEAD.POOLER_TYPE": "ROIAlignV2",
     "MODEL.ROI_MASK_HEAD.NORM": "",
+    "MODEL.ROI_KEYPOINT_HEAD.POOLER_TYPE": "ROIAlignV2",
+    "MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS": [512] * 8,
+    "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS": 17,
     "INPUT.MIN_SIZE_TRAIN": [800],
     "INPUT.RANDOM_FLIP": "horizontal",
     "INPUT.CROP.ENABLED": False,
@@ -97,13 +107,13 @@ OTHERS: dict[str, Any] = {  # keys that detectron2_config.py translates individu
     "TEST.EVAL_PERIOD": 0,
     "TEST.PRECISE_BN.ENABLED": False,
     "TEST.PRECISE_BN.NUM_ITER": 200,
+    "TEST.KEYPOINT_OKS_SIGMAS": [],
 }
 
 ONLY: dict[str, Any] = {  # key -> the only supported value
     "VERSION": 2,
     "INPUT.FORMAT": "BGR",  # images are RGB in resdet; weights are permuted when loaded
     "MODEL.LOAD_PROPOSALS": False,
-    "MODEL.KEYPOINT_ON": False,
     "MODEL.FPN.FUSE_TYPE": "sum",
     "MODEL.RESNETS.NUM_GROUPS": 1,
     "MODEL.RESNETS.WIDTH_PER_GROUP": 64,
@@ -126,6 +136,9 @@ ONLY: dict[str, Any] = {  # key -> the only supported value
     "MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES": False,
     "MODEL.ROI_MASK_HEAD.NAME": "MaskRCNNConvUpsampleHead",
     "MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK": False,
+    "MODEL.ROI_KEYPOINT_HEAD.NAME": "KRCNNConvDeconvUpsampleHead",
+    "MODEL.ROI_KEYPOINT_HEAD.NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS": True,
+    "MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE": 1,
     "DATALOADER.ASPECT_RATIO_GROUPING": True,
     "SOLVER.WARMUP_FACTOR": 0.001,
     "SOLVER.WARMUP_METHOD": "linear",
@@ -167,7 +180,12 @@ FORMS: dict[str, dict[str, Any]] = {  # features -> keys that determine and repr
     },
 }
 
-COCO = {f"coco_{year}_{split}": (year, split) for year in (2014, 2017) for split in ("train", "val")}
+COCO = {  # data set -> its images and annotations
+    f"{name}_{year}_{split}": (f"{split}{year}", f"annotations/{kind}_{split}{year}.json")
+    for name, kind in (("coco", "instances"), ("keypoints_coco", "person_keypoints"))
+    for year in (2014, 2017)
+    for split in ("train", "val")
+}
 VOC = {
     f"voc_{year}_{split}": f"{year}_{split}" for year in (2007, 2012) for split in ("train", "val", "trainval", "test")
 }

@@ -17,6 +17,7 @@ from resdet.interop.detectron2_keys import (
     OTHERS,
     POOLERS,
     SAME,
+    SAME_OF_KEYPOINTS,
     SAME_OF_LINEAR_HEADS,
     SAME_OF_MASKS,
 )
@@ -33,8 +34,6 @@ def config_for(model: Detector) -> dict[str, Any]:
     name, features = section["backbone"]["name"], section["features"]
     if name not in IMAGENET_RESNETS or features not in FORMS:
         raise ConfigError(f"detectron2 has no {name} with features {features}: use a ResNet with c4, dc5 or fpn.")
-    if section.get("keypoint") is not None:
-        raise ConfigError("Configs of detectron2 with keypoints are not written: set model.keypoint=null.")
     depth = IMAGENET_RESNETS[name]
     if depth < 50 and features != "fpn":
         raise ConfigError(f"detectron2 has no {name} with features {features}: use fpn.")
@@ -54,6 +53,8 @@ def config_for(model: Detector) -> dict[str, Any]:
     }
     if section["mask"] is not None:
         settings |= mask(section, features)
+    if model.draws_keypoints:
+        settings |= keypoint(section, len(model.keypoints.keypoint_names))
     return nested(settings)
 
 
@@ -134,6 +135,19 @@ def mask(section: dict, features: str) -> dict[str, Any]:
     if features == "c4":
         settings["MODEL.ROI_MASK_HEAD.NUM_CONV"] = 0
     return settings
+
+
+def keypoint(section: dict, count: int) -> dict[str, Any]:
+    head = section["keypoint"]
+    if head["norm"] is not None:
+        raise ConfigError(f"detectron2 has no model.keypoint.norm={head['norm']}: it must be null.")
+    return {
+        "MODEL.KEYPOINT_ON": True,
+        **same(section, SAME_OF_KEYPOINTS),
+        "MODEL.ROI_KEYPOINT_HEAD.POOLER_TYPE": pooler("align", head["aligned"]),
+        "MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS": [head["width"]] * head["convs"],
+        "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS": count,
+    }
 
 
 def pixels(model: Detector) -> dict[str, Any]:

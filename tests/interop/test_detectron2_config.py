@@ -100,6 +100,28 @@ def test_masks_and_a_cascade(write):
     assert plain["model"]["mask"] == {"sampling": 0, "regions": 128}
 
 
+def test_keypoints(write):
+    """Translates the zoo's Base-Keypoint-RCNN-FPN.yaml, and compares it with coco_keypoint_r50_fpn.yaml."""
+    zoo = (
+        "MODEL: {KEYPOINT_ON: True, ROI_HEADS: {NUM_CLASSES: 1}, ROI_BOX_HEAD: {SMOOTH_L1_BETA: 0.5}, "
+        "RPN: {POST_NMS_TOPK_TRAIN: 1500}}\n"
+        "DATASETS: {TRAIN: [keypoints_coco_2017_train], TEST: [keypoints_coco_2017_val]}"
+    )
+    found = translate(write(f"_BASE_: base.yaml\n{zoo}\n"))
+    assert found.left_out == [] and found.settings["model"]["keypoint"] == {"sampling": 0, "regions": 128}
+    theirs, ours = configs.from_dict(found.settings), configs.load("coco_keypoint_r50_fpn.yaml")
+    assert (theirs.data.train, theirs.data.val) == (ours.data.train, ours.data.val)
+    assert (theirs.model.num_classes, theirs.model.rpn.post_nms) == (ours.model.num_classes, ours.model.rpn.post_nms)
+    text = (
+        "MODEL: {KEYPOINT_ON: True, ROI_KEYPOINT_HEAD: {CONV_DIMS: [64, 64], POOLER_RESOLUTION: 7, LOSS_WEIGHT: 2.0, "
+        "POOLER_TYPE: ROIAlign}}\nTEST: {KEYPOINT_OKS_SIGMAS: [0.1, 0.2]}"
+    )
+    own = experiment(write(f"_BASE_: base.yaml\n{text}\n"))
+    keypoint = own.model.keypoint
+    assert (keypoint.convs, keypoint.width, keypoint.resolution, keypoint.loss_weight) == (2, 64, 7, 2.0)
+    assert not keypoint.aligned and own.eval.keypoint_sigmas == [0.1, 0.2]
+
+
 def test_c4(write):
     found = translate(write(C4))
     model = configs.from_dict(found.settings).model
@@ -177,7 +199,14 @@ def test_voc(write):
         ("MODEL: {PIXEL_STD: [57.375, 57.12, 58.395]}", "MODEL.PIXEL_STD: [57.375, 57.12, 58.395]"),
         ("MODEL: {RPN: {BBOX_REG_LOSS_TYPE: giou}}", "MODEL.RPN.BBOX_REG_LOSS_TYPE: 'giou'"),
         ("MODEL: {ANCHOR_GENERATOR: {OFFSET: 0.5}}", "MODEL.ANCHOR_GENERATOR.OFFSET: 0.5"),
-        ("MODEL: {KEYPOINT_ON: True}", "MODEL.KEYPOINT_ON: True"),
+        (
+            "MODEL: {KEYPOINT_ON: True, ROI_KEYPOINT_HEAD: {NUM_KEYPOINTS: 5}}",
+            "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS: 5",
+        ),
+        (
+            "MODEL: {KEYPOINT_ON: True, ROI_KEYPOINT_HEAD: {CONV_DIMS: [64, 32]}}",
+            "CONV_DIMS: [64, 32] (the first width",
+        ),
         ("MODEL: {WEIGHTS: 'detectron2://ImageNetPretrained/MSRA/R-50.pkl'}", "model.pretrained"),
         ("MODEL: {WEIGHTS: 'detectron2://COCO-Detection/a/1/model_final_2.pkl'}", "--init"),
         ("MODEL: {MASK_ON: True, ROI_MASK_HEAD: {CLS_AGNOSTIC_MASK: True}}", "MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK"),
@@ -216,6 +245,11 @@ def test_errors_name_the_file_and_the_key(write, text, message):
     assert ".yaml" in str(raised.value)
 
 
+def test_keypoints_with_c4_are_refused(write):
+    with pytest.raises(ConfigError, match="KEYPOINT_ON is True with C4"):
+        translate(write(C4.replace("MASK_ON", "KEYPOINT_ON")))
+
+
 def test_coco_r50_fpn_has_the_zoos_schedule(write):
     """Compares coco_r50_fpn.yaml with the zoo's config for a stride in the 3×3 convolution: backbone and schedule."""
     theirs = experiment(
@@ -249,6 +283,7 @@ def test_configs_shipped_with_detectron2():
         assert section.backbone.name == f"resnet{cfg.MODEL.RESNETS.DEPTH}"
         assert section.num_classes == cfg.MODEL.ROI_HEADS.NUM_CLASSES
         assert (section.mask is not None) == cfg.MODEL.MASK_ON
+        assert (section.keypoint is not None) == cfg.MODEL.KEYPOINT_ON
         assert list(section.rpn.post_nms) == [cfg.MODEL.RPN.POST_NMS_TOPK_TRAIN, cfg.MODEL.RPN.POST_NMS_TOPK_TEST]
         assert section.box.sampling == cfg.MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO
         assert section.box.class_agnostic == cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG

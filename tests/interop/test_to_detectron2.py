@@ -12,6 +12,7 @@ from resdet.interop.to_detectron2 import config_for
 SECTIONS = {
     "fpn": {"features": "fpn", "backbone": {"name": "resnet18"}},
     "masks": {"backbone": {"name": "resnet18", "norm": "frozen"}, "mask": {"convs": 2}, "freeze_stages": 2},
+    "keypoints": {"backbone": {"name": "resnet18"}, "keypoint": {"convs": 2, "width": 32, "aligned": False}},
     "cascade": {"backbone": {"name": "resnet18"}, "box": {"ious": [0.5, 0.6], "class_agnostic": True}},
     "pool": {
         "backbone": {"name": "resnet50", "stride_in": "1x1"},
@@ -43,8 +44,9 @@ def test_config_round_trips(name, tmp_path):
     expected = detector.experiment["model"] | {"num_classes": 3}
     expected["input"] = expected["input"] | {"resize": "pillow"}
     expected["rpn"] = expected["rpn"] | {"min_size": 1e-6}
-    if expected["mask"]:
-        expected["mask"] = expected["mask"] | {"regions": 128}  # all positives: a quarter of 512
+    for branch in ("mask", "keypoint"):
+        if expected[branch]:
+            expected[branch] = expected[branch] | {"regions": 128}  # all positives: a quarter of 512
     assert configs.differences(expected, back) == {}
     assert {entry.split(":")[0] for entry in found.left_out} == {"MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"}
 
@@ -53,6 +55,10 @@ def test_config_round_trips(name, tmp_path):
     "section, word",
     [
         ({"backbone": {"name": "plain18"}}, "no plain18"),
+        (
+            {"backbone": {"name": "resnet18"}, "keypoint": {"norm": "gn", "convs": 1, "width": 32}},
+            "no model.keypoint.norm",
+        ),
         ({"backbone": {"name": "resnet18"}, "features": "dc5"}, "use fpn"),
         ({"backbone": {"name": "resnet18"}, "rpn": {"anchors": {"style": "torchvision"}}}, "anchors.style"),
         (
