@@ -17,6 +17,7 @@ from resdet.results.plot import plot, text_width, to_svg
 from resdet.results.sections import Cell, Chart, Gallery, Mark, Matrix, Picture, Section, Table, Text
 
 FILTERED = 10  # rows from which a table has a filter
+RADIUS = 2.5  # of keypoints, in pixels
 FONT, CAPTION = 11, 13  # size of the captions of boxes, as in parts.css, and their height, in pixels
 
 
@@ -124,11 +125,34 @@ def places_of(picture: Picture, layers: Sequence[str]) -> list[tuple[int, int] |
 
 
 def mark_html(mark: Mark, corner: tuple[int, int] | None) -> str:
-    """The box, and the caption if it has a place."""
+    """The mask, the box, the keypoints, and the caption if it has a place."""
     left, top, right, bottom = mark.box
     sides = f'x="{left:.1f}" y="{top:.1f}" width="{max(right - left, 0):.1f}" height="{max(bottom - top, 0):.1f}"'
     text = f'<text x="{corner[0] + 1}" y="{corner[1] + CAPTION - 3}">{escape(mark.text)}</text>' if corner else ""
-    return f"<rect {sides}/>{text}"
+    return f"{mask_html(mark)}<rect {sides}/>{keypoints_html(mark)}{text}"
+
+
+def mask_html(mark: Mark) -> str:
+    return (
+        f'<path class="mask" d="{"".join(f"{path(simplified(ring))}Z" for ring in mark.rings)}"/>' if mark.rings else ""
+    )
+
+
+def keypoints_html(mark: Mark) -> str:
+    limbs = f'<path class="limbs" d="{"".join(map(path, mark.limbs))}"/>' if mark.limbs else ""
+    return limbs + "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{RADIUS}"/>' for x, y in mark.points)
+
+
+def path(places: np.ndarray) -> str:
+    """SVG commands of lines through places [k, 2]."""
+    return "M" + " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+
+
+def simplified(ring: np.ndarray) -> np.ndarray:
+    """The ring [k, 2] without the places that are within half a pixel of it."""
+    import cv2
+
+    return cv2.approxPolyDP(np.asarray(ring, np.float32)[:, None], 0.5, True)[:, 0]
 
 
 @part_html.register

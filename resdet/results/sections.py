@@ -1,7 +1,7 @@
 """The content of a report: sections of tables, charts, matrices, images and texts. `resdet.report` renders them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -51,12 +51,15 @@ class Matrix:
     note: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mark:
-    """A box, xyxy in pixels of its picture, with a caption."""
+    """A box, xyxy in pixels of its picture, with a caption, and a mask and keypoints if known."""
 
     box: tuple[float, float, float, float]
     text: str
+    rings: Sequence[np.ndarray] = ()  # [k, 2] each: around the parts and holes of the mask
+    points: Sequence[np.ndarray] = ()  # [2] each: keypoints
+    limbs: Sequence[np.ndarray] = ()  # [2, 2] each: the ends of a line between keypoints
 
     @classmethod
     def of(cls, box: np.ndarray, text: str) -> "Mark":
@@ -64,8 +67,14 @@ class Mark:
         return cls((left, top, right, bottom), text)
 
     def moved(self, stretch: np.ndarray, shift: np.ndarray | float = 0.0) -> "Mark":
-        """The mark at its box times `stretch` minus `shift`."""
-        return Mark.of(np.array(self.box) * stretch - shift, self.text)
+        """The mark with all places times `stretch` minus `shift`: x, y, x, y."""
+        stretch, shift = np.broadcast_to(stretch, 4), np.broadcast_to(shift, 4)
+        rings, points, limbs = (
+            [places * stretch[:2] - shift[:2] for places in group] for group in (self.rings, self.points, self.limbs)
+        )
+        return replace(
+            Mark.of(np.array(self.box) * stretch - shift, self.text), rings=rings, points=points, limbs=limbs
+        )
 
 
 @dataclass(frozen=True)

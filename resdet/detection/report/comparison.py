@@ -8,7 +8,8 @@ import numpy as np
 from resdet.detection.evaluation import ground_truth
 from resdet.detection.report.bootstrap import average_precisions, overall
 from resdet.detection.report.evaluation import EvaluatedDetector, evaluate_detector
-from resdet.detection.report.galleries import DETECTIONS, marks, scene_picture, truth_marks
+from resdet.detection.report.galleries import DETECTIONS, scene_picture
+from resdet.detection.report.marks import detection_marks, truth_marks
 from resdet.detection.report.matches import Matches
 from resdet.errors import ConfigError
 from resdet.results.differences import ALL, COLUMNS, explanation, most, resample, room, row
@@ -82,6 +83,7 @@ def drawn(first: EvaluatedDetector, other: EvaluatedDetector, image: int, object
     index = first.indices()[int(first.matches.image_ids[image])]
     layers = {TRUTH: truth_marks(source, index)}
     layers |= {
-        f"{DETECTIONS} of {each.run.name}": marks(source, index, each.results, each.score) for each in (first, other)
+        f"{DETECTIONS} of {each.run.name}": detection_marks(source, index, each.results, each.score)
+        for each in (first, other)
     }
     return scene_picture(source, index, f"{objects} object{'' if objects == 1 else 's'}", layers)

@@ -4,9 +4,9 @@ import numpy as np
 
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.geometry import scale_of
-from resdet.detection.evaluation.results import Results
 from resdet.detection.report.doubts import Doubt, label_doubts
 from resdet.detection.report.evaluation import EvaluatedDetector
+from resdet.detection.report.marks import detection_mark, detection_marks, truth_marks
 from resdet.results.box_format import xywh_to_xyxy
 from resdet.results.sections import TRUTH, Gallery, Mark, Part, Picture, Section, Table, picture
 
@@ -44,7 +44,7 @@ def drawn(evaluated: EvaluatedDetector, image: int, counts: np.ndarray) -> Pictu
     caption = f"{true} found, {missed} missed, {false} false"
     layers = {
         TRUTH: truth_marks(evaluated.source, index),
-        DETECTIONS: marks(evaluated.source, index, evaluated.results, evaluated.score),
+        DETECTIONS: detection_marks(evaluated.source, index, evaluated.results, evaluated.score),
     }
     return scene_picture(evaluated.source, index, caption, layers)
 
@@ -55,25 +55,6 @@ def scene_picture(source: Annotations, index: int, caption: str, layers: dict[st
     stretch = np.tile(scale_of(source, index, pixels), 2)
     moved = {name: [mark.moved(stretch) for mark in part] for name, part in layers.items()}
     return picture(pixels, source.files[index], caption, moved)
-
-
-def truth_marks(source: Annotations, index: int) -> list[Mark]:
-    objects = source.objects(index)
-    names = [
-        source.classes[label] + (" (crowd)" if crowd else "") for label, crowd in zip(objects.labels, objects.crowd)
-    ]
-    return [Mark.of(box, name) for box, name in zip(objects.boxes, names)]
-
-
-def marks(source: Annotations, index: int, results: Results, score: float) -> list[Mark]:
-    """The detections of an image with at least this score."""
-    rows = np.flatnonzero((results.image_ids == source.result_id(index)) & (results.scores >= score))
-    return [Mark.of(xywh_to_xyxy(results.boxes[row]), caption(source, results, row)) for row in rows.tolist()]
-
-
-def caption(source: Annotations, results: Results, row: int) -> str:
-    name = source.classes[source.category_ids.index(int(results.category_ids[row]))]
-    return f"{name} {results.scores[row]:.2f}"
 
 
 def doubts_section(evaluated: EvaluatedDetector) -> Section:
@@ -118,5 +99,5 @@ def crop(evaluated: EvaluatedDetector, doubt: Doubt, indices: dict[int, int]) ->
     part = pixels[top : max(bottom, top + 1), left : max(right, left + 1)]
     shift = np.tile((left, top), 2)
     objects = [mark.moved(stretch, shift) for mark in truth_marks(source, index)]
-    label = Mark.of(box - shift, caption(source, results, doubt.row))
+    label = detection_mark(source, results, doubt.row).moved(stretch, shift)
     return picture(part, source.files[index], doubt.kind, {TRUTH: objects, DETECTIONS: [label]}, CROP_SIDE)

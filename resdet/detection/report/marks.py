@@ -1,0 +1,63 @@
+"""Annotated objects and detections as marks of a picture: boxes, outlines of masks, and keypoints."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from resdet.detection.data.annotations import Annotations
+from resdet.detection.data.segmentation import Polygons
+from resdet.detection.evaluation.results import Results
+from resdet.ops.rle import decode
+from resdet.results.box_format import xywh_to_xyxy
+from resdet.results.drawing import MIN_KEYPOINT_SCORE
+from resdet.results.sections import Mark
+
+
+def truth_marks(source: Annotations, index: int) -> list[Mark]:
+    """The objects of an image, in annotated pixels."""
+    objects, (width, height) = source.objects(index), source.sizes[index].tolist()
+    marks = []
+    for k, (box, label, crowd, segment) in enumerate(
+        zip(objects.boxes, objects.labels, objects.crowd, objects.segments)
+    ):
+        mark = Mark.of(box, source.classes[label] + (" (crowd)" if crowd else ""))
+        if isinstance(segment, Polygons):
+            mark = replace(mark, rings=segment.rings)
+        elif segment is not None:
+            mark = replace(mark, rings=outline(segment.bitmap(height, width)))
+        if objects.keypoints is not None:
+            mark = with_keypoints(mark, source, objects.keypoints.points[k], 0)
+        marks.append(mark)
+    return marks
+
+
+def detection_marks(source: Annotations, index: int, results: Results, score: float) -> list[Mark]:
+    """The detections of an image with at least this score, in annotated pixels."""
+    rows = np.flatnonzero((results.image_ids == source.result_id(index)) & (results.scores >= score))
+    return [detection_mark(source, results, row) for row in rows.tolist()]
+
+
+def detection_mark(source: Annotations, results: Results, row: int) -> Mark:
+    name = source.classes[source.category_ids.index(int(results.category_ids[row]))]
+    mark = Mark.of(xywh_to_xyxy(results.boxes[row]), f"{name} {results.scores[row]:.2f}")
+    if results.masks is not None:
+        mark = replace(mark, rings=outline(decode(results.masks[row])))
+    if results.keypoints is not None:
+        mark = with_keypoints(mark, source, results.keypoints[row], MIN_KEYPOINT_SCORE)
+    return mark
+
+
+def outline(mask: np.ndarray) -> list[np.ndarray]:
+    """Rings [k, 2] (x, y) around the parts and the holes of a mask [H, W]."""
+    import cv2
+
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    return [contour[:, 0] + 0.5 for contour in contours]  # through the centers of pixels
+
+
+def with_keypoints(mark: Mark, source: Annotations, keypoints: np.ndarray, least: float) -> Mark:
+    """The mark with those of the keypoints [K, 3] whose third value is above `least`, and the skeleton between them."""
+    shown = keypoints[:, 2] > least
+    pairs = source.keypoints.skeleton if source.keypoints else []
+    limbs = [keypoints[[a, b], :2] for a, b in pairs if shown[a] and shown[b]]
+    return replace(mark, points=list(keypoints[shown, :2]), limbs=limbs)
