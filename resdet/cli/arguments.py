@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from resdet.errors import ConfigError
 from resdet.files.atomic import check_file, check_folder
 
 
@@ -58,8 +59,6 @@ def add_tile_arguments(parser: argparse.ArgumentParser) -> None:
 
 def speed_of(parsed: argparse.Namespace, mode: str) -> tuple[Any, Any]:
     """The mode, by default `mode`, and whether to compile; refuses --compile in exact mode."""
-    from resdet.errors import ConfigError
-
     chosen = parsed.mode or mode
     if chosen == "exact" and parsed.compile is not None:
         raise ConfigError("--compile and --no-compile are for fast mode: add --mode fast, or leave them out.")
@@ -67,8 +66,6 @@ def speed_of(parsed: argparse.Namespace, mode: str) -> tuple[Any, Any]:
 
 
 def tile_overrides(parsed: argparse.Namespace) -> list[str]:
-    from resdet.errors import ConfigError
-
     if parsed.overlap is not None and parsed.tile is None:
         raise ConfigError("--overlap is for tiles: add --tile PIXELS, or set eval.overlap beside eval.tile.")
     return [f"eval.{key}={value}" for key in ("tile", "overlap") if (value := getattr(parsed, key)) is not None]

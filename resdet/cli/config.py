@@ -2,6 +2,8 @@
 
 from resdet.cli.arguments import add_command, add_config_arguments
 from resdet.cli.json_output import add_json_argument
+from resdet.errors import ConfigError
+from resdet.files.atomic import write_json
 
 
 def add(commands) -> None:
@@ -23,8 +25,6 @@ def add(commands) -> None:
 
 def run(parsed) -> None:
     from resdet import config
-    from resdet.errors import ConfigError
-    from resdet.files.atomic import write_json
 
     explained = parsed.explain is not None
     if sum(map(bool, (parsed.config, parsed.from_detectron2, parsed.schema, explained))) != 1:
@@ -48,7 +48,6 @@ def print_schema(json_path: str | None) -> None:
     import json
 
     from resdet.config.json_schema import json_schema
-    from resdet.files.atomic import write_json
 
     schema = json_schema()
     print(json.dumps(schema, indent=1))
@@ -58,7 +57,6 @@ def print_schema(json_path: str | None) -> None:
 def print_translation(path: str, json_path: str | None) -> None:
     """Prints the keys that differ from the defaults; settings without counterpart follow as comments."""
     from resdet.config.yaml_reader import dump
-    from resdet.files.atomic import write_json
     from resdet.interop.detectron2_config import translate
 
     translation = translate(path)

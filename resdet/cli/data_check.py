@@ -2,6 +2,7 @@
 
 from resdet.cli.arguments import add_command, output_file, output_folder
 from resdet.cli.json_output import add_json_argument
+from resdet.errors import ConfigError
 from resdet.files.atomic import write_json
 
 
@@ -35,7 +36,6 @@ def add(actions) -> None:
 def run(parsed) -> int:
     from resdet import config
     from resdet.commands.data import check
-    from resdet.errors import ConfigError
     from resdet.tasks import CheckOptions
 
     roots = [word for word in parsed.overrides if not config.is_override(word)]

@@ -12,6 +12,7 @@ from resdet.cli.arguments import (
 )
 from resdet.cli.json_output import add_json_argument
 from resdet.detection.evaluation.protocols import COCO, evaluators
+from resdet.errors import ConfigError
 from resdet.files.atomic import check_not_inputs
 from resdet.results.parquet import MANIFEST
 
@@ -86,7 +87,6 @@ def add_results_arguments(results) -> None:
 
 def run(parsed) -> None:
     from resdet import config
-    from resdet.errors import ConfigError
 
     if parsed.results or parsed.annotations:
         return run_results(parsed)
@@ -116,8 +116,6 @@ def run(parsed) -> None:
 
 
 def refuse_results_options(parsed) -> None:
-    from resdet.errors import ConfigError
-
     for name in RESULTS_OPTIONS:
         if getattr(parsed, name):
             drawn = name in ("confusion", "curves")
@@ -129,8 +127,6 @@ def refuse_results_options(parsed) -> None:
 
 
 def refuse_metrics_of_submission(parsed) -> None:
-    from resdet.errors import ConfigError
-
     for name in ("per_class", "json", "save"):
         if parsed.submission and getattr(parsed, name):
             raise ConfigError(
@@ -144,8 +140,6 @@ def refuse_inputs_as_outputs(parsed, inputs: list[str]) -> None:
 
 
 def refuse_weights_options(parsed) -> None:
-    from resdet.errors import ConfigError
-
     for name in WEIGHTS_OPTIONS:
         if getattr(parsed, name) not in (None, [], False) or (name == "compile" and parsed.compile is False):
             option = " ".join(parsed.overrides) if name == "overrides" else f"--{name}"
@@ -153,8 +147,6 @@ def refuse_weights_options(parsed) -> None:
 
 
 def run_results(parsed) -> None:
-    from resdet.errors import ConfigError
-
     if not (parsed.results and parsed.annotations) or parsed.weights:
         raise ConfigError(
             "To evaluate a results file, give both --annotations (ground truth) and --results, and no --weights."

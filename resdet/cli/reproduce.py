@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from resdet.cli.arguments import output_folder, positive, without_overrides
 from resdet.cli.json_output import add_json_argument
+from resdet.errors import ConfigError
 
 
 def add(commands) -> None:
@@ -58,7 +59,6 @@ def run(parsed) -> None:
     from pathlib import Path
 
     from resdet.commands import reproduce
-    from resdet.errors import ConfigError
     from resdet.reproduce.plan import Setting
 
     if parsed.target and "=" in parsed.target:
