@@ -35,14 +35,14 @@ def add(actions) -> None:
 
 def run(parsed) -> int:
     from resdet import config
-    from resdet.commands.data import check
-    from resdet.tasks import CheckOptions
+    from resdet.tasks import CheckOptions, tasks
 
     roots = [word for word in parsed.overrides if not config.is_override(word)]
     if len(roots) > 1 or not (roots or parsed.config):
         raise ConfigError("resdet data check takes one folder, or --config: name the data to check.")
     words = [f"data.root={root}" for root in roots] + [word for word in parsed.overrides if word not in roots]
     options = CheckOptions(parsed.html, parsed.fix, not parsed.no_near_duplicates, parsed.decode)
-    content = check(config.load(parsed.config or "custom.yaml", *words), options)
+    experiment = config.load(parsed.config or "custom.yaml", *words)
+    content = tasks[experiment.task].check_data(experiment, options)
     write_json(parsed.json, content)
     return int(parsed.strict and content["counts"]["error"] > 0)

@@ -2,13 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from resdet.classification.data import cifar
-from resdet.config.experiment import Experiment
 from resdet.data import generated
 from resdet.data.shapes import ShapeImages
-from resdet.tasks import CheckOptions, tasks
 
 FRAMES = 30  # of a generated video
 
@@ -18,11 +15,6 @@ def get(name: str, root: str | None) -> Path:
     folder = cifar.get(Path(root or f"datasets/{name}"))
     print(f"{name} is in {folder}")
     return folder
-
-
-def check(experiment: Experiment, options: CheckOptions) -> dict[str, Any]:
-    """Looks for faults in the data of an experiment; prints a summary and returns the findings for JSON."""
-    return tasks[experiment.task].check_data(experiment, options)
 
 
 def make_shapes(root: str, train_images: int, val_images: int, size: int, seed: int) -> None:

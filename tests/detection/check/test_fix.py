@@ -7,12 +7,11 @@ import pytest
 from detection.check import planted
 from detection.check.planted import DataSet, check, corners, found, rectangle
 
-from resdet.commands.data import check as run_check
 from resdet.commands.shard import shard
 from resdet.data.shards import Limit
 from resdet.detection.check.fix import LOG, write_fixed
 from resdet.errors import DataError
-from resdet.tasks import CheckOptions
+from resdet.tasks import CheckOptions, tasks
 
 
 def fixed_of(data: DataSet, folder):
@@ -167,7 +166,7 @@ def test_images_of_shards_are_files_of_the_copy(tmp_path):
 def test_a_folder_that_is_not_empty_is_refused(tmp_path):
     root = DataSet(6, 3).write(tmp_path / "set")
     with pytest.raises(DataError, match="is not empty: name a new folder"):
-        run_check(planted.experiment(root), CheckOptions(fix=str(root)))
+        tasks["detection"].check_data(planted.experiment(root), CheckOptions(fix=str(root)))
 
 
 def test_a_box_is_clipped_to_the_corrected_size(tmp_path):
