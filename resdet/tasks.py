@@ -83,7 +83,7 @@ class CheckOptions:
 
 @dataclass(frozen=True)
 class Step:
-    """One training run of an experiment with several."""
+    """A training run: the only one of an experiment, or one of several."""
 
     name: str  # name of its folder
     experiment: Experiment

@@ -1,6 +1,6 @@
 """`resdet train`: trains the model of a config into a run folder."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,33 +50,20 @@ def train(
     world = distributed.join(experiment.train.device, experiment.train.ddp.timeout)
     try:
         with distributed.tell_loss(lambda: "outside of training"):
-            return train_or_evaluate(experiment, world, out, resume, init, eval_only, json_path, callbacks)
+            check_world(experiment, world)
+            if init and not zoo.is_known(init):
+                raise WeightsError(f"{init}: no such file, and no published model: give the weights of --init.")
+            if experiment.train.deterministic:
+                be_deterministic()
+            if eval_only:
+                metrics = evaluate(experiment, world, init)
+            else:
+                metrics = run_in_folder(experiment, world, out, resume, init, callbacks)
+            if world.is_main:
+                write_json(json_path, metrics)
+            return metrics
     finally:
         distributed.leave()
-
-
-def train_or_evaluate(
-    experiment: Experiment,
-    world: World,
-    out: str | None,
-    resume: bool,
-    init: str | None,
-    eval_only: bool,
-    json_path: str | None,
-    callbacks: Sequence[Callback],
-) -> dict[str, float]:
-    check_world(experiment, world)
-    if init and not zoo.is_known(init):
-        raise WeightsError(f"{init}: no such file, and no published model: give the weights of --init.")
-    if experiment.train.deterministic:
-        be_deterministic()
-    if eval_only:
-        metrics = evaluate(experiment, world, init)
-    else:
-        metrics = run_in_folder(experiment, world, out, resume, init, callbacks)
-    if world.is_main:
-        write_json(json_path, metrics)
-    return metrics
 
 
 def run_in_folder(
@@ -94,10 +81,12 @@ def run_in_folder(
         claim = lambda: claims.enter_context(claim_folder(experiment.name, out, resume, patience))
         folder = distributed.from_main(claim)
         resume = resume or distributed.from_main(lambda: is_own(folder))
-        steps = tasks[experiment.task].steps(experiment, folder, init)
+        task = tasks[experiment.task]
+        steps = task.steps(experiment, folder, init)
         if steps:
             return run_steps(experiment, steps, world, folder, resume, callbacks)
-        return run(experiment, world, folder, resume, init, tasks[experiment.task].open_training, callbacks).best or {}
+        only = Step(folder.name, experiment, task.open_training, init)
+        return run(only, world, folder, resume, callbacks).best or {}
 
 
 def check_world(experiment: Experiment, world: World) -> None:
@@ -109,16 +98,9 @@ def check_world(experiment: Experiment, world: World) -> None:
         )
 
 
-def run(
-    experiment: Experiment,
-    world: World,
-    folder: Path,
-    resume: bool,
-    init: str | None,
-    open_task: Callable[..., TrainingTask],
-    callbacks: Sequence[Callback],
-) -> Trainer:
+def run(step: Step, world: World, folder: Path, resume: bool, callbacks: Sequence[Callback]) -> Trainer:
     """Runs a training to its end or until a signal or a callback stops it."""
+    experiment = step.experiment
     log = Log(folder if world.is_main else None)
     loggers, called = build_observers(experiment, callbacks)
     resumes = resume and (folder / checkpoint.LAST).exists()
@@ -127,10 +109,10 @@ def run(
     if resumes and experiment.auto:
         experiment = config.with_choices(experiment, config.load(folder / CONFIG))
     with Activity("opening the data and the model"):
-        task = open_task(experiment, world, log, init)
+        task = step.open(experiment, world, log, step.init)
     experiment = task.experiment
     check_data(task, log, resumes)
-    if not (resumes or init):
+    if not (resumes or step.init):
         task.initialize(log)
     trainer = Trainer(task, experiment.optim, experiment.schedule, experiment.train, world, folder)
     before = trainer.resume()["experiment"] if resumes else None
@@ -241,7 +223,7 @@ def run_steps(
     if first and world.is_main:
         say(f"complete and kept: {', '.join(step.name for step in steps[:first])}")
     for step in steps[first:]:
-        trainer = run(step.experiment, world, folder / step.name, resume, step.init, step.open, callbacks)
+        trainer = run(step, world, folder / step.name, resume, callbacks)
         if trainer.stopped:
             return {}
     return trainer.best or {}
