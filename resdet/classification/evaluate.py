@@ -1,7 +1,7 @@
 """Evaluates a classifier, or an ensemble, on a data set with the views of resdet/classification/test_crops.py."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from resdet.errors import DataError
 from resdet.images.decode import Source
 from resdet.progress import track
 from resdet.structures import Batch
+
+Scored = tuple[Tensor, Tensor, Tensor]  # probabilities [B, C], labels [B], indices [B]
 
 
 class Views(Dataset):
@@ -60,8 +62,8 @@ def scored_images(
     on_bad_image: str = "error",
     rank: int = 0,
     world: int = 1,
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Batches of probabilities [B, C], labels and indices [B] of this process's share of a source."""
+) -> Iterator[Scored]:
+    """The scores of this process's share of a source."""
     crops = build_test_crops(config, models[0].size, models[0].short)
     samples = Views(source, crops, range(rank, len(source), world), on_bad_image)
     batch = {"center": config.batch, "ten_crop": max(1, config.batch // 10), "dense": 1}[config.views]
@@ -74,31 +76,15 @@ def scored_images(
             yield scorer(scales).unflatten(0, (len(labels), -1)).mean(1), labels.to(device), indices
 
 
-def evaluate_views(
-    models: Sequence[Scorable], source: Source, config: ClassificationEvalConfig, device: torch.device, **options: Any
-) -> ClassificationMetrics:
-    """Metrics of a classifier, or of an ensemble, on a source."""
-    return tally(scored_images(models, source, config, device, **options), len(models[0].classes), device)
-
-
 @torch.inference_mode()
-def scored_on_device(
-    models: Sequence[Scorable], batches: Iterable[Batch], device: torch.device
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Batches of probabilities [B, C], labels and indices [B] of small images on the device, with a single view."""
+def scored_on_device(models: Sequence[Scorable], batches: Iterable[Batch], device: torch.device) -> Iterator[Scored]:
+    """The scores of small images on the device, with a single view (Table 6)."""
     scorer = Scorer(models, device, dense=False)
     for images, labels, indices in batches:
         yield scorer([cast(Tensor, images)]), cast(Tensor, labels), indices
 
 
-def evaluate_on_device(
-    models: Sequence[Scorable], batches: Iterable[Batch], device: torch.device
-) -> ClassificationMetrics:
-    """Metrics on small images on the device, with a single view (Table 6)."""
-    return tally(scored_on_device(models, batches, device), len(models[0].classes), device)
-
-
-def tally(scored: Iterable[tuple[Tensor, Tensor, Tensor]], classes: int, device: torch.device) -> ClassificationMetrics:
+def tally(scored: Iterable[Scored], classes: int, device: torch.device) -> ClassificationMetrics:
     counts = Tally(classes, device)
     for scores, labels, _ in scored:
         counts.add(scores, labels)

@@ -3,15 +3,14 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-from torch import Tensor
 
+from resdet.classification.evaluate import Scored
 from resdet.engine.distributed import gather
 
 TOP = 3  # classes
 LINE, SCALE = 14, 0.4  # height in pixels and font scale of a line
 BLACK, RED, GREEN = (0, 0, 0), (200, 0, 0), (0, 130, 0)
 
-Scored = tuple[Tensor, Tensor, Tensor]  # probabilities [B, C], labels [B], indices [B]
 Best = tuple[list[int], list[float]]  # labels and scores of the best classes
 
 

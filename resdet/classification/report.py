@@ -1,17 +1,15 @@
 """`resdet evaluate` for classifiers: errors of a model or an ensemble, and submissions to the test server."""
 
 from collections.abc import Sequence
-from typing import cast
 
 from resdet.classification import submission
 from resdet.classification.config import ClassificationExperiment
-from resdet.classification.data.config import ImageNetConfig, ImagesConfig, OnDeviceConfig
+from resdet.classification.data.config import ImageNetConfig
 from resdet.classification.data.imagenet import devkit_ids
-from resdet.classification.data.on_device import OnDeviceEvaluation
-from resdet.classification.data.sources import open_images, open_on_device
-from resdet.classification.evaluate import evaluate_on_device, evaluate_views, scored_images
+from resdet.classification.evaluate import scored_images, tally
 from resdet.classification.metrics import ClassificationMetrics, per_class_table
 from resdet.classification.model import Classifier
+from resdet.classification.validation import open_validation
 from resdet.data.class_names import check_names
 from resdet.data.loader import Skipped
 from resdet.engine import distributed
@@ -67,19 +65,12 @@ def check_ensemble(models: Sequence[Classifier], paths: Sequence[str], views: st
 def compute_metrics(
     models: Sequence[Classifier], experiment: ClassificationExperiment, world: World
 ) -> ClassificationMetrics:
-    data = experiment.data
-    if not isinstance(data, ImagesConfig):
-        with Activity("opening the data"):
-            images = open_on_device(cast(OnDeviceConfig, data), "val", world.device)
-        batches = OnDeviceEvaluation(images, experiment.eval.batch, world.rank, world.size)
-        return evaluate_on_device(models, batches, world.device)
     with Activity("opening the data"):
-        source = open_images(data, "val")
-    note = check_classes(models[0].classes, source.classes)
+        images = open_validation(experiment, world, Skipped(print))
+    note = check_classes(models[0].classes, images.classes)
     if note and world.is_main:
         print(note)
-    skipped = Skipped(print)
-    return evaluate_views(models, source, experiment.eval, world.device, skipped=skipped, **sharing(data, world))
+    return tally(images.scored(models), len(models[0].classes), world.device)
 
 
 def check_classes(model: Sequence[str], data: Sequence[str]) -> str | None:
@@ -110,7 +101,7 @@ def submit(
     if not isinstance(experiment.data, ImageNetConfig):
         raise ConfigError("A submission needs ImageNet's test images: use a config with data.name: imagenet.")
     devkit = devkit_ids(experiment.data.root)
-    source = open_images(experiment.data, "test")
+    source = experiment.data.open("test")
     rows: list[list[int]] = []
     skipped, options = Skipped(print), sharing(experiment.data, world)
     for scores, _, _ in scored_images(models, source, experiment.eval, world.device, skipped=skipped, **options):

@@ -1,22 +1,17 @@
 """The report of a classification run: errors by class, confusion, calibration and the worst images."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from resdet.classification.config import ClassificationExperiment
-from resdet.classification.data.config import ImagesConfig, OnDeviceConfig
-from resdet.classification.data.on_device import OnDeviceEvaluation
-from resdet.classification.data.sources import open_images, open_on_device
-from resdet.classification.evaluate import scored_images, scored_on_device
+from resdet.classification.evaluate import Scored
 from resdet.classification.report import check_classes
+from resdet.classification.validation import Validation, open_validation
 from resdet.data.loader import Skipped
 from resdet.engine.distributed import World
 from resdet.engine.latency import IMAGES, PIXELS, latency_table
-from resdet.engine.sharing import sharing
 from resdet.errors import DataError
 from resdet.files.keyed_cache import digest_of
 from resdet.results.calibration import calibrate, calibration_parts
@@ -25,16 +20,6 @@ from resdet.results.sections import Cell, Gallery, Picture, Section, Table, fact
 from resdet.tasks import EvaluatedRun
 
 TOP, WORST = 5, 24  # classes of an image that are kept; pictures
-
-
-@dataclass(frozen=True)
-class Images:
-    """The validation images of a run."""
-
-    count: int
-    name: Callable[[int], str]
-    pixels: Callable[[int], np.ndarray]  # uint8 [H, W, 3]
-    scored: Callable[[], Iterator[tuple[Tensor, Tensor, Tensor]]]  # batches of scores, labels and indices
 
 
 @dataclass(frozen=True)
@@ -53,7 +38,7 @@ class Evaluated:
     """A run with its predictions of the validation images."""
 
     run: EvaluatedRun
-    images: Images
+    images: Validation
     names: list[str]  # of all images
     predictions: Predictions
 
@@ -64,11 +49,12 @@ class Evaluated:
 
 def evaluate_run(run: EvaluatedRun) -> Evaluated:
     """Predicts the validation images, or reads the predictions in the cache."""
-    images = open_validation(run)
-    names = [images.name(index) for index in range(images.count)]
-    columns = run.predictions(lambda: predict(images), digest_of([names, run.model.classes]))
+    images = open_validation(run.experiment, World(0, 1, run.model.device), Skipped(print))
+    check_classes(run.model.classes, images.classes)
+    names = [images.name(index) for index in range(len(images))]
+    columns = run.predictions(lambda: predict(images.scored([run.model])), digest_of([names, run.model.classes]))
     if not columns["indices"]:
-        raise DataError(f"Cannot read any of the {images.count} validation images of {run.name}: check data.root.")
+        raise DataError(f"Cannot read any of the {len(images)} validation images of {run.name}: check data.root.")
     predictions = Predictions(*(np.array(columns[name]) for name in Predictions.__annotations__))
     return Evaluated(run, images, names, predictions)
 
@@ -88,34 +74,10 @@ def report(run: EvaluatedRun) -> list[Section]:
     ]
 
 
-def open_validation(run: EvaluatedRun) -> Images:
-    """The validation images of the run: files, or a tensor on the device."""
-    experiment = cast(ClassificationExperiment, run.experiment)
-    data, device = experiment.data, run.model.device
-    if isinstance(data, ImagesConfig):
-        source = open_images(data, "val")
-        check_classes(run.model.classes, source.classes)
-        options = sharing(data, World(0, 1, device))
-        return Images(
-            len(source),
-            source.name,
-            lambda index: source.image(index).decode(),
-            lambda: scored_images([run.model], source, experiment.eval, device, skipped=Skipped(print), **options),
-        )
-    small = open_on_device(cast(OnDeviceConfig, data), "val", device)
-    check_classes(run.model.classes, small.classes)
-    return Images(
-        len(small),
-        small.name,
-        lambda index: small.images[index].permute(1, 2, 0).cpu().numpy(),
-        lambda: scored_on_device([run.model], OnDeviceEvaluation(small, experiment.eval.batch), device),
-    )
-
-
-def predict(images: Images) -> dict[str, list[Any]]:
+def predict(scored: Iterable[Scored]) -> dict[str, list[Any]]:
     """The columns of `Predictions`, in JSON types. Of equal scores, the smaller class number ranks first."""
     columns: dict[str, list[Any]] = {name: [] for name in Predictions.__annotations__}
-    for scores, labels, indices in images.scored():
+    for scores, labels, indices in scored:
         kept = (labels >= 0).cpu()
         values, order = (part.cpu() for part in scores.double().sort(dim=1, descending=True, stable=True))
         truth = scores.double().cpu().gather(1, labels.cpu().clamp(min=0)[:, None])[:, 0]
@@ -158,7 +120,7 @@ def confusion_section(predictions: Predictions, classes: list[str]) -> Section:
     return Section("confusion", "Confusion", confusion_parts(classes, classes, counts.tolist()), "Rows: labels.")
 
 
-def worst_gallery(images: Images, predictions: Predictions, classes: list[str]) -> Gallery:
+def worst_gallery(images: Validation, predictions: Predictions, classes: list[str]) -> Gallery:
     """The images of a wrong class with the lowest score of their label."""
     wrong = np.flatnonzero(~hits(predictions, 1))
     worst = wrong[np.argsort(predictions.truth[wrong], kind="stable")][:WORST]
@@ -167,13 +129,13 @@ def worst_gallery(images: Images, predictions: Predictions, classes: list[str]) 
     return Gallery("worst", "Worst images", pictures, note)
 
 
-def worst_picture(images: Images, predictions: Predictions, classes: list[str], row: int) -> Picture:
+def worst_picture(images: Validation, predictions: Predictions, classes: list[str], row: int) -> Picture:
     index = int(predictions.indices[row])
     best, label = classes[predictions.best[row, 0]], classes[predictions.labels[row]]
     caption = f"{best} {predictions.scores[row, 0]:.2f}, labeled {label} {predictions.truth[row]:.2f}"
     return picture(images.pixels(index), images.name(index), caption)
 
 
-def speed_table(run: EvaluatedRun, images: Images, predictions: Predictions) -> Table:
+def speed_table(run: EvaluatedRun, images: Validation, predictions: Predictions) -> Table:
     pixels = [images.pixels(int(index)) for index in predictions.indices[:IMAGES]]
     return latency_table(lambda image: run.model.predict([image]), pixels, run.model.device, PIXELS)

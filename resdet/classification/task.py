@@ -4,13 +4,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-
 from resdet.classification import comparison, run_report
 from resdet.classification.build import build_classifier
 from resdet.classification.config import ClassificationExperiment
 from resdet.classification.data.config import ImagesConfig, OnDeviceConfig
-from resdet.classification.data.sources import open_images, open_on_device
 from resdet.classification.model import TOP, Classifier
 from resdet.classification.report import evaluate
 from resdet.classification.training import ClassificationTraining
@@ -85,9 +82,9 @@ class ClassificationTask(Task):
 
     def pictures(self, data: DataConfig) -> Sequence[Any]:
         if isinstance(data, ImagesConfig):
-            return ImageSequence(open_images(data, "train"))
-        images = open_on_device(cast(OnDeviceConfig, data), "train", torch.device("cpu")).images
-        return cast(Sequence[Any], images.permute(0, 2, 3, 1).numpy())
+            return ImageSequence(data.open("train"))
+        images = cast(OnDeviceConfig, data).open("train").images
+        return cast(Sequence[Any], images.transpose(0, 2, 3, 1))
 
     def smoke_data(self, experiment: ClassificationExperiment, out: Path) -> list[str]:
         if experiment.data.name == "cifar10":

@@ -1,6 +1,6 @@
 """Training of classifiers: sections 3.4 (ImageNet) and 4.2 (CIFAR-10)."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,12 +12,12 @@ from resdet.classification.build import build_classifier
 from resdet.classification.class_weights import class_weights, extremes
 from resdet.classification.config import ClassificationExperiment
 from resdet.classification.data.config import ImagesConfig, OnDeviceConfig
-from resdet.classification.data.on_device import OnDeviceEvaluation, OnDeviceTraining
-from resdet.classification.data.sources import open_images, open_on_device
-from resdet.classification.evaluate import Views, scored_images, scored_on_device, tally
+from resdet.classification.data.on_device import OnDeviceTraining, open_on_device
+from resdet.classification.evaluate import Views, tally
 from resdet.classification.model import Classifier
-from resdet.classification.pictures import Best, BestClasses, Scored, captioned
+from resdet.classification.pictures import Best, BestClasses, captioned
 from resdet.classification.test_crops import CenterCrop
+from resdet.classification.validation import open_validation
 from resdet.data.loader import Samples, Skipped, TrainingLoader
 from resdet.data.samplers import generator_for
 from resdet.engine.base_training import BaseTraining
@@ -69,7 +69,10 @@ class ClassificationTraining(BaseTraining):
         torch.manual_seed(experiment.train.seed)
         images = isinstance(experiment.data, ImagesConfig)
         Pipeline: type[ImagePipeline] | type[OnDevicePipeline] = ImagePipeline if images else OnDevicePipeline
-        self.data = Pipeline(experiment, world, Skipped(log.warn))
+        self.notes = Skipped(log.warn)
+        self.data = Pipeline(experiment, world, self.notes)
+        self.validation = open_validation(experiment, world, self.notes)
+        check_classes(self.data.classes, self.validation.classes)
         self.model = build(experiment, self.data.classes)
         weights = class_weights(experiment.model.class_weights, self.data.labels, self.data.classes)
         self.model.class_weights = weights
@@ -79,12 +82,11 @@ class ClassificationTraining(BaseTraining):
         if init:
             self.start_from(init, log)
         self.training = self.data.training
-        self.notes = self.data.skipped
         self.step = ClassifierStep(self.model)
         self.best_classes: dict[int, Best] = {}  # of some images, by the last evaluation
 
     def sources(self) -> Mapping[str, Source]:
-        return self.data.sources
+        return {**self.data.sources, **self.validation.sources}
 
     def initialize(self, log: Log) -> None:
         """Keeps the random weights."""
@@ -105,17 +107,17 @@ class ClassificationTraining(BaseTraining):
         return mix(images.float(), targets, mixup, cutmix, generator, self.data.copies)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        best = BestClasses(spread(len(self.data.validation), self.experiment.train.log_images))
-        scored = best.collect(self.data.scored(cast(Classifier, model.eval())))
+        best = BestClasses(spread(len(self.validation), self.experiment.train.log_images))
+        scored = best.collect(self.validation.scored([cast(Classifier, model.eval())]))
         metrics = tally(scored, len(self.model.classes), self.world.device)
         self.best_classes = best.gather()
         return metrics.summary()
 
     def pictures(self, count: int) -> dict[str, np.ndarray]:
         """Evenly spaced validation images with their class and the best classes."""
-        validation, classes = self.data.validation, self.model.classes
+        validation, classes = self.validation, self.model.classes
         return {
-            f"val/{index}": captioned(self.data.pixels(index), int(validation.labels[index]), best, classes)
+            f"val/{index}": captioned(validation.pixels(index), int(validation.labels[index]), best, classes)
             for index, best in list(self.best_classes.items())[:count]
         }
 
@@ -136,12 +138,9 @@ class ImagePipeline:
         from resdet.classification.data.transforms import TrainTransform
 
         config = self.config = cast(ImagesConfig, experiment.data)
-        self.eval, self.world = experiment.eval, world
         self.skipped = skipped
-        self.source = open_images(config, "train")
-        self.validation = open_images(config, "val")
-        check_classes(self.source.classes, self.validation.classes)
-        self.sources = {"training": self.source, "validation": self.validation}
+        self.source = config.open("train")
+        self.sources: Mapping[str, Source] = {"training": self.source}
         self.classes, self.labels = self.source.classes, self.source.labels
         self.mixing, self.copies = (config.augment.mixup, config.augment.cutmix), config.repeats
         self.name = self.source.name
@@ -165,24 +164,6 @@ class ImagePipeline:
         crops = Views(self.source, crop, spread(len(self.source), MEAN_IMAGES), self.config.on_bad_image)
         return mean_image(crops, self.skipped), torch.tensor(IMAGENET_STD)
 
-    def pixels(self, index: int) -> np.ndarray:
-        """A validation image, uint8 [H, W, 3]."""
-        return self.validation.image(index).decode()
-
-    def scored(self, model: Classifier) -> Iterator[Scored]:
-        """Scores of this process's share of the validation images."""
-        return scored_images(
-            [model],
-            self.validation,
-            self.eval,
-            self.world.device,
-            skipped=self.skipped,
-            workers=self.config.workers,
-            on_bad_image=self.config.on_bad_image,
-            rank=self.world.rank,
-            world=self.world.size,
-        )
-
 
 def check_classes(train: Sequence[str], val: Sequence[str]) -> None:
     """Raises a DataError unless both splits have the same class names, to which labels are indices. Shards without
@@ -205,9 +186,7 @@ class OnDevicePipeline:
 
     def __init__(self, experiment: ClassificationExperiment, world: World, skipped: Skipped):
         config = self.config = cast(OnDeviceConfig, experiment.data)
-        self.world, self.batch, self.skipped = world, experiment.eval.batch, skipped
         self.images = open_on_device(config, "train", world.device)
-        self.validation = open_on_device(config, "val", world.device)
         self.classes, self.labels = self.images.classes, self.images.labels.cpu().numpy()
         self.mixing = (config.mixup, config.cutmix)
         self.name = self.images.name
@@ -219,13 +198,6 @@ class OnDevicePipeline:
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and std of the training set: its mean image, as in the paper, or its mean color; the color std."""
         return self.images.mean(self.config.mean == "per_pixel").cpu(), self.images.std().cpu()
-
-    def pixels(self, index: int) -> np.ndarray:
-        return self.validation.images[index].permute(1, 2, 0).cpu().numpy()
-
-    def scored(self, model: Classifier) -> Iterator[Scored]:
-        batches = OnDeviceEvaluation(self.validation, self.batch, self.world.rank, self.world.size)
-        return scored_on_device([model], batches, self.world.device)
 
 
 def mean_image(crops: Views, skipped: Skipped) -> Tensor:

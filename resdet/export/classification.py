@@ -2,27 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from resdet.classification.config import ClassificationExperiment
-from resdet.classification.data.config import ImagesConfig, OnDeviceConfig
-from resdet.classification.data.on_device import OnDeviceEvaluation
-from resdet.classification.data.sources import open_images, open_on_device
-from resdet.classification.evaluate import evaluate_on_device, evaluate_views
+from resdet.classification.evaluate import tally
 from resdet.classification.model import Classifier
 from resdet.classification.report import check_classes
+from resdet.classification.validation import open_validation
 from resdet.data.loader import Skipped
+from resdet.engine.distributed import World
 from resdet.errors import ConfigError
 from resdet.export import verify
 from resdet.export.exporters import Agreement, Sides
 from resdet.export.form import DEFAULT, Form
 from resdet.export.model import ExportedClassifier, crops
 
-CPU = torch.device("cpu")
-BATCH = 64  # of small images
+ALONE = World(0, 1, torch.device("cpu"))
 
 
 class ClassifierGraph(nn.Module):
@@ -68,23 +66,13 @@ class ClassifierExporter:
         return agreement, {"eager": lambda: model(pixels), exported.runtime.name: lambda: exported(pixels)}
 
     def check_data(self, model: Classifier, experiment: ClassificationExperiment) -> None:
-        data = experiment.data
-        if isinstance(data, ImagesConfig):
-            check_classes(model.classes, open_images(data, "val").classes)
-        else:
-            check_classes(model.classes, open_on_device(cast(OnDeviceConfig, data), "val", CPU).classes)
+        check_classes(model.classes, open_validation(experiment, ALONE, Skipped(print)).classes)
 
     def metrics(self, exported: ExportedClassifier, experiment: ClassificationExperiment) -> dict[str, float]:
         """Top-1 and top-5 accuracy of single crops."""
-        data, models = experiment.data, list[Any]([exported])
-        if isinstance(data, ImagesConfig):
-            source = open_images(data, "val")
-            views = replace(experiment.eval, views="center")
-            options = {"skipped": Skipped(print, set()), "workers": data.workers, "on_bad_image": data.on_bad_image}
-            metrics = evaluate_views(models, source, views, CPU, **options)
-        else:
-            images = open_on_device(cast(OnDeviceConfig, data), "val", CPU)
-            metrics = evaluate_on_device(models, OnDeviceEvaluation(images, BATCH), CPU)
+        single = replace(experiment, eval=replace(experiment.eval, views="center"))
+        scored = open_validation(single, ALONE, Skipped(print)).scored([exported])
+        metrics = tally(scored, len(exported.classes), ALONE.device)
         return {"top-1": 1 - metrics.error, "top-5": 1 - metrics.top5_error}
 
     def difference(self, exported: ExportedClassifier, other: ExportedClassifier, image: Any) -> str:

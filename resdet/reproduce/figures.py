@@ -79,13 +79,12 @@ def measure(checkpoint: Path) -> dict[str, float]:
 
     from resdet import config, hub
     from resdet.classification.data.config import OnDeviceConfig
-    from resdet.classification.data.sources import open_on_device
     from resdet.classification.model import Classifier
     from resdet.reproduce.responses import response_deviations
 
     model = hub.load(str(checkpoint), expect=Classifier)
     experiment = config.from_dict(model.experiment, f"the config inside {checkpoint}")
-    images = open_on_device(cast(OnDeviceConfig, experiment.data), "val", torch.device("cpu")).images[:IMAGES]
+    images = torch.from_numpy(cast(OnDeviceConfig, experiment.data).open("val").images[:IMAGES])
 
     def batches() -> Iterator[torch.Tensor]:
         for start in range(0, len(images), BATCH):

@@ -10,8 +10,9 @@ from torch import nn
 from torchvision.transforms import functional as TF
 
 from resdet.backbones import create
+from resdet.classification import evaluate
 from resdet.classification.config import ClassificationEvalConfig
-from resdet.classification.evaluate import evaluate_on_device, evaluate_views, scored_images
+from resdet.classification.evaluate import scored_images, scored_on_device
 from resdet.classification.metrics import Tally, per_class_table
 from resdet.classification.model import Classifier
 from resdet.classification.report import check_ensemble
@@ -193,14 +194,17 @@ def test_an_ensemble_averages_probabilities():
     assert (alone[0] - alone[1]).abs().max() > 0.01
 
 
+def measured(model, source, config, **options):
+    return evaluate.tally(scored_images([model], source, config, CPU, **options), 10, CPU)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_metrics_of_processes_add_up(workers):
     model, source = classifier(), ShapeImages(11, 40, 0, "val")
     config, skipped = ClassificationEvalConfig(batch=4), Skipped(print, set())
-    whole = evaluate_views([model], source, config, CPU, skipped=skipped, workers=workers)
+    whole = measured(model, source, config, skipped=skipped, workers=workers)
     shares = [
-        evaluate_views([model], source, config, CPU, skipped=skipped, workers=workers, rank=rank, world=2)
-        for rank in range(2)
+        measured(model, source, config, skipped=skipped, workers=workers, rank=rank, world=2) for rank in range(2)
     ]
     assert sum(share.images for share in shares) == whole.images == 11
     torch.testing.assert_close(sum(share.per_class for share in shares), whole.per_class)
@@ -209,7 +213,7 @@ def test_metrics_of_processes_add_up(workers):
 def test_evaluation_of_images_on_the_device():
     model, source = classifier(), ShapeImages(6, 32, 0, "val")
     images, labels = torch.from_numpy(source.pixels()), torch.from_numpy(source.labels)
-    figures = evaluate_on_device([model], [Batch(images, labels, torch.arange(6))], CPU)
+    figures = evaluate.tally(scored_on_device([model], [Batch(images, labels, torch.arange(6))], CPU), 10, CPU)
     with torch.no_grad():
         expected = nn.functional.cross_entropy(model(images), labels)
     assert figures.loss == pytest.approx(expected.item(), rel=1e-4)
@@ -226,11 +230,9 @@ class Damaged(ShapeImages):
 def test_damaged_images_are_errors_or_counted(workers):
     model, source, said = classifier(), Damaged(5, 40, 0, "val"), []
     with pytest.raises(DataError, match="^image 2 is cut short$"):  # instead of a worker's traceback
-        evaluate_views(
-            [model], source, ClassificationEvalConfig(), CPU, skipped=Skipped(said.append, set()), workers=workers
-        )
+        measured(model, source, ClassificationEvalConfig(), skipped=Skipped(said.append, set()), workers=workers)
     options = {"skipped": Skipped(said.append, set()), "workers": workers, "on_bad_image": "skip"}
-    assert evaluate_views([model], source, ClassificationEvalConfig(batch=2), CPU, **options).images == 4
+    assert measured(model, source, ClassificationEvalConfig(batch=2), **options).images == 4
     assert said == ["skipped image 1: image 2 is cut short"]
 
 

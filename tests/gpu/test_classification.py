@@ -10,8 +10,8 @@ from resdet.backbones import create
 from resdet.backbones.config import CifarNetConfig
 from resdet.classification import training
 from resdet.classification.config import ClassificationExperiment, ClassifierConfig
+from resdet.classification.data.cifar import Cifar
 from resdet.classification.data.config import TinyShapesConfig
-from resdet.classification.data.on_device import OnDeviceImages
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
@@ -29,14 +29,14 @@ pytestmark = [
 def colors(monkeypatch):
     """Replaces the data by noise around one color per class, which needs no OpenCV."""
 
-    def open_on_device(config, split, device):
+    def noise(config, split):
         rng, labels = np.random.default_rng(0), np.arange(512) % CLASSES
         centers = rng.uniform(60, 190, (CLASSES, 3, 1, 1))[labels]
         pixels = centers + rng.normal(0, 20, (512, 3, 32, 32))
         names = [str(label) for label in range(CLASSES)]
-        return OnDeviceImages(pixels.clip(0, 255).astype(np.uint8), labels, names, device)
+        return Cifar(pixels.clip(0, 255).astype(np.uint8), labels, names)
 
-    monkeypatch.setattr(training, "open_on_device", open_on_device)
+    monkeypatch.setattr(TinyShapesConfig, "open", noise)
 
 
 def trainer(**sections: dict) -> Trainer:

@@ -116,16 +116,24 @@ def test_curves_match_the_log(classifier, tmp_path):
     assert curves["loss"]["lines"]["validation"]["y"] == [entry["loss"] for entry in validated]
 
 
+class Names(str):
+    """Validation images, named by the characters."""
+
+    classes = ["x", "y"]
+    name = str.__getitem__
+
+
 def test_the_cache_key_of_a_classifier_depends_on_its_images(monkeypatch):
     states = []
     run = SimpleNamespace(
         name="a",
-        model=SimpleNamespace(classes=["x", "y"]),
+        model=SimpleNamespace(classes=["x", "y"], device="cpu"),
+        experiment=None,
         predictions=lambda compute, state: states.append(state) or {"indices": []},
     )
     for names in ("ab", "ab", "ac", "abc"):
-        images = run_report.Images(len(names), names.__getitem__, None, None)
-        monkeypatch.setattr(run_report, "open_validation", lambda run, images=images: images)
+        images = Names(names)
+        monkeypatch.setattr(run_report, "open_validation", lambda *given, images=images: images)
         with pytest.raises(DataError, match="Cannot read any"):
             run_report.report(run)
     assert states[0] == states[1] and len(set(states)) == 3

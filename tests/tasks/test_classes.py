@@ -8,28 +8,29 @@ import pytest
 import torch
 
 from resdet import config
-from resdet.classification.training import ImagePipeline, check_classes
+from resdet.classification.training import ClassificationTraining, check_classes
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.compile_annotations import Problems, RawAnnotations, compile_annotations
 from resdet.detection.training import DetectionTraining
 from resdet.engine.distributed import World
+from resdet.engine.log import Log
 from resdet.errors import ConfigError, DataError
 
 NAMES = ["n01", "n02", "n03"]
 
 
-def pipeline(root, train, val):
+def training(root, train, val):
     for split, names in (("train", train), ("val", val)):
         for name in names:
             (root / split / name).mkdir(parents=True)
             cv2.imwrite(str(root / split / name / "1.jpg"), np.zeros((40, 40, 3), np.uint8))
     settings = [f"data.root={root}", "data.size=32", "data.short=36", "data.workers=0", "train.batch=2"]
-    experiment = config.load("imagenet_r18.yaml", *settings)
-    return ImagePipeline(experiment, World(0, 1, torch.device("cpu")), print)
+    experiment = config.load("imagenet_r18.yaml", *settings, "model.backbone=cifar_resnet8", "model.num_classes=null")
+    return ClassificationTraining(experiment, World(0, 1, torch.device("cpu")), Log(None))
 
 
 def test_equal_class_folders_are_accepted(tmp_path):
-    assert pipeline(tmp_path, NAMES, NAMES).classes == NAMES
+    assert training(tmp_path, NAMES, NAMES).model.classes == NAMES
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,7 @@ def test_unequal_class_folders_are_refused(tmp_path, val, odd):
     with pytest.raises(
         DataError, match=f"has 3 classes and the validation set {len(val)}; only one of them has {odd}:"
     ):
-        pipeline(tmp_path, NAMES, val)
+        training(tmp_path, NAMES, val)
 
 
 SHARDS = {  # without a devkit, shards have class numbers only

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from resdet.classification.data.config import OnDeviceConfig
 from resdet.data.samplers import ShuffleSampler, generator_for
 from resdet.progress import track
 from resdet.structures import Batch, share, upload
@@ -38,6 +39,12 @@ class OnDeviceImages:
         mean = self.mean(per_pixel=False).double()
         squares = sum((part.double() - mean).square().sum((0, 2, 3)) for part in self.images.split(4096))
         return (squares / (self.images.numel() / 3)).sqrt().float()
+
+
+def open_on_device(config: OnDeviceConfig, split: str, device: torch.device) -> OnDeviceImages:
+    """The images of a split, `train` or `val`."""
+    data = config.open(split)
+    return OnDeviceImages(data.images, data.labels, data.classes, device)
 
 
 class OnDeviceTraining:

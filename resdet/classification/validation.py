@@ -1,0 +1,69 @@
+"""The validation images of an experiment: files that worker processes decode, or one tensor on the device."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
+
+import numpy as np
+
+from resdet.classification.config import ClassificationEvalConfig, ClassificationExperiment
+from resdet.classification.data.config import ImagesConfig, OnDeviceConfig
+from resdet.classification.data.on_device import OnDeviceEvaluation, open_on_device
+from resdet.classification.evaluate import Scored, scored_images, scored_on_device
+from resdet.classification.test_crops import Scorable
+from resdet.data.loader import Skipped
+from resdet.engine.distributed import World
+from resdet.engine.sharing import sharing
+from resdet.images.decode import Source
+
+
+class ImageValidation:
+    """Images from files."""
+
+    def __init__(self, config: ImagesConfig, eval: ClassificationEvalConfig, world: World, skipped: Skipped):
+        self.source = config.open("val")
+        self.config, self.eval, self.world, self.skipped = config, eval, world, skipped
+        self.classes, self.labels, self.name = self.source.classes, self.source.labels, self.source.name
+        self.sources: Mapping[str, Source] = {"validation": self.source}
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def pixels(self, index: int) -> np.ndarray:
+        """An image, uint8 [H, W, 3]."""
+        return self.source.image(index).decode()
+
+    def scored(self, models: Sequence[Scorable]) -> Iterator[Scored]:
+        """The scores of a classifier, or of an ensemble, for this process's share of the images."""
+        options = sharing(self.config, self.world)
+        return scored_images(models, self.source, self.eval, self.world.device, self.skipped, **options)
+
+
+class OnDeviceValidation:
+    """Small images on the device, with a single view."""
+
+    sources: Mapping[str, Source] = {}
+
+    def __init__(self, config: OnDeviceConfig, batch: int, world: World):
+        self.images = open_on_device(config, "val", world.device)
+        self.batch, self.world = batch, world
+        self.classes, self.labels, self.name = self.images.classes, self.images.labels, self.images.name
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def pixels(self, index: int) -> np.ndarray:
+        return self.images.images[index].permute(1, 2, 0).cpu().numpy()
+
+    def scored(self, models: Sequence[Scorable]) -> Iterator[Scored]:
+        batches = OnDeviceEvaluation(self.images, self.batch, self.world.rank, self.world.size)
+        return scored_on_device(models, batches, self.world.device)
+
+
+Validation = ImageValidation | OnDeviceValidation
+
+
+def open_validation(experiment: ClassificationExperiment, world: World, skipped: Skipped) -> Validation:
+    """`skipped` reports the files that cannot be read."""
+    if isinstance(experiment.data, ImagesConfig):
+        return ImageValidation(experiment.data, experiment.eval, world, skipped)
+    return OnDeviceValidation(cast(OnDeviceConfig, experiment.data), experiment.eval.batch, world)
