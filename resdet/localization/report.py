@@ -18,7 +18,6 @@ from resdet.localization import loc_error
 from resdet.localization.classify_and_locate import check_classifier
 from resdet.localization.config import LocalizerExperiment
 from resdet.localization.data.config import LocalizationConfig
-from resdet.localization.data.sources import open_localized
 from resdet.localization.data.test_set import localization_test
 from resdet.localization.evaluate import best_classes, errors, locate_all
 from resdet.localization.locate import Locator
@@ -52,7 +51,7 @@ def evaluate(
 def compute_metrics(
     locator: Locator, nets: Sequence[Classifier], experiment: LocalizerExperiment, world: World
 ) -> dict[str, float]:
-    source = open_localized(cast(LocalizationConfig, experiment.data), "val")
+    source = cast(LocalizationConfig, experiment.data).open("val")
     check_classes("The model", locator.classes, source.classes)
     for sentence in source.problems if world.is_main else []:
         print(sentence)

@@ -13,6 +13,7 @@ from resdet.data.loader import Notes
 from resdet.detection.objects_training import PICTURE_COUNT, PICTURES, RESULTS, LossesStep, ObjectsTraining, with_total
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
+from resdet.engine.sharing import sharing
 from resdet.engine.training import Training
 from resdet.errors import DataError
 from resdet.files.atomic import write_text
@@ -20,7 +21,6 @@ from resdet.localization.build import build_localizer
 from resdet.localization.config import LocalizerExperiment
 from resdet.localization.data.config import LocalizationConfig
 from resdet.localization.data.crops import CropLoader
-from resdet.localization.data.sources import open_localized
 from resdet.localization.evaluate import Located, ViewBatch, errors, locate_all
 from resdet.localization.locate import Locator
 from resdet.localization.pictures import drawn, name_of, write_located
@@ -40,8 +40,8 @@ class LocalizationTraining(ObjectsTraining):
         torch.manual_seed(experiment.train.seed)
         self.notes = Notes(log.warn)
         self.data = cast(LocalizationConfig, experiment.data)
-        self.source = open_localized(self.data, "train")
-        self.validation = open_localized(self.data, "val")
+        self.source = self.data.open("train")
+        self.validation = self.data.open("val")
         for sentence in (*self.source.problems, *self.validation.problems):
             log.info(sentence)
         if self.validation.classes != self.source.classes:
@@ -71,7 +71,7 @@ class LocalizationTraining(ObjectsTraining):
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """The error with the ground-truth class and the validation losses, over all processes."""
-        data, config = self.data, self.experiment.eval
+        config = self.experiment.eval
         locator = Locator([cast(Localizer, model.eval())], config)
         self.located = locate_all(
             locator,
@@ -79,11 +79,8 @@ class LocalizationTraining(ObjectsTraining):
             self.validation.labels[:, None],
             config,
             self.notes,
-            data.workers,
-            data.on_bad_image,
-            self.world.rank,
-            self.world.size,
-            partial(self.losses_of, model, locator) if config.losses else None,
+            losses=partial(self.losses_of, model, locator) if config.losses else None,
+            **sharing(self.data, self.world),
         )
         return with_total(self.located.losses) | errors(self.validation, self.located, None)
 

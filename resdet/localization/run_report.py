@@ -15,7 +15,6 @@ from resdet.localization.config import LocalizerExperiment
 from resdet.localization.data.config import LocalizationConfig
 from resdet.localization.data.crops import scaled_boxes
 from resdet.localization.data.ilsvrc_loc import LocalizedImages
-from resdet.localization.data.sources import open_localized
 from resdet.localization.evaluate import Located, errors, locate_all, view_batches
 from resdet.localization.loc_error import MIN_IOU, best_overlaps
 from resdet.localization.locate import Locator
@@ -50,7 +49,7 @@ class Evaluated:
 def evaluate_run(run: EvaluatedRun) -> Evaluated:
     """Locates the objects of the validation images, or reads the boxes in the cache."""
     experiment = cast(LocalizerExperiment, run.experiment)
-    source = open_localized(cast(LocalizationConfig, experiment.data), "val")
+    source = cast(LocalizationConfig, experiment.data).open("val")
     locator = Locator([run.model], experiment.eval)
     check_classes(run.name, locator.classes, source.classes)
     names = [source.name(index) for index in range(len(source))]

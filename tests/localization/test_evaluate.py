@@ -19,6 +19,7 @@ from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.errors import ConfigError, DataError
 from resdet.localization.config import LocalizationEvalConfig
+from resdet.localization.data.config import ShapeLocConfig
 from resdet.localization.evaluate import Located, best_classes, errors, locate_all
 from resdet.localization.locate import Locator
 from resdet.localization.report import compute_metrics, predict_classes
@@ -143,7 +144,7 @@ ALONE = World(0, 1, torch.device("cpu"))
 
 def test_processes_share_the_images_of_evaluate(model, source, monkeypatch):
     """Checks that the processes share the images, and that each one returns the metrics of all images."""
-    monkeypatch.setattr("resdet.localization.report.open_localized", lambda *given: source)
+    monkeypatch.setattr(ShapeLocConfig, "open", lambda *given: source)
     experiment = config.load("shapes_loc_r18", *SMALL, "data.workers=0")
     nets = [resdet.build("shapes_resnet20", "model.backbone=cifar_resnet8", "model.num_classes=2").eval()]
     nets[0].classes = source.classes
@@ -162,7 +163,7 @@ def test_processes_share_the_images_of_evaluate(model, source, monkeypatch):
 
 def test_processes_share_the_validation_images_of_a_run(model, source, monkeypatch):
     """Checks that the boxes come in the order of the images, and that the losses are the means over all images."""
-    monkeypatch.setattr("resdet.localization.rpn_training.open_localized", lambda *given: source)
+    monkeypatch.setattr(ShapeLocConfig, "open", lambda *given: source)
     experiment = config.load("shapes_loc_r18", *SMALL, "data.workers=0", "eval.batch=1")
 
     def work(world):
@@ -182,7 +183,7 @@ def test_processes_share_the_validation_images_of_a_run(model, source, monkeypat
 
 
 def test_validation_losses_may_be_left_out(model, source, monkeypatch):
-    monkeypatch.setattr("resdet.localization.rpn_training.open_localized", lambda *given: source)
+    monkeypatch.setattr(ShapeLocConfig, "open", lambda *given: source)
     experiment = config.load("shapes_loc_r18", *SMALL, "data.workers=0", "eval.losses=false")
     assert LocalizationTraining(experiment, ALONE, Log(None)).evaluate(model).keys() == {"loc_error"}
 
@@ -191,14 +192,14 @@ def test_splits_of_different_classes_are_rejected(source, monkeypatch):
     other = Painted.random(2)
     other.classes = other.classes[::-1]
     opened = {"train": source, "val": other}
-    monkeypatch.setattr("resdet.localization.rpn_training.open_localized", lambda _, split: opened[split])
+    monkeypatch.setattr(ShapeLocConfig, "open", lambda _, split: opened[split])
     with pytest.raises(DataError, match="training and validation images have different synsets"):
         LocalizationTraining(config.load("shapes_loc_r18", *SMALL), ALONE, Log(None))
 
 
 def test_data_of_another_number_of_classes_are_rejected(model, source, monkeypatch):
     source.classes = [*source.classes, "n00000003"]
-    monkeypatch.setattr("resdet.localization.report.open_localized", lambda *given: source)
+    monkeypatch.setattr(ShapeLocConfig, "open", lambda *given: source)
     experiment = config.load("shapes_loc_r18", *SMALL)
     with pytest.raises(ConfigError, match="The model has 2 classes but the data has 3"):
         compute_metrics(Locator([model], experiment.eval), [], experiment, ALONE)

@@ -14,7 +14,6 @@ from tasks import runs
 from resdet import tasks
 from resdet.classification import run_report
 from resdet.errors import DataError
-from resdet.localization.data.sources import open_localized
 from resdet.report.runs import read_run
 
 CLASSES = 10  # of the generated shapes
@@ -180,7 +179,7 @@ def test_localizers_are_compared(localizer, tmp_path):
     """Compares a run whose boxes are all correct with one whose boxes are all wrong."""
     report(localizer)
     experiment = read_run(localizer, "run", []).experiment
-    source = open_localized(experiment.data, "val")
+    source = experiment.data.open("val")
 
     def found(columns):
         columns["boxes"] = [[source.boxes(index)[0].tolist()] for index in columns["indices"]]
