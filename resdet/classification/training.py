@@ -12,13 +12,14 @@ from resdet.classification.build import build_classifier
 from resdet.classification.class_weights import class_weights, extremes
 from resdet.classification.config import ClassificationExperiment
 from resdet.classification.data.config import ImagesConfig, OnDeviceConfig
+from resdet.classification.data.loader import Samples, TrainingLoader
 from resdet.classification.data.on_device import OnDeviceTraining, open_on_device
 from resdet.classification.evaluate import Views, tally
 from resdet.classification.model import Classifier
 from resdet.classification.pictures import Best, BestClasses, captioned
 from resdet.classification.test_crops import CenterCrop
 from resdet.classification.validation import open_validation
-from resdet.data.loader import Samples, Skipped, TrainingLoader
+from resdet.data.loader import Skipped
 from resdet.data.samplers import generator_for
 from resdet.engine.base_training import BaseTraining
 from resdet.engine.distributed import World

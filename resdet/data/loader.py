@@ -11,14 +11,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from resdet.data.samplers import ShuffleSampler, generator_for
+from resdet.data.samplers import Sampler
 from resdet.errors import DataError, Error
-from resdet.images.decode import Source
-from resdet.structures import Batch, share, tensors_of
+from resdet.structures import share, tensors_of
 from resdet.system import CHILD_ENDED, STOP_SIGNALS, usable_cores
 
 log = logging.getLogger(__name__)
@@ -37,30 +35,6 @@ def skip_or_raise(error: DataError, on_bad_image: str) -> str:
     if on_bad_image == "error":
         raise told from None
     return str(told)
-
-
-class Samples(Dataset):
-    """(position, index) -> pixels [S, S, 3], label, index, message; a damaged image raises or gets the label -1."""
-
-    def __init__(self, source: Source, transform: Callable, seed: int, size: int, on_bad_image: str):
-        self.source, self.transform, self.seed = source, transform, seed
-        self.size, self.on_bad_image = size, on_bad_image
-
-    def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray, int, int, str]:
-        position, index = key
-        try:
-            pixels = self.transform(self.source.image(index), generator_for(self.seed, 0, position))
-        except DataError as error:
-            message = skip_or_raise(error, self.on_bad_image)
-            return np.zeros((self.size, self.size, 3), np.uint8), -1, index, message
-        return pixels, int(self.source.labels[index]), index, ""
-
-
-def collate(samples: list[tuple[np.ndarray, int, int, str]]) -> tuple[Batch, list[str]]:
-    """A batch with images uint8 [B, 3, H, W] (channels last in memory), and the messages of skipped images."""
-    pixels, labels, indices, reasons = zip(*samples)
-    images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
-    return Batch(images, torch.tensor(labels), torch.tensor(indices)), [reason for reason in reasons if reason]
 
 
 WORKERS: weakref.WeakSet = weakref.WeakSet()  # processes
@@ -107,15 +81,14 @@ class Skipped(Notes):
 class Loader:
     """An endless stream of training batches from any step; each process builds its share of the batch.
 
-    `row(step)` gives the image indices of a step, [batch]; a sample's key is (position, index), and the position
-    seeds its randomness. `collate` turns samples into a batch and sentences for `notes`.
+    A sample's key is (position, index), and the position in the order of the sampler seeds its randomness. `collate`
+    turns samples into a batch and sentences for `notes`.
     """
 
     def __init__(
         self,
         samples: Dataset,
-        row: Callable[[int], np.ndarray],
-        steps_per_epoch: float,
+        sampler: Sampler,
         collate: Callable[[list], tuple[Any, list[str]]],
         workers: int,
         device: torch.device,
@@ -123,7 +96,8 @@ class Loader:
         rank: int = 0,
         world: int = 1,
     ):
-        self.samples, self.row, self.steps_per_epoch, self.collate = samples, row, steps_per_epoch, collate
+        self.samples, self.sampler, self.collate = samples, sampler, collate
+        self.steps_per_epoch = sampler.steps_per_epoch
         self.workers, self.device, self.notes = worker_count(workers), device, notes
         self.rank, self.world = rank, world
 
@@ -131,7 +105,7 @@ class Loader:
         """The (position, index) pairs of this process for each step."""
         step = first_step
         while True:
-            images = self.row(step).tolist()
+            images = self.sampler.row(step).tolist()
             slots = share(len(images), self.rank, self.world)
             yield [(step * len(images) + slot, images[slot]) for slot in slots]
             step += 1
@@ -139,25 +113,6 @@ class Loader:
     def batches(self, first_step: int) -> Iterator[Any]:
         batches = collated(self.samples, self.keys(first_step), self.collate, self.workers, self.device)
         return to_device(batches, self.device, self.notes)
-
-
-class TrainingLoader(Loader):
-    """Training batches of a classifier."""
-
-    def __init__(
-        self,
-        samples: Samples,
-        batch: int,
-        repeats: int,
-        workers: int,
-        device: torch.device,
-        skipped: Skipped,
-        rank: int = 0,
-        world: int = 1,
-    ):
-        order = ShuffleSampler(len(samples.source), samples.seed, repeats)
-        row = lambda step: order.take(step * batch, (step + 1) * batch)
-        super().__init__(samples, row, order.steps_per_pass(batch), collate, workers, device, skipped, rank, world)
 
 
 def collated(

@@ -5,14 +5,26 @@ Each pass over the data is a new permutation. `ShuffleSampler`, for classifiers,
 `GroupedSampler`, for detectors, batches images of similar aspect ratio, and a pass is a whole number of batches.
 """
 
+from typing import Protocol
+
 import numpy as np
 
 
-class ShuffleSampler:
-    """Maps positions to image indices; each image comes `repeats` times in a row (repeated augmentation)."""
+class Sampler(Protocol):
+    """An order of the images in batches."""
 
-    def __init__(self, count: int, seed: int, repeats: int = 1):
-        self.count, self.seed, self.repeats = count, seed, repeats
+    steps_per_epoch: float
+
+    def row(self, step: int) -> np.ndarray:
+        """The images of a step, [batch] int64."""
+
+
+class ShuffleSampler:
+    """The images of one pass after the other; each comes `repeats` times in a row (repeated augmentation)."""
+
+    def __init__(self, count: int, batch: int, seed: int, repeats: int = 1):
+        self.count, self.batch, self.seed, self.repeats = count, batch, seed, repeats
+        self.steps_per_epoch = count * repeats / batch
         self._permutation = (-1, np.empty(0, np.int64))  # of the last requested pass
 
     def permutation(self, number: int) -> np.ndarray:
@@ -21,14 +33,11 @@ class ShuffleSampler:
             self._permutation = (number, np.random.default_rng((self.seed, number)).permutation(self.count))
         return self._permutation[1]
 
-    def take(self, start: int, stop: int) -> np.ndarray:
-        """The images at positions start to stop, [stop - start] int64."""
-        slots = np.arange(start, stop) // self.repeats
+    def row(self, step: int) -> np.ndarray:
+        """The images of a step, [batch] int64."""
+        slots = np.arange(step * self.batch, (step + 1) * self.batch) // self.repeats
         passes, places = np.divmod(slots, self.count)
         return np.concatenate([self.permutation(int(p))[places[passes == p]] for p in np.unique(passes)])
-
-    def steps_per_pass(self, batch: int) -> float:
-        return self.count * self.repeats / batch
 
 
 class GroupedSampler:
@@ -45,7 +54,7 @@ class GroupedSampler:
         self.images_per_pass = max(1, round(float(expected.sum())))
         self.copies = expected * (self.images_per_pass / expected.sum())
         self._rows = -(-self.images_per_pass // batch)
-        self.steps_per_pass = float(self._rows)
+        self.steps_per_epoch = float(self._rows)
         self._pass = (-1, np.empty((0, batch), np.int64))  # the last requested pass
 
     def row(self, step: int) -> np.ndarray:

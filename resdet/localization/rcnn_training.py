@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from resdet.data.loader import Notes
-from resdet.data.samplers import ShuffleSampler
 from resdet.engine.base_training import BaseTraining
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
@@ -52,7 +51,7 @@ class RegionTraining:
     ):
         self.proposer, self.source, self.experiment = proposer, source, experiment
         self.world, self.notes = world, notes
-        self.steps_per_epoch = ShuffleSampler(len(source), 0).steps_per_pass(experiment.train.batch)
+        self.steps_per_epoch = len(source) / experiment.train.batch
 
     def batches(self, first_step: int) -> Iterator[Batch]:
         model, train = self.experiment.model, self.experiment.train

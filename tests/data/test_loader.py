@@ -1,14 +1,17 @@
 """Checks that batches do not depend on the number of workers, and that damaged images are errors or counted."""
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
 import torch
 
 from resdet.classification.data.augment_config import AugmentConfig
+from resdet.classification.data.loader import Samples, TrainingLoader
 from resdet.classification.data.transforms import TrainTransform
 from resdet.data.folder import ImageFolder
-from resdet.data.loader import Loader, Notes, Samples, Skipped, TrainingLoader, worker_count
+from resdet.data.loader import Loader, Notes, Skipped, worker_count
 from resdet.data.shapes import ShapeImages
 from resdet.errors import DataError
 
@@ -102,8 +105,8 @@ def collate(samples):
 @pytest.mark.parametrize("world", [1, 2])
 def test_custom_order_and_samples(world):
     said = []
-    row = lambda step: np.arange(4) + step
-    loaders = [Loader(Doubles(), row, 3.5, collate, 0, CPU, Notes(said.append), rank, world) for rank in range(world)]
+    sampler = SimpleNamespace(row=lambda step: np.arange(4) + step, steps_per_epoch=3.5)
+    loaders = [Loader(Doubles(), sampler, collate, 0, CPU, Notes(said.append), rank, world) for rank in range(world)]
     steps = [take(loader.batches(5), 3) for loader in loaders]
     for step in range(3):
         found = [pair for share in steps for pair in share[step]]

@@ -7,47 +7,38 @@ from resdet.data.samplers import GroupedSampler, ShuffleSampler
 
 
 def test_each_pass_is_a_permutation():
-    order = ShuffleSampler(10, seed=3)
-    passes = order.take(0, 30).reshape(3, 10)
+    passes = ShuffleSampler(10, 30, seed=3).row(0).reshape(3, 10)
     assert all(sorted(one) == list(range(10)) for one in passes.tolist())
     assert len({tuple(one) for one in passes.tolist()}) == 3
 
 
 def test_order_depends_on_seed_and_position_only():
-    whole = ShuffleSampler(7, seed=1).take(0, 50)
-    cut = np.concatenate([ShuffleSampler(7, seed=1).take(start, start + 5) for start in range(0, 50, 5)])
+    whole = ShuffleSampler(7, 50, seed=1).row(0)
+    cut = np.concatenate([ShuffleSampler(7, 5, seed=1).row(step) for step in range(10)])
     np.testing.assert_array_equal(whole, cut)
-    assert (ShuffleSampler(7, seed=2).take(0, 50) != whole).any()
-
-
-def test_processes_share_without_duplicates():
-    order = ShuffleSampler(16, seed=0)
-    shares = [order.take(4 * rank, 4 * rank + 4) for rank in range(4)]
-    np.testing.assert_array_equal(np.concatenate(shares), order.take(0, 16))
-    assert len(set(np.concatenate(shares).tolist())) == 16
+    assert (ShuffleSampler(7, 50, seed=2).row(0) != whole).any()
 
 
 @pytest.mark.parametrize("repeats", [2, 3])
 def test_repeated_augmentation(repeats):
-    taken = ShuffleSampler(5, seed=0, repeats=repeats).take(0, 5 * repeats)
-    np.testing.assert_array_equal(
-        taken.reshape(5, repeats), np.repeat(ShuffleSampler(5, seed=0).take(0, 5)[:, None], repeats, 1)
-    )
-    assert ShuffleSampler(5, 0, repeats).steps_per_pass(5) == repeats
+    repeated = ShuffleSampler(5, 5 * repeats, seed=0, repeats=repeats).row(0)
+    order = ShuffleSampler(5, 5, seed=0).row(0)
+    np.testing.assert_array_equal(repeated.reshape(5, repeats), np.repeat(order[:, None], repeats, 1))
+    assert ShuffleSampler(5, 5, 0, repeats).steps_per_epoch == repeats
 
 
 GROUPS = np.random.default_rng(5).choice(4, 103, p=[0.6, 0.3, 0.08, 0.02])
 
 
 def a_pass(order: GroupedSampler, number: int = 0) -> np.ndarray:
-    rows = int(order.steps_per_pass)
+    rows = int(order.steps_per_epoch)
     return np.stack([order.row(number * rows + i) for i in range(rows)])
 
 
 @pytest.mark.parametrize("batch", [1, 2, 8, 16, 103])
 def test_grouped_pass_contains_every_image_and_few_duplicates(batch):
     order = GroupedSampler(GROUPS, batch, seed=2)
-    assert order.steps_per_pass == np.ceil(103 / batch)
+    assert order.steps_per_epoch == np.ceil(103 / batch)
     for number in range(3):
         counts = np.bincount(a_pass(order, number).ravel(), minlength=103)
         assert counts.min() == 1 and counts.sum() - 103 < batch
@@ -83,7 +74,7 @@ def test_grouped_batches_come_in_random_order():
 @pytest.mark.parametrize("count", [1, 3])
 def test_fewer_images_than_a_batch(count):
     order = GroupedSampler(np.arange(count), 8, seed=0)
-    assert order.steps_per_pass == 1
+    assert order.steps_per_epoch == 1
     assert set(order.row(5).tolist()) == set(range(count)) and order.row(5).shape == (8,)
 
 
@@ -91,7 +82,7 @@ def test_number_of_copies():
     copies = np.array([0, 0.25, 1, 1.5, 2.25, 1, 0.5, 3.5])
     order = GroupedSampler(np.array([0, 1, 0, 1, 0, 1, 0, 1]), 5, seed=0, copies=copies)
     passes = np.stack([np.bincount(a_pass(order, number).ravel(), minlength=8) for number in range(800)])
-    assert (passes.sum(1) == 10).all() and order.steps_per_pass == 2
+    assert (passes.sum(1) == 10).all() and order.steps_per_epoch == 2
     assert (passes >= np.floor(copies)).all() and (passes <= np.ceil(copies)).all()
     np.testing.assert_allclose(passes.mean(0), copies, atol=0.06)
 
@@ -106,7 +97,7 @@ def test_every_pass_has_the_rounded_sum_of_copies():
 
 def test_rare_images_have_whole_passes():
     order = GroupedSampler(np.zeros(24, int), 2, seed=0, copies=np.full(24, 0.1))
-    assert order.steps_per_pass == 1 and all(a_pass(order, number).shape == (1, 2) for number in range(50))
+    assert order.steps_per_epoch == 1 and all(a_pass(order, number).shape == (1, 2) for number in range(50))
 
 
 def test_copies_of_an_image_are_not_neighbors():

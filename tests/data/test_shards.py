@@ -11,9 +11,10 @@ import torch
 
 from resdet import config
 from resdet.classification.data.augment_config import AugmentConfig
+from resdet.classification.data.loader import Samples, TrainingLoader
 from resdet.classification.data.transforms import TrainTransform
 from resdet.cli import main
-from resdet.data.loader import Notes, Samples, Skipped, TrainingLoader
+from resdet.data.loader import Notes, Skipped
 from resdet.data.shards import Limit, Sample, write_shards
 from resdet.detection.data import shape_scenes
 from resdet.detection.data.augment_config import SceneConfig

@@ -59,8 +59,8 @@ class OnDeviceTraining:
         self.pad, self.flip = pad, flip
         part = share(batch, rank, world)
         self.share = slice(part.start, part.stop)
-        self.order = ShuffleSampler(len(data), seed)
-        self.steps_per_epoch = self.order.steps_per_pass(batch)
+        self.sampler = ShuffleSampler(len(data), batch, seed)
+        self.steps_per_epoch = self.sampler.steps_per_epoch
         color = data.mean(per_pixel=False).round().to(torch.uint8)
         self.padded = color.expand(len(data), -1, *(side + 2 * pad for side in data.images.shape[2:])).clone()
         self.padded[:, :, pad : pad + data.images.shape[2], pad : pad + data.images.shape[3]] = data.images
@@ -83,7 +83,7 @@ class OnDeviceTraining:
 
     def sample(self, step: int) -> np.ndarray:
         """[b, 1 + 2 S]: index, rows and columns of each image of this share; crops are sampled for the whole batch."""
-        indices = self.order.take(step * self.batch, (step + 1) * self.batch)[self.share]
+        indices = self.sampler.row(step)[self.share]
         rng = generator_for(self.seed, 1, step)
         corners = rng.integers(0, 2 * self.pad + 1, (self.batch, 2))[self.share]
         flips = (rng.random(self.batch) < 0.5)[self.share] & self.flip

@@ -91,12 +91,10 @@ class SceneLoader(Loader):
         """`rooms`: see `collate_scenes`."""
         limits = augment.limits()
         self.shapes = buckets(*limits)
-        order = GroupedSampler(group_of(source.sizes, *limits, self.shapes), batch, seed, copies)
         shape = partial(training_shape, shapes=self.shapes)
         super().__init__(
             SceneSamples(source, TrainScene(augment), seed, on_bad_image),
-            order.row,
-            order.steps_per_pass,
+            GroupedSampler(group_of(source.sizes, *limits, self.shapes), batch, seed, copies),
             partial(
                 collate_scenes,
                 shape=shape,

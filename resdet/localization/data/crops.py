@@ -140,11 +140,9 @@ class CropLoader(Loader):
         rank: int = 0,
         world: int = 1,
     ):
-        order = ShuffleSampler(len(source), seed)
         super().__init__(
             CropSamples(source, config, seed),
-            lambda step: order.take(step * batch, (step + 1) * batch),
-            order.steps_per_pass(batch),
+            ShuffleSampler(len(source), batch, seed),
             partial(collate_crops, size=config.size, max_objects=config.max_objects),
             config.workers,
             device,

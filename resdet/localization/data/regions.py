@@ -115,7 +115,5 @@ class RegionLoader(Loader):
     def __init__(
         self, samples: RegionSamples, batch: int, device: torch.device, notes: Notes, rank: int = 0, world: int = 1
     ):
-        order = ShuffleSampler(len(samples.source), samples.seed)
-        row = lambda step: order.take(step * batch, (step + 1) * batch)
-        steps, workers = order.steps_per_pass(batch), samples.config.workers
-        super().__init__(samples, row, steps, collate_regions, workers, device, notes, rank, world)
+        sampler = ShuffleSampler(len(samples.source), batch, samples.seed)
+        super().__init__(samples, sampler, collate_regions, samples.config.workers, device, notes, rank, world)
