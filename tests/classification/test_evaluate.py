@@ -9,16 +9,18 @@ import torch
 from torch import nn
 from torchvision.transforms import functional as TF
 
+from resdet import config
 from resdet.backbones import create
 from resdet.classification import evaluate
 from resdet.classification.config import ClassificationEvalConfig
 from resdet.classification.evaluate import scored_images, scored_on_device
 from resdet.classification.metrics import Tally, per_class_table
 from resdet.classification.model import Classifier
-from resdet.classification.report import check_ensemble
+from resdet.classification.report import check_ensemble, compute_metrics
 from resdet.classification.test_crops import Scorer
 from resdet.data.loader import Skipped
 from resdet.data.shapes import ShapeImages
+from resdet.engine.distributed import World
 from resdet.errors import ConfigError, DataError
 from resdet.images.crops import center_crop, rectangle
 from resdet.images.decode import RawImage
@@ -217,6 +219,12 @@ def test_evaluation_of_images_on_the_device():
     with torch.no_grad():
         expected = nn.functional.cross_entropy(model(images), labels)
     assert figures.loss == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_small_images_of_other_classes_are_refused():
+    experiment = config.load("shapes_resnet20", "data.val_images=10")
+    with pytest.raises(ConfigError, match="The model has 3 classes but the data has 10"):
+        compute_metrics([SimpleNamespace(classes=["a", "b", "c"])], experiment, World(0, 1, CPU))
 
 
 class Damaged(ShapeImages):
