@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from resdet import config
+from resdet.classification.config import TestCropsConfig
 from resdet.classification.evaluate import Views
-from resdet.classification.test_crops import CenterCrop
+from resdet.classification.test_crops import build_test_crops
 from resdet.classification.training import ClassificationTraining, mean_image
 from resdet.data.loader import Skipped
 from resdet.data.shapes import ShapeImages
@@ -25,7 +26,7 @@ class Damaged(ShapeImages):
 
 
 def views(source, on_bad_image):
-    return Views(source, CenterCrop(36, 32), range(len(source)), on_bad_image)
+    return Views(source, build_test_crops(TestCropsConfig(), 32, 36), range(len(source)), on_bad_image)
 
 
 def mean_by_hand(source, indices):

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from resdet.classification.config import ClassificationEvalConfig
 from resdet.classification.metrics import ClassificationMetrics, Tally
-from resdet.classification.test_crops import Scorable, Scorer, TestCrops, build_test_crops, tensors
+from resdet.classification.test_crops import Scorable, Scorer, TestCrops, build_test_crops
 from resdet.data.loader import Skipped, collated, skip_or_raise, worker_count
 from resdet.errors import DataError
 from resdet.images.decode import Source
@@ -31,7 +31,7 @@ class Views(Dataset):
     def __getitem__(self, position: int) -> tuple[list[Tensor], int, int, str]:
         index = self.indices[position]
         try:
-            views = tensors(self.crops, self.source.image(index))
+            views = self.crops(self.source.image(index))
         except DataError as error:
             return [], -1, index, skip_or_raise(error, self.on_bad_image)
         return views, int(self.source.labels[index]), index, ""

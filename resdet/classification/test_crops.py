@@ -4,6 +4,7 @@ Class probabilities are averaged over the views, and over the nets of an ensembl
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -26,47 +27,36 @@ class Scorable(Protocol):
     def __call__(self, images: Tensor, /) -> Tensor: ...
 
 
-TestCrops = Callable[[Image], list[np.ndarray]]  # image -> views uint8 [V, H, W, 3], one array per scale
-
-
-def tensors(crops: TestCrops, image: Image) -> list[Tensor]:
-    """The views of an image, uint8 [V, 3, H, W], one tensor per scale."""
-    return [torch.from_numpy(np.ascontiguousarray(views)).permute(0, 3, 1, 2) for views in crops(image)]
+TestCrops = Callable[[Image], list[Tensor]]  # image -> views uint8 [V, 3, H, W], one tensor per scale
 
 
 def build_test_crops(config: TestCropsConfig, size: int, short: int) -> TestCrops:
     """The function that crops the views of an image."""
     if config.views == "center":
-        return CenterCrop(short, size)
+        return partial(center_crops, short=short, size=size)
     if config.views == "ten_crop":
-        return TenCrop(short, size)
-    return Dense(list(config.scales), config.flip)
+        return partial(ten_crops, short=short, size=size)
+    return partial(dense, scales=config.scales, flip=config.flip)
 
 
-class CenterCrop:
-    def __init__(self, short: int, size: int):
-        self.short, self.size = short, size
-
-    def __call__(self, image: Image) -> list[np.ndarray]:
-        return [center_crop(image, self.short, self.size)[None]]
+def center_crops(image: Image, short: int, size: int) -> list[Tensor]:
+    return [as_tensor(center_crop(image, short, size)[None])]
 
 
-class TenCrop(CenterCrop):
+def ten_crops(image: Image, short: int, size: int) -> list[Tensor]:
     """The standard 10-crop testing of Tables 2 and 3."""
-
-    def __call__(self, image: Image) -> list[np.ndarray]:
-        return [ten_crop(image, self.short, self.size)]
+    return [as_tensor(ten_crop(image, short, size))]
 
 
-class Dense:
+def dense(image: Image, scales: Sequence[int], flip: bool) -> list[Tensor]:
     """The whole image and its mirror image at each scale (Table 4)."""
+    whole = [rectangle(image, scale) for scale in scales]
+    return [as_tensor(np.stack([view, view[:, ::-1]] if flip else [view])) for view in whole]
 
-    def __init__(self, scales: list[int], flip: bool):
-        self.scales, self.flip = scales, flip
 
-    def __call__(self, image: Image) -> list[np.ndarray]:
-        whole = [rectangle(image, scale) for scale in self.scales]
-        return [np.stack([view, view[:, ::-1]] if self.flip else [view]) for view in whole]
+def as_tensor(views: np.ndarray) -> Tensor:
+    """uint8 [V, H, W, 3] -> [V, 3, H, W]."""
+    return torch.from_numpy(np.ascontiguousarray(views)).permute(0, 3, 1, 2)
 
 
 class Scorer:

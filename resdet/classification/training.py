@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from resdet.classification.build import build_classifier
 from resdet.classification.class_weights import class_weights, extremes
-from resdet.classification.config import ClassificationExperiment
+from resdet.classification.config import ClassificationExperiment, TestCropsConfig
 from resdet.classification.data.config import ImagesConfig, OnDeviceConfig
 from resdet.classification.data.loader import Samples, TrainingLoader
 from resdet.classification.data.on_device import OnDeviceTraining, open_on_device
 from resdet.classification.evaluate import Views, tally
 from resdet.classification.model import Classifier
 from resdet.classification.pictures import Best, BestClasses, captioned
-from resdet.classification.test_crops import CenterCrop
+from resdet.classification.test_crops import build_test_crops
 from resdet.classification.validation import open_validation
 from resdet.data.loader import Skipped
 from resdet.data.samplers import generator_for
@@ -161,7 +161,7 @@ class ImagePipeline:
         """Mean and std: ImageNet's, or with `mean: per_pixel` the mean image of a sample of the training set."""
         if self.config.mean == "per_channel":
             return torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
-        crop = CenterCrop(self.config.short, self.config.size)
+        crop = build_test_crops(TestCropsConfig(views="center"), self.config.size, self.config.short)
         crops = Views(self.source, crop, spread(len(self.source), MEAN_IMAGES), self.config.on_bad_image)
         return mean_image(crops, self.skipped), torch.tensor(IMAGENET_STD)
 

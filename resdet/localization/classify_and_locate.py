@@ -8,7 +8,7 @@ import torch
 from resdet.backbones.modes import evaluating
 from resdet.classification.config import TestCropsConfig
 from resdet.classification.model import Classifier
-from resdet.classification.test_crops import Scorer, build_test_crops, tensors
+from resdet.classification.test_crops import Scorer, build_test_crops
 from resdet.errors import ConfigError
 from resdet.images.decode import as_image
 from resdet.localization.config import LocateConfig
@@ -47,7 +47,7 @@ class ClassifyAndLocate(ImageByImage):
 
     def prepare_image(self, image: Any) -> Prepared:
         opened = as_image(image)
-        return Prepared(None, (tensors(self.crops, opened), self.locator.build_views(opened)), opened.size[::-1])
+        return Prepared(None, (self.crops(opened), self.locator.build_views(opened)), opened.size[::-1])
 
     def predict_prepared(
         self, images: Sequence[Prepared], score: float | None = None, top: int | None = None
