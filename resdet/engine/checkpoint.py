@@ -1,19 +1,16 @@
-"""Checkpoints of a run: `last.pth` to resume from, `best.pth` to use. Written atomically."""
+"""Checkpoints of a run: `last.pth` to resume from, `best.pth` to use.
+
+They hold tensors and plain values only, so that torch.load reads them with weights_only=True.
+"""
 
 from pathlib import Path
 from typing import Any
 
 from resdet.engine import saved_state
-from resdet.files.atomic import write_torch
 from resdet.weights.reading import read_torch
 from resdet.weights.renames import current_names
 
 LAST, BEST = "last.pth", "best.pth"
-
-
-def write(content: dict[str, Any], path: Path) -> None:
-    """Writes tensors and plain values only, so that torch.load reads the file with weights_only=True."""
-    write_torch(path, content)
 
 
 def is_stale(waited: int, patience: int | None) -> bool:

@@ -33,6 +33,7 @@ from resdet.engine.throughput import Throughput
 from resdet.engine.train_step import TrainStep, smaller_step
 from resdet.engine.training import TrainingTask
 from resdet.errors import ConfigError, Error, FileError
+from resdet.files.atomic import write_torch
 from resdet.structures import Batch
 from resdet.system import keep_freed_memory
 
@@ -49,7 +50,7 @@ class Trainer:
         world: World,
         out: Path,
     ):
-        self.callbacks = Callbacks()
+        self.callbacks, self.log = Callbacks(), Log(None)
         self.task, self.optim, self.train, self.world, self.out = task, optim, train, world, out
         self.steps_per_epoch = task.training.steps_per_epoch if train.unit == "epochs" else None
         self.per_unit = self.steps_per_epoch or 1.0
@@ -85,12 +86,13 @@ class Trainer:
 
     def run(self, log: Log) -> dict[str, float]:
         """Trains to the end, or to a stop; returns the metrics of the best evaluation."""
-        self.announce(log)
+        self.log = log
+        self.announce()
         with self.signals:
             self.callbacks.train_start()
             try:
                 with distributed.tell_loss(lambda: f"after step {self.step}; {self.resume_hint()}"):
-                    self.loop(log)
+                    self.loop()
             except StopRequested:
                 self.stopped = True
             except LostProcess:
@@ -99,16 +101,16 @@ class Trainer:
                 self.stopped = True  # the other process stopped first
             self.callbacks.call("on_train_end")
         if self.stopped:
-            log.info(f"stopped at step {self.step}; {self.resume_hint()}")
+            self.log.info(f"stopped at step {self.step}; {self.resume_hint()}")
         if self.callbacks.failure:
-            with self.with_resume_hint(log):
+            with self.with_resume_hint():
                 raise self.callbacks.failure
         return self.best or {}
 
-    def announce(self, log: Log) -> None:
+    def announce(self) -> None:
         base = self.optim.base_batch
         scaled = f", scaled from {self.optim.lr:g} for a batch of {base}" if base and base != self.train.batch else ""
-        log.info(
+        self.log.info(
             f"{self.length()} of {self.train.batch} images, learning rate {self.lr:g}{scaled}, "
             f"{self.train_step.precision} on {self.world.device} ({self.processes()}), into {self.out}"
         )
@@ -120,38 +122,41 @@ class Trainer:
         least, most = batch // size, -(-batch // size)
         return f"{size} processes of {least}{f' or {most}' if most > least else ''} images a step"
 
-    def loop(self, log: Log) -> None:
+    def loop(self) -> None:
         keep_freed_memory()
-        self.stopped = self.stop_is_due()
+        self.stopped = distributed.any_rank(self.stop_requested)
         if self.evaluation_due and not self.stopped:
-            self.evaluate(log)
+            self.evaluate()
         if self.complete:
             more = ", where it stopped early (train.patience)" if self.stale else "; a larger train.length continues it"
-            log.info(f"the run is complete: step {self.step} of {self.total}{more}")
+            self.log.info(f"the run is complete: step {self.step} of {self.total}{more}")
             return
         with self.signals.abandon():  # hours, if a localizer R-CNN computes all proposals before its first batch
             batches = iter(self.task.training.batches(self.step))
         with Steps(Remaining(self.pace, self.throughput), self.step, self.total) as steps:
             while not (self.complete or self.stopped):
-                batch = self.next_batch(batches, log)
+                batch = self.next_batch(batches)
                 if batch is not None:
-                    with self.with_resume_hint(log):
+                    with self.with_resume_hint():
                         self.take_step(batch)
                     self.step += 1
                     self.pace.advance()
-                    self.conclude_step(log, steps)
+                    self.conclude_step(steps)
         if self.stale:
-            log.info(f"stopping early: no better {self.task.monitor} in {self.waited} evaluations (train.patience)")
+            self.log.info(
+                f"stopping early: no better {self.task.monitor} in {self.waited} evaluations (train.patience)"
+            )
 
-    def stop_is_due(self) -> bool:
-        """Whether a signal or a callback of any process requests a stop."""
-        return distributed.any_rank(self.signals.received is not None or self.callbacks.stop_requested)
+    @property
+    def stop_requested(self) -> bool:
+        """Whether a signal or a callback of this process requests a stop."""
+        return self.signals.received is not None or self.callbacks.stop_requested
 
     @property
     def complete(self) -> bool:
         return not self.evaluation_due and (self.pace.done or self.stale)
 
-    def next_batch(self, batches: Iterator[Batch], log: Log) -> Batch | None:
+    def next_batch(self, batches: Iterator[Batch]) -> Batch | None:
         """The batch of the next step; None if the run stops before it.
 
         Saves the state, which is consistent between two steps, before it raises an error of the data.
@@ -161,18 +166,17 @@ class Trainer:
             batch = self.throughput.next(batches)
         except Exception as error:
             failure = error
-        requested = self.signals.received is not None or self.callbacks.stop_requested
-        self.stopped = distributed.any_rank(failure is not None or requested)
+        self.stopped = distributed.any_rank(failure is not None or self.stop_requested)
         if not self.stopped:
             return batch
         if self.saved < self.step:
             self.save()
         if failure is not None:
-            with self.with_resume_hint(log):
+            with self.with_resume_hint():
                 raise failure
         return None
 
-    def conclude_step(self, log: Log, steps: Steps) -> None:
+    def conclude_step(self, steps: Steps) -> None:
         """Logs metrics, saves a checkpoint and evaluates if they are due after this step."""
         if self.throughput.warm and self.pace.fits_after(self.step, self.train.log_every):
             self.fit_pace(self.seconds_per_step())
@@ -180,17 +184,17 @@ class Trainer:
         last = self.pace.done
         values: dict[str, float] = {}
         if self.step % self.train.log_every == 0 or last:
-            values = self.read_window(log, steps)
+            values = self.read_window(steps)
         self.callbacks.call("on_step_end", self.step, values)
         self.evaluation_due = last or self.pace.crossed(self.pace.evaluate_every)
         if self.evaluation_due or self.pace.crossed(self.steps(self.train.checkpoint_every)):
             with self.throughput.pause():
                 self.save()
         if self.evaluation_due:
-            self.stopped = self.stop_is_due()
+            self.stopped = distributed.any_rank(self.stop_requested)
             if not self.stopped:
                 with self.throughput.pause():
-                    self.evaluate(log)
+                    self.evaluate()
 
     def fit_pace(self, seconds_per_step: float) -> None:
         """Fits the speed in the schedule, and the evaluations, to the time that is left."""
@@ -208,7 +212,7 @@ class Trainer:
             with fastest_algorithms():  # a loader pads to few shapes; evaluations see many
                 self.train_step(batch, self.step, self.schedule.lr(self.pace.position))
 
-    def read_window(self, log: Log, steps: Steps) -> dict[str, float]:
+    def read_window(self, steps: Steps) -> dict[str, float]:
         """Validates, logs and returns the mean losses and measures since the last call, and updates the schedule."""
         table = self.window.table()
         self.window.check(table, self.step, self.task.name)
@@ -220,21 +224,21 @@ class Trainer:
             self.schedule.observe_training_error(metrics["error"])
         metrics["lr"] = self.train_step.lr
         metrics |= self.throughput.read()
-        log.metrics(self.step, "train", metrics)
+        self.log.metrics(self.step, "train", metrics)
         steps.metrics = "  ".join(f"{key} {value:.4g}" for key, value in metrics.items())
         steps.report()
         return metrics
 
-    def evaluate(self, log: Log) -> None:
+    def evaluate(self) -> None:
         """Evaluates the model that was just saved, and saves the result."""
         started = self.pace.clock()
-        with self.signals.abandon(), self.with_resume_hint(log):
+        with self.signals.abandon(), self.with_resume_hint():
             model = self.train_step.evaluated_model()
             if self.train.exact_statistics:
                 self.task.exact_statistics(model, self.train.exact_statistics)
             with memory_remedy("The evaluation", EVALUATION_REMEDY):
                 metrics = self.task.evaluate(model)
-            self.observe(metrics, log)
+            self.observe(metrics)
             self.train_step.module.train()
         self.pace.conclude_evaluation(self.pace.clock() - started)
         step = self.throughput.typical_step()  # the last steps may be few
@@ -244,9 +248,9 @@ class Trainer:
         self.save()
         self.callbacks.call("on_evaluation_end", self.step, {**metrics})
 
-    def observe(self, metrics: dict[str, float], log: Log) -> None:
+    def observe(self, metrics: dict[str, float]) -> None:
         """Logs the metrics, updates the schedule, and saves the model if it is the best so far."""
-        log.metrics(self.step, "val", metrics)
+        self.log.metrics(self.step, "val", metrics)
         # A run may be resumed with another metric, which its best evaluation lacks; a metric may be NaN.
         best = math.nan if self.best is None else self.best.get(self.task.monitor, math.nan)
         comparable = not math.isnan(best)
@@ -259,16 +263,16 @@ class Trainer:
             self.best = {**metrics, "step": self.step}
             if self.world.is_main:
                 content = {"model": self.train_step.evaluated_model().state_dict(), **self.task.description()}
-                checkpoint.write({**content, "figures": self.best}, self.out / checkpoint.BEST)
+                write_torch(self.out / checkpoint.BEST, {**content, "figures": self.best})
                 self.callbacks.call("on_checkpoint", self.out / checkpoint.BEST)
                 self.task.keep(self.out)
         text = "  ".join(f"{key} {value:.4f}" for key, value in metrics.items())
-        log.info(f"validation at step {self.step}: {text}{'  (best so far)' if better else ''}")
-        if log.loggers and self.train.log_images:
-            log.images(self.step, self.task.pictures(self.train.log_images))
+        self.log.info(f"validation at step {self.step}: {text}{'  (best so far)' if better else ''}")
+        if self.log.loggers and self.train.log_images:
+            self.log.images(self.step, self.task.pictures(self.train.log_images))
 
     @contextmanager
-    def with_resume_hint(self, log: Log) -> Iterator[None]:
+    def with_resume_hint(self) -> Iterator[None]:
         """Adds to an error how to resume, if a checkpoint exists."""
         try:
             yield
@@ -284,7 +288,7 @@ class Trainer:
                 raise StopRequested from None  # another process stopped first, and a collective failed
             if distributed.is_loss(error):
                 raise
-            log.warn(f"failed at step {self.step}; {self.resume_hint()}")
+            self.log.warn(f"failed at step {self.step}; {self.resume_hint()}")
             raise
 
     def resume_hint(self) -> str:
@@ -305,7 +309,7 @@ class Trainer:
         self.train_step.synchronize(self.step)
         if self.world.is_main:
             content = {"model": self.task.model.state_dict(), **self.task.description(), "trainer": self.state()}
-            checkpoint.write(content, self.out / checkpoint.LAST)
+            write_torch(self.out / checkpoint.LAST, content)
             self.callbacks.call("on_checkpoint", self.out / checkpoint.LAST)
         self.saved = self.step
         distributed.any_rank(False)  # wait until the checkpoint is complete, since later work may end the run

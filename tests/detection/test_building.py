@@ -7,8 +7,8 @@ import torch
 import resdet
 from resdet import config
 from resdet.classification.build import build_classifier
-from resdet.engine import checkpoint
 from resdet.errors import ConfigError, WeightsError
+from resdet.files.atomic import write_torch
 
 
 def trained(classes: list[str], *overrides: str):
@@ -27,7 +27,7 @@ def images() -> torch.Tensor:
 
 def save(model, path, /, **changes):
     content = {"model": model.state_dict(), "experiment": model.experiment, "classes": model.classes}
-    checkpoint.write({**content, "step": 10, "figures": {"top1": 0.5}, **changes}, path)
+    write_torch(path, {**content, "step": 10, "figures": {"top1": 0.5}, **changes})
 
 
 def test_test_crops_may_be_larger_than_training_crops():
