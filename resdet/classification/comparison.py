@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from resdet.classification.run_report import TOP, Evaluated, evaluate_run, hits
+from resdet.classification.report import TOP, Evaluated, evaluate_run, hits
 from resdet.errors import ConfigError
 from resdet.results.differences import most, room
 from resdet.results.error_differences import Errors, error_section

@@ -1,112 +1,141 @@
-"""`resdet evaluate` for classifiers: errors of a model or an ensemble, and submissions to the test server."""
+"""The report of a classification run: errors by class, confusion, calibration and the worst images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
-from resdet.classification import submission
-from resdet.classification.config import ClassificationExperiment
-from resdet.classification.data.config import ImageNetConfig
-from resdet.classification.data.imagenet import devkit_ids
-from resdet.classification.evaluate import scored_images, tally
-from resdet.classification.metrics import ClassificationMetrics, per_class_table
-from resdet.classification.model import Classifier
-from resdet.classification.validation import open_validation
-from resdet.data.class_names import check_names
+import numpy as np
+
+from resdet.classification.evaluate import Scored
+from resdet.classification.validation import Validation, open_validation
+from resdet.data.class_names import check_classes
 from resdet.data.loader import Skipped
-from resdet.engine import distributed
 from resdet.engine.distributed import World
-from resdet.engine.sharing import require_single_process, sharing
-from resdet.errors import ConfigError
-from resdet.files.atomic import write_json
-from resdet.progress import Activity
-from resdet.tasks import EvaluateOptions
+from resdet.engine.latency import IMAGES, PIXELS, latency_table
+from resdet.errors import DataError
+from resdet.files.keyed_cache import digest_of
+from resdet.results.calibration import calibrate, calibration_parts
+from resdet.results.confusion import confusion_parts
+from resdet.results.sections import Cell, Gallery, Picture, Section, Table, facts, picture
+from resdet.tasks import EvaluatedRun
+
+TOP, WORST = 5, 24  # classes of an image that are kept; pictures
 
 
-def evaluate(
-    models: Sequence[Classifier],
-    weights: Sequence[str],
-    experiment: ClassificationExperiment,
-    options: EvaluateOptions,
-) -> dict[str, float]:
-    """Errors of the averaged scores of all models."""
-    world = distributed.join(experiment.train.device)
-    try:
-        models = [model.to(world.device) for model in models]
-        check_ensemble(models, weights, experiment.eval.views)
-        if options.submission:
-            return submit(models, experiment, world, options.submission)
-        metrics = compute_metrics(models, experiment, world)
-    finally:
-        distributed.leave()
-    if world.is_main:
-        report(metrics, models[0].classes, options.per_class, options.json)
-    return metrics.summary()
+@dataclass(frozen=True)
+class Predictions:
+    """The predictions of n images with a label."""
+
+    indices: np.ndarray  # int64 [n]
+    labels: np.ndarray  # int64 [n]
+    best: np.ndarray  # int64 [n, k]: classes by descending score
+    scores: np.ndarray  # float64 [n, k]
+    truth: np.ndarray  # float64 [n]: score of the label
 
 
-def check_ensemble(models: Sequence[Classifier], paths: Sequence[str], views: str) -> None:
-    """Refuses models whose scores cannot be averaged: of other classes, or of other test crops (`views`)."""
-    first = models[0]
-    for model, path in zip(models, paths):
-        if len(model.classes) != len(first.classes):
-            raise ConfigError(
-                f"{path} has {len(model.classes)} classes but {paths[0]} has {len(first.classes)}: "
-                "an ensemble needs nets of the same classes."
-            )
-        if model.classes != first.classes and set(model.classes) == set(first.classes):
-            raise ConfigError(
-                f"{path} and {paths[0]} have the same classes in another order: an ensemble needs one order."
-            )
-        if views != "dense" and (model.size, model.short) != (first.size, first.short):
-            raise ConfigError(
-                f"{path} is tested on crops of {model.size} pixels at a short side of {model.short}, and {paths[0]} of "
-                f"{first.size} at {first.short}: give nets with one crop, or set eval.views=dense."
-            )
+@dataclass(frozen=True)
+class Evaluated:
+    """A run with its predictions of the validation images."""
+
+    run: EvaluatedRun
+    images: Validation
+    names: list[str]  # of all images
+    predictions: Predictions
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.run.model.classes)
 
 
-def compute_metrics(
-    models: Sequence[Classifier], experiment: ClassificationExperiment, world: World
-) -> ClassificationMetrics:
-    with Activity("opening the data"):
-        images = open_validation(experiment, world, Skipped(print))
-    note = check_classes(models[0].classes, images.classes)
-    if note and world.is_main:
-        print(note)
-    return tally(images.scored(models), len(models[0].classes), world.device)
+def evaluate_run(run: EvaluatedRun) -> Evaluated:
+    """Predicts the validation images, or reads the predictions in the cache."""
+    images = open_validation(run.experiment, World(0, 1, run.model.device), Skipped(print))
+    check_classes(run.name, run.model.classes, images.classes)
+    names = [images.name(index) for index in range(len(images))]
+    columns = run.predictions(lambda: predict(images.scored([run.model])), digest_of([names, run.model.classes]))
+    if not columns["indices"]:
+        raise DataError(f"Cannot read any of the {len(images)} validation images of {run.name}: check data.root.")
+    predictions = Predictions(*(np.array(columns[name]) for name in Predictions.__annotations__))
+    return Evaluated(run, images, names, predictions)
 
 
-def check_classes(model: Sequence[str], data: Sequence[str]) -> str | None:
-    """Refuses data with other classes than the model; returns a note on names that differ."""
-    if len(model) != len(data):
-        raise ConfigError(
-            f"The model has {len(model)} classes but the data has {len(data)}: give the data that it was trained for."
-        )
-    return check_names(dict(enumerate(model)), dict(enumerate(data)))
+def report(run: EvaluatedRun) -> list[Section]:
+    evaluated = evaluate_run(run)
+    images, predictions, classes = evaluated.images, evaluated.predictions, evaluated.classes
+    return [
+        Section("summary", "Metrics", [summary(predictions)]),
+        Section("classes", "Classes", [class_table(predictions, classes)]),
+        Section(
+            "calibration", "Calibration", calibration_parts(calibrate(predictions.scores[:, 0], hits(predictions, 1)))
+        ),
+        confusion_section(predictions, classes),
+        Section("images", "Images", [worst_gallery(images, predictions, classes)]),
+        Section("speed", "Speed", [speed_table(run, images, predictions)]),
+    ]
 
 
-def report(metrics: ClassificationMetrics, classes: Sequence[str], per_class: bool, json_path: str | None) -> None:
-    print(
-        f"{metrics.images} images: top-1 error {100 * metrics.error:.2f} %, "
-        f"top-5 error {100 * metrics.top5_error:.2f} %, loss {metrics.loss:.4f}"
-    )
-    if per_class:
-        print(per_class_table(metrics, list(classes)))
-    table = {name: row for name, row in zip(classes, metrics.per_class.tolist())}
-    write_json(json_path, {"images": metrics.images, **metrics.summary(), "per_class": table})
+def predict(scored: Iterable[Scored]) -> dict[str, list[Any]]:
+    """The columns of `Predictions`, in JSON types. Of equal scores, the smaller class number ranks first."""
+    columns: dict[str, list[Any]] = {name: [] for name in Predictions.__annotations__}
+    for scores, labels, indices in scored:
+        kept = (labels >= 0).cpu()
+        values, order = (part.cpu() for part in scores.double().sort(dim=1, descending=True, stable=True))
+        truth = scores.double().cpu().gather(1, labels.cpu().clamp(min=0)[:, None])[:, 0]
+        parts = (indices.cpu(), labels.cpu(), order[:, :TOP], values[:, :TOP], truth)
+        for column, part in zip(columns.values(), parts):
+            column += part[kept].tolist()
+    return columns
 
 
-def submit(
-    models: Sequence[Classifier], experiment: ClassificationExperiment, world: World, path: str
-) -> dict[str, float]:
-    """Writes the five best classes of each test image for the ILSVRC server."""
-    require_single_process(world)
-    if not isinstance(experiment.data, ImageNetConfig):
-        raise ConfigError("A submission needs ImageNet's test images: use a config with data.name: imagenet.")
-    devkit = devkit_ids(experiment.data.root)
-    source = experiment.data.open("test")
-    rows: list[list[int]] = []
-    skipped, options = Skipped(print), sharing(experiment.data, world)
-    for scores, _, _ in scored_images(models, source, experiment.eval, world.device, skipped=skipped, **options):
-        rows += scores.topk(5).indices.tolist()
-    submission.write_classification(path, rows, sorted(devkit), devkit)
-    submission.check_classification(path, len(source), len(devkit))
-    print(f"{path}: {len(rows)} images")
-    return {}
+def hits(predictions: Predictions, top: int) -> np.ndarray:
+    """bool [n]: whether the label is among the best classes."""
+    return (predictions.best[:, :top] == predictions.labels[:, None]).any(1)
+
+
+def summary(predictions: Predictions) -> Table:
+    loss = -np.log(predictions.truth.clip(min=1e-45)).mean()
+    values: dict[str, Cell] = {
+        "images": len(predictions.labels),
+        "top-1 error": float(1 - hits(predictions, 1).mean()),
+        "top-5 error": float(1 - hits(predictions, TOP).mean()),
+        "loss": float(loss),
+    }
+    return facts("metrics", "All images", values)
+
+
+def class_table(predictions: Predictions, classes: list[str]) -> Table:
+    counts = np.bincount(predictions.labels, minlength=len(classes))
+    right = [np.bincount(predictions.labels[hits(predictions, top)], minlength=len(classes)) for top in (1, TOP)]
+    share = lambda good, count: 1 - good / count if count else None
+    rows = [
+        (name, count, share(first, count), share(fifth, count))
+        for name, count, first, fifth in zip(classes, counts.tolist(), *(each.tolist() for each in right))
+    ]
+    return Table("classes", "Errors by class", ("class", "images", "top-1 error", "top-5 error"), rows)
+
+
+def confusion_section(predictions: Predictions, classes: list[str]) -> Section:
+    counts = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(counts, (predictions.labels, predictions.best[:, 0]), 1)
+    return Section("confusion", "Confusion", confusion_parts(classes, classes, counts.tolist()), "Rows: labels.")
+
+
+def worst_gallery(images: Validation, predictions: Predictions, classes: list[str]) -> Gallery:
+    """The images of a wrong class with the lowest score of their label."""
+    wrong = np.flatnonzero(~hits(predictions, 1))
+    worst = wrong[np.argsort(predictions.truth[wrong], kind="stable")][:WORST]
+    pictures = [worst_picture(images, predictions, classes, int(row)) for row in worst]
+    note = "By the score of their label: mistakes of the model, or wrong labels."
+    return Gallery("worst", "Worst images", pictures, note)
+
+
+def worst_picture(images: Validation, predictions: Predictions, classes: list[str], row: int) -> Picture:
+    index = int(predictions.indices[row])
+    best, label = classes[predictions.best[row, 0]], classes[predictions.labels[row]]
+    caption = f"{best} {predictions.scores[row, 0]:.2f}, labeled {label} {predictions.truth[row]:.2f}"
+    return picture(images.pixels(index), images.name(index), caption)
+
+
+def speed_table(run: EvaluatedRun, images: Validation, predictions: Predictions) -> Table:
+    pixels = [images.pixels(int(index)) for index in predictions.indices[:IMAGES]]
+    return latency_table(lambda image: run.model.predict([image]), pixels, run.model.device, PIXELS)

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from resdet.classification import comparison, run_report
+from resdet.classification import comparison, report
 from resdet.classification.build import build_classifier
+from resdet.classification.command import evaluate
 from resdet.classification.config import ClassificationExperiment
 from resdet.classification.data.config import ImagesConfig, OnDeviceConfig
 from resdet.classification.model import TOP, Classifier
-from resdet.classification.report import evaluate
 from resdet.classification.training import ClassificationTraining
 from resdet.data.config import DataConfig
 from resdet.data.pictures import ImageSequence
@@ -56,7 +56,7 @@ class ClassificationTask(Task):
 
     def report(self, run: EvaluatedRun, precision: float | None) -> list[Section]:
         refuse_precision(run, precision, "a classifier")
-        return run_report.report(run)
+        return report.report(run)
 
     def compare(self, runs: Sequence[EvaluatedRun], precision: float | None) -> list[Section]:
         refuse_precision(runs[0], precision, "a classifier")

@@ -1,8 +1,18 @@
 """Compares the class names of a model with those of data to evaluate it on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from resdet.errors import ConfigError
+
+
+def check_classes(name: str, model: Sequence[str], data: Sequence[str]) -> str | None:
+    """Refuses data with other classes than the model, which the error calls `name`; returns a note on names that
+    differ."""
+    if len(model) != len(data):
+        raise ConfigError(
+            f"{name} has {len(model)} classes but the data has {len(data)}: give the data that it was trained for."
+        )
+    return check_names(dict(enumerate(model)), dict(enumerate(data)))
 
 
 def check_names(model: Mapping[int, str], data: Mapping[int, str]) -> str | None:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from resdet.classification.config import ClassificationExperiment
 from resdet.classification.evaluate import tally
 from resdet.classification.model import Classifier
-from resdet.classification.report import check_classes
 from resdet.classification.validation import open_validation
+from resdet.data.class_names import check_classes
 from resdet.data.loader import Skipped
 from resdet.engine.distributed import World
 from resdet.errors import ConfigError
@@ -66,7 +66,8 @@ class ClassifierExporter:
         return agreement, {"eager": lambda: model(pixels), exported.runtime.name: lambda: exported(pixels)}
 
     def check_data(self, model: Classifier, experiment: ClassificationExperiment) -> None:
-        check_classes(model.classes, open_validation(experiment, ALONE, Skipped(print)).classes)
+        images = open_validation(experiment, ALONE, Skipped(print))
+        check_classes("The model", model.classes, images.classes)
 
     def metrics(self, exported: ExportedClassifier, experiment: ClassificationExperiment) -> dict[str, float]:
         """Top-1 and top-5 accuracy of single crops."""

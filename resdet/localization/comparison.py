@@ -6,7 +6,7 @@ import numpy as np
 
 from resdet.errors import ConfigError
 from resdet.localization.loc_error import MIN_IOU
-from resdet.localization.run_report import BOX, Evaluated, boxed, evaluate_run
+from resdet.localization.report import BOX, Evaluated, boxed, evaluate_run
 from resdet.results.differences import most, room
 from resdet.results.error_differences import Errors, error_section
 from resdet.results.sections import TRUTH, Gallery, Picture, Section, picture

@@ -1,96 +1,141 @@
-"""`resdet evaluate` for localizers: the rows of Table 13, and submissions to the test server."""
+"""The report of a localization run, with the ground-truth class: errors by class and overlap, and the worst images."""
 
-from collections.abc import Sequence
-from typing import cast
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
+import torch
 
-from resdet.classification.data.imagenet import devkit_ids
-from resdet.classification.model import Classifier
-from resdet.data.loader import Notes, Skipped
-from resdet.engine import distributed
+from resdet.data.class_names import check_classes
+from resdet.data.loader import Notes
 from resdet.engine.distributed import World
-from resdet.engine.sharing import require_single_process, sharing
-from resdet.errors import ConfigError
-from resdet.files.atomic import write_json
-from resdet.images.decode import Source
-from resdet.localization import loc_error
-from resdet.localization.classify_and_locate import check_classifier
+from resdet.engine.latency import FILES, IMAGES, latency_table
+from resdet.engine.sharing import sharing
+from resdet.files.keyed_cache import digest_of
 from resdet.localization.config import LocalizerExperiment
 from resdet.localization.data.config import LocalizationConfig
-from resdet.localization.data.test_set import localization_test
-from resdet.localization.evaluate import best_classes, errors, locate_all
+from resdet.localization.data.crops import scaled_boxes
+from resdet.localization.data.ilsvrc_loc import LocalizedImages
+from resdet.localization.evaluate import Located, errors, locate_all, view_batches
+from resdet.localization.loc_error import MIN_IOU, best_overlaps
 from resdet.localization.locate import Locator
-from resdet.localization.rcnn_model import LocalizerRCNN
-from resdet.localization.rpn_model import Localizer
-from resdet.tasks import EvaluateOptions
+from resdet.results.plot import Line
+from resdet.results.sections import TRUTH, Chart, Gallery, Mark, Picture, Section, Table, facts, picture
+from resdet.tasks import EvaluatedRun
+
+WORST = 24  # pictures
+BOX = "box"  # layer of a picture
+ELSEWHERE_IOU = 0.1  # below: the box touches no instance
 
 
-def evaluate(
-    models: Sequence[Localizer | LocalizerRCNN], experiment: LocalizerExperiment, options: EvaluateOptions
-) -> dict[str, float]:
-    """The error with the ground-truth class, and with classifiers also that of their five best classes."""
-    world = distributed.join(experiment.train.device)
-    try:
-        locator = Locator([model.to(world.device) for model in models], experiment.eval)
-        nets = [
-            check_classifier(net, locator.classes, f"--classifier {path}").to(world.device)
-            for path, net in options.classifiers.items()
-        ]
-        if options.submission:
-            return submit(locator, nets, experiment, world, options.submission)
-        metrics = compute_metrics(locator, nets, experiment, world)
-    finally:
-        distributed.leave()
-    if world.is_main:
-        print("  ".join(f"{name} {100 * value:.2f} %" for name, value in metrics.items()))
-        write_json(options.json, metrics)
-    return metrics
+@dataclass(frozen=True)
+class Evaluated:
+    """A run with its boxes of the ground-truth classes in n validation images."""
+
+    run: EvaluatedRun
+    locator: Locator
+    source: LocalizedImages
+    names: list[str]  # of all images
+    located: Located
+    truth: list[np.ndarray]  # n × [k, 4]: boxes in pixels of the images
+    overlaps: np.ndarray  # float64 [n]: largest IoU with a box of `truth`
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 [n]."""
+        return self.source.labels[self.located.indices]
 
 
-def compute_metrics(
-    locator: Locator, nets: Sequence[Classifier], experiment: LocalizerExperiment, world: World
-) -> dict[str, float]:
+def evaluate_run(run: EvaluatedRun) -> Evaluated:
+    """Locates the objects of the validation images, or reads the boxes in the cache."""
+    experiment = cast(LocalizerExperiment, run.experiment)
     source = cast(LocalizationConfig, experiment.data).open("val")
-    check_classes("The model", locator.classes, source.classes)
-    for sentence in source.problems if world.is_main else []:
-        print(sentence)
-    guessed = predict_classes(nets, source, experiment, world) if nets else None
-    labels = source.labels[:, None]
-    classes = labels if guessed is None else np.concatenate([labels, guessed], 1)
-    located = locate_all(locator, source, classes, experiment.eval, Notes(print), **sharing(experiment.data, world))
-    return errors(source, located, guessed)
+    locator = Locator([run.model], experiment.eval)
+    check_classes(run.name, locator.classes, source.classes)
+    names = [source.name(index) for index in range(len(source))]
+    state = digest_of([names, source.labels.tolist()])
+    columns = run.predictions(lambda: locate(locator, source, experiment), state)
+    located = Located(**{name: np.array(values) for name, values in columns.items()}, losses={})
+    truth = [scaled_boxes(source, index, size[::-1]) for index, size in zip(located.indices.tolist(), located.sizes)]
+    return Evaluated(run, locator, source, names, located, truth, best_overlaps(located.boxes, truth)[:, 0])
 
 
-def predict_classes(
-    nets: Sequence[Classifier], source: Source, experiment: LocalizerExperiment, world: World
-) -> np.ndarray:
-    options = sharing(experiment.data, world)
-    return best_classes(nets, source, experiment.eval, world.device, Skipped(print), **options)
+def report(run: EvaluatedRun) -> list[Section]:
+    evaluated = evaluate_run(run)
+    source, located, overlaps = evaluated.source, evaluated.located, evaluated.overlaps
+    table = facts("metrics", "All images", {**errors(source, located, None), "images": len(overlaps)})
+    pictures = worst_pictures(source, located, evaluated.truth, overlaps)
+    note = "With the ground-truth class. An image is correct if its box has an IoU of at least 0.5 with any instance."
+    return [
+        Section("summary", "Metrics", [table, error_table(overlaps)], note),
+        Section("classes", "Classes", [class_table(source, located, overlaps)]),
+        Section("overlaps", "Overlaps", [overlap_chart(overlaps)]),
+        Section("images", "Images", [Gallery("worst", "Worst images", pictures, "By IoU.")]),
+        Section("speed", "Speed", [speed_table(evaluated)]),
+    ]
 
 
-def submit(
-    locator: Locator, nets: Sequence[Classifier], experiment: LocalizerExperiment, world: World, path: str
-) -> dict[str, float]:
-    """Writes five classes and their boxes for each test image, for the ILSVRC server."""
-    require_single_process(world)
-    if not nets:
-        raise ConfigError("The classes of the test images are unknown: add --classifier.")
-    root = cast(LocalizationConfig, experiment.data).root
-    devkit, source = devkit_ids(root), localization_test(root)
-    guessed = predict_classes(nets, source, experiment, world)
-    located = locate_all(locator, source, guessed, experiment.eval, Notes(print), **sharing(experiment.data, world))
-    if len(located.indices) < len(source):
-        raise ConfigError("The server needs a line for each test image: restore the unreadable images reported above.")
-    loc_error.write_localization(path, guessed, located.boxes, sorted(devkit), devkit)
-    loc_error.check_localization(path, len(source), len(devkit))
-    print(f"{path}: {len(source)} images")
-    return {}
+def locate(locator: Locator, source: LocalizedImages, experiment: LocalizerExperiment) -> dict[str, Any]:
+    """The boxes of the ground-truth classes, in JSON types."""
+    labels, options = source.labels[:, None], sharing(experiment.data, World(0, 1, locator.device))
+    located = locate_all(locator, source, labels, experiment.eval, Notes(print), **options)
+    return {name: value.tolist() for name, value in located._asdict().items() if name != "losses"}
 
 
-def check_classes(name: str, model: Sequence[str], data: Sequence[str]) -> None:
-    """Refuses data with another number of classes than the model, which the error calls `name`."""
-    if len(model) != len(data):
-        raise ConfigError(
-            f"{name} has {len(model)} classes but the data has {len(data)}: give the data that it was trained for."
-        )
+def error_table(overlaps: np.ndarray) -> Table:
+    kinds = {
+        "correct": overlaps >= MIN_IOU,
+        "poor box, IoU from 0.1 to 0.5": (overlaps < MIN_IOU) & (overlaps >= ELSEWHERE_IOU),
+        "elsewhere, IoU below 0.1": overlaps < ELSEWHERE_IOU,
+    }
+    rows = [(name, int(chosen.sum()), float(chosen.mean())) for name, chosen in kinds.items()]
+    return Table("errors", "Errors by type", ("type", "images", "share"), rows)
+
+
+def class_table(source: LocalizedImages, located: Located, overlaps: np.ndarray) -> Table:
+    labels = source.labels[located.indices]
+    rows = []
+    for label, name in enumerate(source.classes):
+        of_class = overlaps[labels == label]
+        rows.append((name, len(of_class), float((of_class < MIN_IOU).mean()) if len(of_class) else None))
+    return Table("classes", "Localization error by class", ("class", "images", "error"), rows)
+
+
+def overlap_chart(overlaps: np.ndarray) -> Chart:
+    """The share of images against the lowest IoU that counts as correct."""
+    limits = np.linspace(0, 1, 101)
+    share = (overlaps[:, None] >= limits).mean(0)
+    lines = [Line("correct", limits.tolist(), share.tolist(), 0)]
+    return Chart("overlaps", "Share of images against the IoU", lines, "lowest IoU", "share", top=1)
+
+
+def worst_pictures(
+    source: LocalizedImages, located: Located, truth: list[np.ndarray], overlaps: np.ndarray
+) -> list[Picture]:
+    wrong = np.flatnonzero(overlaps < MIN_IOU)
+    rows = wrong[np.argsort(overlaps[wrong], kind="stable")][:WORST].tolist()
+    return [drawn(source, int(located.indices[row]), located.boxes[row, 0], truth[row], overlaps[row]) for row in rows]
+
+
+def drawn(source: LocalizedImages, index: int, box: np.ndarray, truth: np.ndarray, overlap: float) -> Picture:
+    name = source.classes[source.labels[index]]
+    layers = {TRUTH: boxed(truth, name), BOX: boxed(box[None], name)}
+    return picture(source.image(index).decode(), source.name(index), f"{name}, IoU {overlap:.2f}", layers)
+
+
+def boxed(boxes: np.ndarray, name: str) -> list[Mark]:
+    """Marks of boxes [k, 4] of a class."""
+    return [Mark.of(box, name) for box in boxes]
+
+
+def speed_table(evaluated: Evaluated) -> Table:
+    locator, source = evaluated.locator, evaluated.source
+    on_bad_image = cast(LocalizationConfig, evaluated.run.experiment.data).on_bad_image
+
+    def predict(index: int) -> None:
+        ((views, sizes, indices),) = view_batches(locator, source, [index], 1, 0, on_bad_image, Notes(print))
+        locator(views, sizes, labels[indices])
+
+    labels = torch.from_numpy(source.labels[:, None]).to(locator.device)
+    with torch.inference_mode():
+        return latency_table(predict, evaluated.located.indices[:IMAGES].tolist(), locator.device, FILES)

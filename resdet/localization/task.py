@@ -10,13 +10,13 @@ from resdet.classification.model import TOP
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.errors import ConfigError
-from resdet.localization import comparison, run_report
+from resdet.localization import comparison, report
 from resdet.localization.build import build_localizer, build_localizer_rcnn
 from resdet.localization.classify_and_locate import ClassifyAndLocate, check_classifier
+from resdet.localization.command import evaluate
 from resdet.localization.config import LocalizationExperiment
 from resdet.localization.rcnn_model import LocalizerRCNN
 from resdet.localization.rcnn_training import LocalizationRCNNTraining
-from resdet.localization.report import evaluate
 from resdet.localization.rpn_model import Localizer
 from resdet.localization.rpn_training import LocalizationTraining
 from resdet.model import Model
@@ -63,7 +63,7 @@ class LocalizationTask(Task):
 
     def report(self, run: EvaluatedRun, precision: float | None) -> list[Section]:
         refuse_precision(run, precision, "a localizer")
-        return run_report.report(run)
+        return report.report(run)
 
     def compare(self, runs: Sequence[EvaluatedRun], precision: float | None) -> list[Section]:
         refuse_precision(runs[0], precision, "a localizer")

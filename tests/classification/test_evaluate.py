@@ -12,11 +12,11 @@ from torchvision.transforms import functional as TF
 from resdet import config
 from resdet.backbones import create
 from resdet.classification import evaluate
+from resdet.classification.command import check_ensemble, compute_metrics
 from resdet.classification.config import ClassificationEvalConfig
 from resdet.classification.evaluate import scored_images, scored_on_device
 from resdet.classification.metrics import Tally, per_class_table
 from resdet.classification.model import Classifier
-from resdet.classification.report import check_ensemble, compute_metrics
 from resdet.classification.test_crops import Scorer
 from resdet.data.loader import Skipped
 from resdet.data.shapes import ShapeImages

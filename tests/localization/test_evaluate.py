@@ -18,11 +18,11 @@ from resdet.data.loader import Notes, Skipped
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.errors import ConfigError, DataError
+from resdet.localization.command import compute_metrics, predict_classes
 from resdet.localization.config import LocalizationEvalConfig
 from resdet.localization.data.config import ShapeLocConfig
 from resdet.localization.evaluate import Located, best_classes, errors, locate_all
 from resdet.localization.locate import Locator
-from resdet.localization.report import compute_metrics, predict_classes
 from resdet.localization.rpn_training import LocalizationTraining
 
 

@@ -12,7 +12,7 @@ from report.commands import report
 from tasks import runs
 
 from resdet import tasks
-from resdet.classification import run_report
+from resdet.classification import report as classification
 from resdet.errors import DataError
 from resdet.report.runs import read_run
 
@@ -132,9 +132,9 @@ def test_the_cache_key_of_a_classifier_depends_on_its_images(monkeypatch):
     )
     for names in ("ab", "ab", "ac", "abc"):
         images = Names(names)
-        monkeypatch.setattr(run_report, "open_validation", lambda *given, images=images: images)
+        monkeypatch.setattr(classification, "open_validation", lambda *given, images=images: images)
         with pytest.raises(DataError, match="Cannot read any"):
-            run_report.report(run)
+            classification.report(run)
     assert states[0] == states[1] and len(set(states)) == 3
 
 

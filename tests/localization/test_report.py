@@ -9,7 +9,7 @@ from painted import CLASSES, Painted
 from resdet.errors import ConfigError
 from resdet.localization.comparison import check_same_data, section
 from resdet.localization.evaluate import Located
-from resdet.localization.run_report import (
+from resdet.localization.report import (
     Evaluated,
     class_table,
     error_table,
