@@ -37,7 +37,7 @@ def build(config: str | Path | Experiment, *overrides: str, expect: type[Any] | 
 
     `overrides`: settings such as "model.num_classes=80"; `expect`: see `load`.
     """
-    experiment = configs.load(config, *overrides) if isinstance(config, (str, Path)) else config
+    experiment = experiment_of(config, overrides)
     count = experiment.model.num_classes
     if count is None:
         raise ConfigError(
@@ -45,6 +45,12 @@ def build(config: str | Path | Experiment, *overrides: str, expect: type[Any] | 
         )
     model = build_for(experiment, [str(label) for label in range(count)])
     return checked(model, expect, config if isinstance(config, (str, Path)) else "The experiment")
+
+
+def experiment_of(config: str | Path | Experiment, overrides: tuple[str, ...]) -> Experiment:
+    if isinstance(config, (str, Path)):
+        return configs.load(config, *overrides)
+    return configs.from_dict(configs.to_dict(config), "the experiment", overrides) if overrides else config
 
 
 def build_for(experiment: Experiment, classes: Sequence[str], category_ids: Sequence[int] | None = None) -> Model:
@@ -60,7 +66,7 @@ def open_data(
     `split`: train or val. Samples of detection are (image, target) in the form of torchvision's detectors, and
     `transform` maps both; those of classification are (image, label), and `transform` maps the image.
     """
-    experiment = configs.load(config, *overrides) if isinstance(config, (str, Path)) else config
+    experiment = experiment_of(config, overrides)
     return experiment.data.dataset(split, transform)
 
 
