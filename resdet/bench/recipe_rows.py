@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from resdet.engine.log import git_revision, processor, versions
+from resdet.engine.run_record import git_revision, processor, versions
 from resdet.errors import ConfigError
 from resdet.files.atomic import write_json
 from resdet.files.json_file import read_json

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import torch
 
-from resdet.engine.log import git_revision, processor, versions
+from resdet.engine.run_record import git_revision, processor, versions
 from resdet.files.atomic import write_json
 from resdet.timing import MEGABYTES, Case, Timer
 

@@ -12,13 +12,13 @@ from resdet.engine import checkpoint, distributed
 from resdet.engine.callbacks import Callback, Callbacks
 from resdet.engine.callbacks import callbacks as known_callbacks
 from resdet.engine.distributed import World
-from resdet.engine.log import CONFIG, Log, record
+from resdet.engine.log import Log
 from resdet.engine.loggers.registry import Logger
 from resdet.engine.loggers.registry import loggers as known_loggers
 from resdet.engine.metrics_file import METRICS
-from resdet.engine.restart import is_own, read_facts
 from resdet.engine.run import Run
-from resdet.engine.run_folder import check_unoccupied, claim_folder
+from resdet.engine.run_folder import check_unoccupied, claim_folder, is_own
+from resdet.engine.run_record import CONFIG, read_record, record
 from resdet.engine.trainer import Trainer, be_deterministic
 from resdet.engine.training import TrainingTask
 from resdet.engine.user_parts import find
@@ -149,7 +149,7 @@ def log_resumption(trainer: Trainer, before: dict[str, Any], experiment: Experim
     """Logs the step of the checkpoint and the changes since; `before`: the experiment in the checkpoint."""
     log.info(f"resuming from step {trainer.step} of {trainer.out / checkpoint.LAST}")
     size = trainer.world.size
-    processes = read_facts(trainer.out).get("processes", size)
+    processes = read_record(trainer.out).get("processes", size)
     if processes != size:
         log.info(
             f"processes were {processes} and are {size}: a step still takes {experiment.train.batch} images in all, "

@@ -28,7 +28,8 @@ from resdet.detection.model import Detector
 from resdet.detection.objects_training import PICTURE_COUNT, PICTURES, RESULTS, LossesStep, ObjectsTraining, with_total
 from resdet.engine import distributed
 from resdet.engine.distributed import World
-from resdet.engine.log import CONFIG, Log
+from resdet.engine.log import Log
+from resdet.engine.run_record import CONFIG
 from resdet.errors import ConfigError, DataError
 from resdet.progress import Activity
 from resdet.restore import Build

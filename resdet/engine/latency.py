@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from resdet.engine.log import processor
+from resdet.engine.run_record import processor
 from resdet.results.sections import Cell, Table, facts
 from resdet.system import peak_memory
 

@@ -1,5 +1,6 @@
 """The output folder of a run, locked by one run at a time."""
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from resdet.engine import checkpoint
-from resdet.engine.restart import is_own
+from resdet.engine.run_record import RECORD, UNNAMED, read_record, torchrun_id
 from resdet.errors import Error
 from resdet.files.folder_lock import LOCK, in_use, release, try_lock
 
@@ -42,6 +43,17 @@ def own_folder(first: Path, out: str | None) -> Path | None:
     """The folder of this torchrun's own run, if it is a restart."""
     candidates = [Path(out)] if out else runs(first).values()
     return next(filter(is_own, candidates), None)
+
+
+def is_own(folder: Path) -> bool:
+    """Whether an earlier start by this torchrun made the folder: its processes continue that run without --resume.
+
+    Process numbers repeat: without --rdzv-id, only a restart counts.
+    """
+    run_id = torchrun_id()
+    named = os.environ.get("TORCHELASTIC_RUN_ID") != UNNAMED
+    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    return run_id is not None and (named or restarted) and read_record(folder).get("torchrun") == run_id
 
 
 def claim_own(folder: Path, patience: float) -> tuple[Path, IO[str]]:
@@ -102,7 +114,7 @@ def runs(first: Path) -> dict[int, Path]:
 
 
 def holds_run(folder: Path) -> bool:
-    return (folder / "run.json").exists()
+    return (folder / RECORD).exists()
 
 
 def remove_temporary_files(folder: Path) -> None:

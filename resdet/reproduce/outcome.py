@@ -34,7 +34,7 @@ def outcome_file(row: Row, setting: Setting) -> Path:
 
 def write_circumstances(test: Evaluation) -> None:
     """Records date, hardware, versions and git revision of an evaluation that just finished."""
-    from resdet.engine.log import git_revision, processor, versions
+    from resdet.engine.run_record import git_revision, processor, versions
 
     content = {
         "date": time.strftime("%Y-%m-%d"),

@@ -12,7 +12,7 @@ from engine.cutting import assert_equal, content, metrics
 from engine.torchrun import torchrun
 from running import COMMAND, TINY, fork, forking, here, run
 
-from resdet.engine import restart
+from resdet.engine import run_folder, run_record
 from resdet.engine.rendezvous import meet
 from resdet.engine.run_folder import claim_folder
 from resdet.engine.trainer import Trainer
@@ -158,10 +158,10 @@ def test_only_the_folder_of_the_same_torchrun_job_is_continued(tmp_path, monkeyp
     with pytest.raises(Error, match="already holds a run"), claim_folder("x", "runs/x-2", False):
         pass
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    run_of(tmp_path / "unnamed", restart.torchrun_id())
+    run_of(tmp_path / "unnamed", run_record.torchrun_id())
     for count, own in (("0", False), ("1", True)):
         monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", count)
-        assert restart.is_own(tmp_path / "unnamed") == own
+        assert run_folder.is_own(tmp_path / "unnamed") == own
 
 
 def hold(folder):

@@ -5,7 +5,7 @@ import platform
 import torch
 
 from resdet.bench.gpu_stages.stage import Stage
-from resdet.engine.log import git_revision, processor, versions
+from resdet.engine.run_record import git_revision, processor, versions
 
 
 def run(stage: Stage) -> None:

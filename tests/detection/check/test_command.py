@@ -17,7 +17,8 @@ from resdet.detection.check.brief import brief
 from resdet.detection.check.report import Depth
 from resdet.detection.training import DetectionTraining
 from resdet.engine.distributed import World
-from resdet.engine.log import Log, record
+from resdet.engine.log import Log
+from resdet.engine.run_record import record
 from resdet.errors import DataError
 
 

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from resdet.engine import log
+from resdet.engine import run_record
 
 
 @pytest.fixture
@@ -20,27 +20,27 @@ def checkout(tmp_path, monkeypatch):
         pytest.skip("needs git")
     git("add", "file")
     git("commit", "--quiet", "--message", "x")
-    monkeypatch.setattr(log, "__file__", str(tmp_path / "resdet" / "engine" / "log.py"))
+    monkeypatch.setattr(run_record, "__file__", str(tmp_path / "resdet" / "engine" / "run_record.py"))
     return tmp_path
 
 
 def test_the_revision_of_a_modified_checkout_has_a_plus(checkout):
-    clean = log.git_revision()
+    clean = run_record.git_revision()
     assert len(clean) == 40 and set(clean) <= set("0123456789abcdef")
     (checkout / "file").write_text("2")
-    assert log.git_revision() == f"{clean}+"
+    assert run_record.git_revision() == f"{clean}+"
 
 
 def test_a_package_without_checkout_has_no_revision(tmp_path, monkeypatch):
-    monkeypatch.setattr(log, "__file__", str(tmp_path / "resdet" / "engine" / "log.py"))
-    assert log.git_revision() is None
+    monkeypatch.setattr(run_record, "__file__", str(tmp_path / "resdet" / "engine" / "run_record.py"))
+    assert run_record.git_revision() is None
 
 
 def test_a_checkout_without_git_has_no_revision(checkout, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    assert log.git_revision() is None
+    assert run_record.git_revision() is None
 
 
 def test_a_checkout_that_git_refuses_has_no_revision(checkout, monkeypatch):
     monkeypatch.setenv("GIT_DIR", "missing")  # git fails as in the checkout of another user
-    assert log.git_revision() is None
+    assert run_record.git_revision() is None
