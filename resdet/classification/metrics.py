@@ -1,6 +1,6 @@
 """Top-1 and top-5 errors (Tables 2 to 6), per class and overall, over any number of processes."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
@@ -21,18 +21,12 @@ class ClassificationMetrics:
         return {"loss": self.loss, "error": self.error, "top5_error": self.top5_error}
 
 
-@dataclass
 class Tally:
     """Accumulates counts on the device; ignores images with label -1 (unknown or unreadable)."""
 
-    classes: int
-    device: torch.device
-    counts: Tensor = field(init=False)  # [C, 3] images, top-1 hits, top-5 hits
-    loss: Tensor = field(init=False)
-
-    def __post_init__(self):
-        self.counts = torch.zeros(self.classes, 3, dtype=torch.float64, device=self.device)
-        self.loss = torch.zeros((), dtype=torch.float64, device=self.device)
+    def __init__(self, classes: int, device: torch.device):
+        self.counts = torch.zeros(classes, 3, dtype=torch.float64, device=device)  # images, top-1 hits, top-5 hits
+        self.loss = torch.zeros((), dtype=torch.float64, device=device)
 
     def add(self, scores: Tensor, labels: Tensor) -> None:
         """Adds probabilities `scores` [B, C] and labels [B]. Of equal scores, the smaller class number ranks first.

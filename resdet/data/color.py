@@ -1,6 +1,5 @@
 """Color augmentation: AlexNet's PCA color shift, as in the paper (section 3.4), and any transform of albumentations."""
 
-from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -26,14 +25,12 @@ def pca_color(pixels: np.ndarray, rng: np.random.Generator, std: float = 0.1) ->
     return cv2.add(pixels, scalar)
 
 
-def albumentation(pipeline: list[dict[str, dict[str, Any] | None]]) -> Callable[..., np.ndarray]:
-    """A callable (pixels, rng) -> pixels from entries such as {"ColorJitter": {"brightness": 0.4, "p": 0.8}}."""
-    return _Albumentation(augment_names.build(pipeline))
+class Albumentations:
+    """A callable (pixels, rng) -> pixels."""
 
-
-class _Albumentation:
-    def __init__(self, transforms: augment_names.Transforms):
-        self.transforms = transforms
+    def __init__(self, pipeline: list[dict[str, dict[str, Any] | None]]):
+        """`pipeline`: entries such as {"ColorJitter": {"brightness": 0.4, "p": 0.8}}."""
+        self.transforms = augment_names.build(pipeline)
 
     def __call__(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         draws = augment_names.draws(rng)

@@ -54,16 +54,8 @@ class RegionTraining:
         self.steps_per_epoch = len(source) / experiment.train.batch
 
     def batches(self, first_step: int) -> Iterator[Batch]:
-        model, train = self.experiment.model, self.experiment.train
-        samples = RegionSamples(
-            self.source,
-            self.proposals(),
-            cast(LocalizationConfig, self.experiment.data),
-            model.context,
-            model.positive_iou,
-            model.positive_fraction,
-            train.seed,
-        )
+        train, data = self.experiment.train, cast(LocalizationConfig, self.experiment.data)
+        samples = RegionSamples(self.source, self.proposals(), data, self.experiment.model, train.seed)
         loader = RegionLoader(samples, train.batch, self.world.device, self.notes, self.world.rank, self.world.size)
         return loader.batches(first_step)
 

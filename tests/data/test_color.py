@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from resdet.data.color import EIGENVALUES, EIGENVECTORS, albumentation, pca_color
+from resdet.data.color import EIGENVALUES, EIGENVECTORS, Albumentations, pca_color
 from resdet.errors import ConfigError
 
 
@@ -41,7 +41,9 @@ def test_pca_color_matches_the_clipped_closed_form(picture):
 
 
 def test_albumentation_depends_on_the_generator_only(picture):
-    run = albumentation([{"ColorJitter": {"brightness": 0.4, "p": 0.8}}, {"GaussianBlur": {"p": 0.5}}, {"CLAHE": None}])
+    run = Albumentations(
+        [{"ColorJitter": {"brightness": 0.4, "p": 0.8}}, {"GaussianBlur": {"p": 0.5}}, {"CLAHE": None}]
+    )
     np.random.seed(1)
     first = [run(picture, np.random.default_rng(seed)) for seed in range(6)]
     np.random.seed(2)
@@ -52,7 +54,7 @@ def test_albumentation_depends_on_the_generator_only(picture):
 
 def test_albumentation_seeds_each_transform_separately(picture):
     """Counts the four combinations of two transforms; a shared seed would give only two of them."""
-    run = albumentation([{"InvertImg": {"p": 0.5}}, {"HorizontalFlip": {"p": 0.5}}])
+    run = Albumentations([{"InvertImg": {"p": 0.5}}, {"HorizontalFlip": {"p": 0.5}}])
     kinds = {f(m).tobytes(): 0 for m in (picture, picture[:, ::-1]) for f in (np.copy, lambda m: 255 - m)}
     assert len(kinds) == 4
     for seed in range(400):
@@ -61,7 +63,7 @@ def test_albumentation_seeds_each_transform_separately(picture):
 
 
 def test_albumentation_matches_the_formula_of_solarize(picture):
-    run = albumentation([{"Solarize": {"threshold_range": [0.5, 0.5], "p": 1.0}}])
+    run = Albumentations([{"Solarize": {"threshold_range": [0.5, 0.5], "p": 1.0}}])
     wanted = np.where(picture >= 127.5, 255 - picture, picture)
     np.testing.assert_array_equal(run(picture, np.random.default_rng(0)), wanted)
 
@@ -80,7 +82,7 @@ def test_albumentation_matches_the_formula_of_solarize(picture):
 )
 def test_a_wrong_entry_is_refused_at_construction(pipeline, words):
     with pytest.raises(ConfigError) as error:
-        albumentation(pipeline)
+        Albumentations(pipeline)
     assert all(word in str(error.value) for word in ["data.augment.albumentations", *words])
     assert "\n" not in str(error.value)
 
@@ -95,6 +97,6 @@ def test_a_wrong_entry_is_refused_at_construction(pipeline, words):
     ],
 )
 def test_a_transform_that_changes_size_or_type_is_refused_at_first_use(picture, entry):
-    run = albumentation([entry])
+    run = Albumentations([entry])
     with pytest.raises(ConfigError, match=next(iter(entry))):
         run(picture, np.random.default_rng(0))

@@ -89,7 +89,7 @@ def test_regions_are_those_of_training(rcnn):
     source = Painted.random(1, size=(90, 60))
     box = np.float32([1.3, 7.6, 52.4, 58.1])
     data = LocalizationConfig(size=32, short=40, augment=LocAugmentConfig(short=(40, 40)), workers=0)
-    trained = RegionSamples(source, None, data, rcnn.config.context, 0.5, 0.5, 0).pixels(0, box)
+    trained = RegionSamples(source, None, data, rcnn.config, 0).pixels(0, box)
     locator = Locator([rcnn])
     tested = locator.regions(locator.build_views(source.image(0))[-1], torch.from_numpy(box)[None])[0]
     np.testing.assert_allclose(trained, tested.permute(1, 2, 0).numpy(), atol=0.51)
@@ -247,7 +247,7 @@ def train_rcnn(model, source, folder, steps, lr=5e-3):
             found: Proposals = where.propose(where.build_views(image), sizes, torch.tensor([[int(source.labels[i])]]))
             files.write(i, found.boxes[0][found.valid[0]].numpy())
     data = LocalizationConfig(size=32, short=48, augment=LocAugmentConfig(short=(48, 48), pca_color=0.0), workers=0)
-    samples = RegionSamples(source, files, data, model.config.context, 0.5, 0.5, 0)
+    samples = RegionSamples(source, files, data, model.config, 0)
     loader = RegionLoader(samples, 32, torch.device("cpu"), Notes(print))
     return learn(model, loader, steps, lr)
 

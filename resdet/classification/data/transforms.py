@@ -7,7 +7,7 @@ import numpy as np
 from resdet.classification.data.augment_config import AugmentConfig, check
 from resdet.classification.data.erasing import random_erasing
 from resdet.classification.data.policies import rand_augment, trivial_augment
-from resdet.data.color import albumentation, pca_color
+from resdet.data.color import Albumentations, pca_color
 from resdet.images.crops import Image, random_flip, random_resized_crop, scale_jitter_crop
 
 
@@ -28,7 +28,7 @@ class TrainTransform:
         steps = [
             config.flip > 0 and partial(random_flip, p=config.flip),
             policy,
-            len(config.albumentations) > 0 and albumentation(config.albumentations),
+            len(config.albumentations) > 0 and Albumentations(config.albumentations),
             config.pca_color > 0 and partial(pca_color, std=config.pca_color),
             config.erasing > 0 and partial(random_erasing, p=config.erasing),
         ]

@@ -14,6 +14,7 @@ from resdet.errors import DataError
 from resdet.images.crops import rectangle
 from resdet.images.statistics import IMAGENET_MEAN
 from resdet.images.warp import warp
+from resdet.localization.config import LocalizerRCNNConfig
 from resdet.localization.data.config import LocalizationConfig
 from resdet.localization.data.crops import mirror_boxes
 from resdet.localization.data.ilsvrc_loc import LocalizedImages
@@ -58,13 +59,10 @@ class RegionSamples(Dataset):
         source: LocalizedImages,
         proposals: ProposalFiles,
         config: LocalizationConfig,
-        context: int,
-        positive_iou: float,
-        positives: float,
+        model: LocalizerRCNNConfig,
         seed: int,
     ):
-        self.source, self.proposals, self.config = source, proposals, config
-        self.context, self.positive_iou, self.positives, self.seed = context, positive_iou, positives, seed
+        self.source, self.proposals, self.config, self.model, self.seed = source, proposals, config, model, seed
 
     def __getitem__(self, key: tuple[int, int]) -> Region:
         position, index = key
@@ -77,7 +75,8 @@ class RegionSamples(Dataset):
             return self.empty(index, skip_or_raise(error, self.config.on_bad_image))
 
     def region(self, index: int, boxes: np.ndarray, rng: np.random.Generator) -> Region:
-        box, target, positive = sample_region(boxes, self.source.boxes(index), self.positive_iou, self.positives, rng)
+        limit, share = self.model.positive_iou, self.model.positive_fraction
+        box, target, positive = sample_region(boxes, self.source.boxes(index), limit, share, rng)
         pixels = self.pixels(index, box)
         if rng.random() < self.config.augment.flip:
             width = float(self.source.sizes[index][0])
@@ -91,7 +90,7 @@ class RegionSamples(Dataset):
         scale = np.divide(image.shape[1::-1], self.source.sizes[index])
         boxes = torch.from_numpy(box * np.tile(scale, 2))[None]
         whole = torch.from_numpy(image).permute(2, 0, 1)
-        region = warp(whole, boxes, self.config.size, self.context, IMAGENET_MEAN)[0]
+        region = warp(whole, boxes, self.config.size, self.model.context, IMAGENET_MEAN)[0]
         return np.ascontiguousarray(region.round().to(torch.uint8).permute(1, 2, 0).numpy())
 
     def empty(self, index: int, note: str) -> Region:

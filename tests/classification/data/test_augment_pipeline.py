@@ -12,7 +12,7 @@ from resdet.classification.data.erasing import random_erasing
 from resdet.classification.data.policies import rand_augment, trivial_augment
 from resdet.classification.data.transforms import TrainTransform
 from resdet.config import from_dict
-from resdet.data.color import albumentation, pca_color
+from resdet.data.color import Albumentations, pca_color
 from resdet.errors import ConfigError
 from resdet.images.crops import random_flip, random_resized_crop, scale_jitter_crop
 
@@ -47,7 +47,7 @@ STEPS = {
         [
             random_flip,
             lambda x, rng: rand_augment(x, rng, 3, 5),
-            lambda x, rng: albumentation(BLUR)(x, rng),
+            lambda x, rng: Albumentations(BLUR)(x, rng),
             lambda x, rng: pca_color(x, rng, 0.5),
             lambda x, rng: random_erasing(x, rng, 0.7),
         ],

@@ -9,6 +9,7 @@ from painted import Painted, Ramp
 
 from resdet.data.loader import Notes
 from resdet.errors import DataError
+from resdet.localization.config import LocalizerRCNNConfig
 from resdet.localization.data.config import LocalizationConfig, LocAugmentConfig
 from resdet.localization.data.proposals import ProposalFiles, key_of
 from resdet.localization.data.regions import RegionLoader, RegionSamples, sample_region
@@ -80,8 +81,8 @@ def test_a_region_has_the_object_of_the_largest_overlap():
 
 
 def samples(source, files, augment=None, **options):
-    settings = {"context": 0, "positive_iou": 0.5, "positives": 0.5, "seed": 0} | options
-    return RegionSamples(source, files, data(**augment or {}), **settings)
+    model = LocalizerRCNNConfig(**{"context": 0} | options)
+    return RegionSamples(source, files, data(**augment or {}), model, 0)
 
 
 def test_half_of_the_regions_are_positive(source, files):
