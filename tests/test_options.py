@@ -15,6 +15,7 @@ from torch import nn
 
 import resdet
 from resdet import config, hub, weights
+from resdet.batch_inference.program import Program
 from resdet.cli import main
 from resdet.commands import convert, export, predict
 from resdet.errors import ConfigError
@@ -219,21 +220,22 @@ def picture(tmp_path):
 def test_eval_score_sets_the_threshold_of_predict(tmp_path, picture, monkeypatch):
     """Checks that eval.score sets the score threshold and that --score takes precedence."""
     model = tiny.make("c4", False).eval()
-    monkeypatch.setattr(predict.hub, "load", lambda path, *options: model)
+    monkeypatch.setattr(hub, "load", lambda path, *options: model)
     monkeypatch.setattr(predict.distributed, "choose_device", lambda device, key: torch.device("cpu"))
     scores = np.sort(model.predict([picture], score=0.0)[0].scores)
     assert len(scores) > 4 and scores[-1] > scores[0]
     middle = float(scores[len(scores) // 2 - 1] + scores[len(scores) // 2]) / 2
     for words, least in (((None, [f"eval.score={middle}"]), middle), ((0.0, [f"eval.score={middle}"]), 0.0)):
-        predict.predict(["a.pth"], [picture], score=words[0], overrides=words[1], json_path=str(tmp_path / "r.json"))
+        program = Program(["a.pth"], score=words[0], overrides=words[1])
+        predict.predict(program, [picture], str(tmp_path / "r.json"))
         (row,) = json.loads((tmp_path / "r.json").read_text())
         assert len(row["detections"]) == (scores >= least).sum()
 
 
 def test_top_is_refused_for_a_detector(picture, monkeypatch):
-    monkeypatch.setattr(predict.hub, "load", lambda path, *options: tiny.make("c4", False))
+    monkeypatch.setattr(hub, "load", lambda path, *options: tiny.make("c4", False))
     with pytest.raises(ConfigError, match="--top is for classifiers and localizers"):
-        predict.predict(["a.pth"], [picture], top=3)
+        predict.predict(Program(["a.pth"], top=3), [picture])
 
 
 class Net(nn.Module):
@@ -257,7 +259,7 @@ class Net(nn.Module):
 def test_predict_uses_the_chosen_device(words, chosen, picture, monkeypatch):
     """Replaces the device that `auto` chooses by meta, and checks that the model is moved to the chosen one."""
     net, devices = Net(), {"auto": torch.device("meta"), "cpu": torch.device("cpu")}
-    monkeypatch.setattr(predict.hub, "load", lambda path, mode, device, compile: net.to(device))
+    monkeypatch.setattr(hub, "load", lambda path, mode, device, compile: net.to(device))
     monkeypatch.setattr(predict.distributed, "choose_device", lambda device, key: devices[device])
     assert main(["predict", "--weights", "a.pth", *words, "--", str(picture)]) == 0
     assert net.seen == [chosen]
@@ -292,12 +294,12 @@ def test_classifiers_of_a_localizer_use_the_chosen_device(picture, monkeypatch):
     nets, taken = [Net(), Net()], []
     nets[0].task, nets[0].experiment, nets[0].classes = "localization", {"task": "localization"}, ["cat"]
     given = {"a.pth": nets[0], "b.pth": nets[1]}
-    monkeypatch.setattr(predict.hub, "load", lambda path, mode, device, compile: given[path].to(device))
+    monkeypatch.setattr(hub, "load", lambda path, mode, device, compile: given[path].to(device))
     monkeypatch.setattr(task, "check_classifier", lambda net, *_: net)
     monkeypatch.setattr(predict.distributed, "choose_device", lambda device, key: torch.device("meta"))
     monkeypatch.setattr(task, "ClassifyAndLocate", lambda models, nets, *_: taken.extend([*models, *nets]))
     monkeypatch.setattr(task, "show", lambda *_: [])
-    predict.predict(["a.pth"], [picture], classifiers=["b.pth"])
+    predict.predict(Program(["a.pth"], ["b.pth"]), [picture])
     assert [net.weight.device.type for net in taken] == ["meta", "meta"]
 
 

@@ -35,16 +35,21 @@ class Program:
     mode: hub.Mode = "fast"
     compile: Compile = "auto"
 
-    def load(self, device: torch.device) -> "Loaded":
+    def models(self, device: torch.device) -> tuple[list[Any], PredictOptions]:
+        """One model, or those of an ensemble, and the options of their predictions."""
         keep_freed_memory()
         models = [hub.load(path, self.mode, device, self.compile) for path in self.weights]
         check_ensemble(models, self.weights)
-        task = tasks[models[0].task]
-        nets = {path: hub.load(path, self.mode, device, self.compile) for path in self.classifiers}
-        options = PredictOptions(self.top, self.score, None, self.overrides, nets)
         check_classifiers(models[0], self.classifiers)
+        nets = {path: hub.load(path, self.mode, device, self.compile) for path in self.classifiers}
+        batch = batch_of(models[0], device)
+        return models, PredictOptions(self.top, self.score, None, self.overrides, nets, batch)
+
+    def load(self, device: torch.device) -> "Loaded":
+        models, options = self.models(device)
+        task = tasks[models[0].task]
         predictor = task.predictor(models, self.weights, options)
-        return Loaded(predictor, task.threshold(options), self.top, batch_of(models[0], device))
+        return Loaded(predictor, task.threshold(options), self.top, options.batch)
 
     def settings(self) -> dict[str, Any]:
         """All that results depend on, in JSON types: the content of the files instead of their names."""

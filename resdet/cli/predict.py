@@ -85,6 +85,7 @@ def add_parquet_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed) -> None:
+    from resdet.batch_inference.program import Program
     from resdet.commands.predict import predict, sort_words
 
     weights, images, overrides = sort_words(parsed.weights, parsed.images)
@@ -92,26 +93,15 @@ def run(parsed) -> None:
         raise ConfigError(NO_WEIGHTS)
     classifiers, images, others = sort_words(parsed.classifier, images)
     overrides += [*others, *tile_overrides(parsed)]
+    program = Program(weights, classifiers, parsed.top, parsed.score, overrides, *speed_of(parsed, "fast"))
     if parsed.parquet:
-        return run_parquet(parsed, weights, images, overrides, classifiers)
+        return run_parquet(parsed, program, images)
     refuse_options_of_parquet(parsed)
-    predict(
-        weights,
-        images,
-        parsed.top,
-        parsed.score,
-        parsed.json,
-        parsed.draw,
-        overrides,
-        classifiers,
-        *speed_of(parsed, "fast"),
-        parsed.device or "auto",
-    )
+    predict(program, images, parsed.json, parsed.draw, parsed.device or "auto")
 
 
-def run_parquet(parsed, weights, images, overrides, classifiers) -> None:
+def run_parquet(parsed, program, images) -> None:
     from resdet.batch_inference.folder import IMAGES
-    from resdet.batch_inference.program import Program
 
     for name in ("json", "draw"):
         if getattr(parsed, name):
@@ -121,7 +111,6 @@ def run_parquet(parsed, weights, images, overrides, classifiers) -> None:
     if parsed.workers and not parsed.engine:
         raise ConfigError("--workers is the number of actors of a Ray cluster: add --engine ray, or leave it out.")
     size = parsed.part or IMAGES
-    program = Program(weights, classifiers, parsed.top, parsed.score, overrides, *speed_of(parsed, "fast"))
     if parsed.engine == "ray":
         from resdet.interop import ray
 

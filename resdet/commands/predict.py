@@ -1,22 +1,21 @@
 """`resdet predict`: runs a checkpoint, or an ensemble, on image files, videos and cameras."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from resdet import config, hub
+from resdet import config
 from resdet.batch_inference.images import is_set
-from resdet.batch_inference.program import batch_of, check_classifiers, check_ensemble
+from resdet.batch_inference.program import Program
 from resdet.engine import distributed
 from resdet.errors import ConfigError, DataError
-from resdet.fast import Compile
 from resdet.files.atomic import write_json
 from resdet.images.inputs import expanded, is_glob
 from resdet.images.listing import images_of, is_image
 from resdet.images.video import Video, is_video
 from resdet.results.stream import Source
-from resdet.system import keep_freed_memory
-from resdet.tasks import PredictOptions, tasks
+from resdet.tasks import tasks
 from resdet.weights import zoo
 
 
@@ -47,39 +46,25 @@ def is_source(word: str) -> bool:
 
 
 def predict(
-    weights: Sequence[str],
+    program: Program,
     images: Sequence[str],
-    top: int | None = None,
-    score: float | None = None,
     json_path: str | None = None,
     draw: str | None = None,
-    overrides: Sequence[str] = (),
-    classifiers: Sequence[str] = (),
-    mode: hub.Mode = "fast",
-    compile: Compile = "auto",
     device: str = "auto",
 ) -> None:
     """Prints the prediction for each image, or frame of a video; a folder stands for the images in it.
 
-    Several detectors, or several localizers, form an ensemble. `classifiers` predict the classes for localizers.
-    `overrides` are `eval` settings of a detector or localizer. `mode` and `compile`: see `resdet.load`; `device`: auto,
-    cpu, cuda or cuda:N. Unreadable images and damaged videos do not end the prediction; a DataError after
-    the last result names them.
+    Several detectors, or several localizers, form an ensemble. `draw`: folder of images with drawn results; `device`:
+    auto, cpu, cuda or cuda:N. Unreadable images and damaged videos do not end the prediction; a DataError after the
+    last result names them.
     """
     if not images:
         raise ConfigError("No images to predict on: give image files, folders of images, videos, or a camera as 0.")
     sources = open_sources(images)
-    chosen = distributed.choose_device(device, key="--device")
-    keep_freed_memory()
-    models = [hub.load(path, mode, chosen, compile) for path in weights]
-    check_ensemble(models, weights)
-    check_classifiers(models[0], classifiers)
-    task = tasks[models[0].task]
-    nets = {path: hub.load(path, mode, chosen, compile) for path in classifiers}
-    batch = batch_of(models[0], chosen)
-    options = PredictOptions(top, score, Path(draw) if draw else None, overrides, nets, batch)
+    models, options = program.models(distributed.choose_device(device, key="--device"))
+    options = replace(options, draw=Path(draw) if draw else None)
     errors: list[str] = []
-    rows = noting(task.predict(models, weights, sources, options), errors)
+    rows = noting(tasks[models[0].task].predict(models, program.weights, sources, options), errors)
     # `rows` is lazy: consume it; keep the rows only if they are written.
     write_json(json_path, [row for row in rows if json_path])
     refuse_losses(sources, errors)

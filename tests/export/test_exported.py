@@ -10,6 +10,7 @@ import torch
 from export.small import SHAPE, batch, detector, picture
 
 import resdet
+from resdet.batch_inference.program import Program
 from resdet.commands.evaluate import evaluate
 from resdet.commands.predict import predict
 from resdet.detection.config import InputConfig
@@ -106,13 +107,12 @@ def test_classifications_match_the_checkpoint(classifier):
 
 def test_resdet_predict_accepts_exported_files(mask_rcnn, classifier, tmp_path, capsys):
     cv2.imwrite(str(tmp_path / "mine.png"), picture(*SHAPE))
-    predict(
-        [str(mask_rcnn.path)], [str(tmp_path)], score=0.1, json_path=tmp_path / "rows.json", draw=tmp_path / "drawn"
-    )
+    program = Program([str(mask_rcnn.path)], score=0.1)
+    predict(program, [str(tmp_path)], tmp_path / "rows.json", tmp_path / "drawn")
     (expected,) = onnx_model.load(mask_rcnn.path).predict([tmp_path / "mine.png"], 0.1)
     assert capsys.readouterr().out == f"{expected}\n" and len(list((tmp_path / "drawn").iterdir())) == 1
     assert json.loads((tmp_path / "rows.json").read_text()) == [expected.to_dict()]
-    predict([str(classifier.path)], [str(tmp_path / "mine.png")], top=2)
+    predict(Program([str(classifier.path)], top=2), [str(tmp_path / "mine.png")])
     assert "mine.png: class" in capsys.readouterr().out
 
 

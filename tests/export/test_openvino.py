@@ -17,6 +17,7 @@ from export.small import KEYPOINTS, SHAPE, File, assert_agrees, detector, pictur
 
 import resdet
 from resdet import hub, timing
+from resdet.batch_inference.program import Program
 from resdet.commands import export as command
 from resdet.commands.export import export
 from resdet.commands.predict import predict
@@ -143,7 +144,7 @@ def test_an_unknown_precision_is_rejected(pair):
 
 def test_resdet_predict_accepts_openvino_files(pair, tmp_path, capsys):
     cv2.imwrite(str(tmp_path / "mine.png"), picture(50, 60))
-    predict([str(pair.path)], [str(tmp_path / "mine.png")], top=2)
+    predict(Program([str(pair.path)], top=2), [str(tmp_path / "mine.png")])
     (expected,) = pair.model.predict([tmp_path / "mine.png"], 2)
     assert expected.names[0] in capsys.readouterr().out
 

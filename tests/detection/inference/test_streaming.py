@@ -14,7 +14,9 @@ from localization.test_classify_and_locate import classifier, localizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from resdet import hub
 from resdet.backbones.surgery import fold_norms
+from resdet.batch_inference.program import Program
 from resdet.classification import model as classifiers
 from resdet.commands import predict
 from resdet.detection.data.loader import EvaluationBatch
@@ -107,11 +109,11 @@ def test_the_command_writes_results_one_by_one(model, tmp_path, monkeypatch):
     paths = [str(tmp_path / f"{seed}.png") for seed in range(3)]
     for seed, path in enumerate(paths):
         cv2.imwrite(path, picture(seed))
-    monkeypatch.setattr(predict.hub, "load", lambda path, mode, device, compile: model)
+    monkeypatch.setattr(hub, "load", lambda path, mode, device, compile: model)
     monkeypatch.setattr(predict.distributed, "choose_device", lambda device, key: torch.device("cpu"))
     tracemalloc.start()
     try:
-        predict.predict(["a.pth"], paths, score=SCORE, json_path=str(tmp_path / "r.json"), draw=str(tmp_path / "drawn"))
+        predict.predict(Program(["a.pth"], score=SCORE), paths, str(tmp_path / "r.json"), str(tmp_path / "drawn"))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
