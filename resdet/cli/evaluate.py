@@ -101,18 +101,10 @@ def run(parsed) -> None:
     experiment = config.load(parsed.config, *overrides) if parsed.config else None
 
     from resdet.commands.evaluate import evaluate
+    from resdet.tasks import EvaluateOptions
 
-    evaluate(
-        weights,
-        experiment,
-        overrides,
-        parsed.per_class,
-        parsed.json,
-        parsed.submission,
-        parsed.save,
-        classifiers,
-        *speed_of(parsed, "exact"),
-    )
+    options = EvaluateOptions(parsed.per_class, parsed.json, parsed.submission, parsed.save)
+    evaluate(weights, experiment, overrides, options, classifiers, *speed_of(parsed, "exact"))
 
 
 def refuse_results_options(parsed) -> None:

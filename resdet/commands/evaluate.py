@@ -1,6 +1,7 @@
 """`resdet evaluate --weights …`: evaluates a checkpoint, or several as an ensemble, on the data of a config."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from resdet import config, hub
@@ -12,25 +13,26 @@ from resdet.fast import Compile, accelerate
 from resdet.system import keep_freed_memory
 from resdet.tasks import EvaluateOptions, refuse_model_settings, tasks
 
+DEFAULT = EvaluateOptions()
+
 
 def evaluate(
     weights: Sequence[str],
     experiment: Experiment | None = None,
     overrides: Sequence[str] = (),
-    per_class: bool = False,
-    json_path: str | None = None,
-    submission: str | None = None,
-    save: str | None = None,
+    options: EvaluateOptions = DEFAULT,
     classifiers: Sequence[str] = (),
     mode: hub.Mode = "exact",
     compile: Compile = "auto",
 ) -> dict[str, Any]:
     """Metrics of `weights` on the data of `experiment`; if None, on the data of the first checkpoint's config.
-    `mode` and `compile`: see `resdet.load`."""
+
+    `classifiers` predict the classes for localizers; `mode` and `compile`: see `resdet.load`.
+    """
     models = [hub.load(path) for path in weights]
     check_tasks(models, weights, experiment)
     task = tasks[models[0].experiment["task"]]
-    task.check_evaluate_options({"per_class": per_class, "save": save, "classifiers": classifiers}, weights[0])
+    task.check_evaluate_options({**vars(options), "classifiers": classifiers}, weights[0])
     if experiment is None:
         if not models[0].experiment.get("data"):
             raise ConfigError(f"{weights[0]} names no data to evaluate it on: give --config.")
@@ -42,9 +44,8 @@ def evaluate(
     if mode == "fast":
         models = [accelerate(model.to(device), compile=compile) for model in models]
     keep_freed_memory()
-    options = EvaluateOptions(per_class, json_path, submission, save, nets)
     with memory_remedy("The evaluation", EVALUATION_REMEDY):
-        return task.evaluate(models, weights, experiment, options)
+        return task.evaluate(models, weights, experiment, replace(options, classifiers=nets))
 
 
 def check_tasks(models: Sequence[Any], paths: Sequence[str], experiment: Experiment | None) -> None:

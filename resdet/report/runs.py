@@ -10,6 +10,7 @@ from resdet.config.experiment import Experiment
 from resdet.engine import distributed
 from resdet.engine.checkpoint import BEST
 from resdet.engine.metrics_file import METRICS, read_entries
+from resdet.engine.run_record import CONFIG, RECORD
 from resdet.errors import DataError
 from resdet.files.download import digest
 from resdet.files.json_file import read_json
@@ -19,7 +20,7 @@ from resdet.tasks import EvaluatedRun, Outputs, refuse_model_settings
 
 CACHE = "report"  # folder in the run
 REPORTS = (".html", ".json", ".md", ".txt")
-RECORDS = ("run.json", "run_ids.json", "results.json")  # written by the training
+RECORDS = (RECORD, "run_ids.json", "results.json")  # written by the training
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,10 @@ def read_run(folder: Path, name: str, overrides: Sequence[str]) -> Run:
     """Reads a run folder; `overrides` change the settings of the experiment, such as `data.root`."""
     if not (folder / BEST).is_file():
         raise DataError(f"{folder} holds no {BEST}: give the folder of a run of `resdet train`.")
-    path = folder / "config.yaml"
+    path = folder / CONFIG
     experiment = config.load(path, *overrides)
     refuse_model_settings(config.load(path), experiment, overrides, str(path))
-    return Run(folder, name, experiment, read_log(folder / METRICS), read_json(folder / "run.json"))
+    return Run(folder, name, experiment, read_log(folder / METRICS), read_json(folder / RECORD))
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -89,5 +90,5 @@ def run_section(run: Run) -> Section:
         if name != "packages"
     }
     values |= run.record.get("packages", {})
-    text = (run.folder / "config.yaml").read_text(encoding="utf-8")
+    text = (run.folder / CONFIG).read_text(encoding="utf-8")
     return Section("run", "Run", [facts("run", "Run", values), Text("config", "Config", text)])
