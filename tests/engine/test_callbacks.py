@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from engine.test_trainer import Linear, run, trainer
+from engine.linear import Linear, run, trainer
 from running import TINY
 
 import resdet

@@ -1,7 +1,7 @@
 """Checks the position of a run in its schedule with a mock clock."""
 
 import pytest
-from engine.test_trainer import CPU, Linear
+from engine.linear import CPU, Linear
 
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.engine.distributed import World

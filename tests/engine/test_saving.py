@@ -5,7 +5,7 @@ import signal
 import pytest
 import torch
 from engine.cutting import assert_same_run, metrics, trainer_state
-from engine.test_trainer import Linear, run, trainer
+from engine.linear import Linear, run, trainer
 from torch import nn
 
 from resdet.engine.checkpoint import has_ended, read_last

@@ -5,8 +5,8 @@ import sys
 
 import numpy as np
 import pytest
+from engine.linear import Linear, run, trainer
 from engine.loggers.services import Mlflow, Wandb
-from engine.test_trainer import Linear, run, trainer
 
 from resdet.engine.loggers.mlflow import MlflowLogger
 from resdet.engine.loggers.wandb import WandbLogger
