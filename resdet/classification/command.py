@@ -14,7 +14,6 @@ from resdet.data.class_names import check_classes
 from resdet.data.loader import Skipped
 from resdet.engine import distributed
 from resdet.engine.distributed import World
-from resdet.engine.sharing import require_single_process, sharing
 from resdet.errors import ConfigError
 from resdet.files.atomic import write_json
 from resdet.progress import Activity
@@ -90,13 +89,13 @@ def submit(
     models: Sequence[Classifier], experiment: ClassificationExperiment, world: World, path: str
 ) -> dict[str, float]:
     """Writes the five best classes of each test image for the ILSVRC server."""
-    require_single_process(world)
+    world.require_single()
     if not isinstance(experiment.data, ImageNetConfig):
         raise ConfigError("A submission needs ImageNet's test images: use a config with data.name: imagenet.")
     devkit = devkit_ids(experiment.data.root)
     source = experiment.data.open("test")
     rows: list[list[int]] = []
-    skipped, options = Skipped(print), sharing(experiment.data, world)
+    skipped, options = Skipped(print), world.options(experiment.data)
     for scores, _, _ in scored_images(models, source, experiment.eval, world.device, skipped=skipped, **options):
         rows += scores.topk(5).indices.tolist()
     submission.write_classification(path, rows, sorted(devkit), devkit)

@@ -12,7 +12,6 @@ from resdet.classification.evaluate import Scored, scored_images, scored_on_devi
 from resdet.classification.test_crops import Scorable
 from resdet.data.loader import Skipped
 from resdet.engine.distributed import World
-from resdet.engine.sharing import sharing
 from resdet.images.decode import Source
 
 
@@ -34,7 +33,7 @@ class ImageValidation:
 
     def scored(self, models: Sequence[Scorable]) -> Iterator[Scored]:
         """The scores of a classifier, or of an ensemble, for this process's share of the images."""
-        options = sharing(self.config, self.world)
+        options = self.world.options(self.config)
         return scored_images(models, self.source, self.eval, self.world.device, self.skipped, **options)
 
 

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from resdet.engine.rendezvous import meet
-from resdet.errors import Error, require
+from resdet.errors import ConfigError, Error, require
 
 T = TypeVar("T")
 
@@ -46,6 +46,14 @@ class World:
     def share(self, count: int) -> range:
         """The indices below `count` that this process evaluates."""
         return range(self.rank, count, self.size)
+
+    def options(self, data: Any) -> dict[str, Any]:
+        """Keyword arguments of an evaluation: loader workers, handling of damaged images, rank and world size."""
+        return {"workers": data.workers, "on_bad_image": data.on_bad_image, "rank": self.rank, "world": self.size}
+
+    def require_single(self) -> None:
+        if self.size > 1:
+            raise ConfigError("A submission needs a single process: run the command without torchrun.")
 
 
 def join(device: str = "auto", timeout: float = TIMEOUT, key: str = "train.device") -> World:

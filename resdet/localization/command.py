@@ -11,7 +11,6 @@ from resdet.data.class_names import check_classes
 from resdet.data.loader import Notes, Skipped
 from resdet.engine import distributed
 from resdet.engine.distributed import World
-from resdet.engine.sharing import require_single_process, sharing
 from resdet.errors import ConfigError
 from resdet.files.atomic import write_json
 from resdet.images.decode import Source
@@ -59,14 +58,14 @@ def compute_metrics(
     guessed = predict_classes(nets, source, experiment, world) if nets else None
     labels = source.labels[:, None]
     classes = labels if guessed is None else np.concatenate([labels, guessed], 1)
-    located = locate_all(locator, source, classes, experiment.eval, Notes(print), **sharing(experiment.data, world))
+    located = locate_all(locator, source, classes, experiment.eval, Notes(print), **world.options(experiment.data))
     return errors(source, located, guessed)
 
 
 def predict_classes(
     nets: Sequence[Classifier], source: Source, experiment: LocalizerExperiment, world: World
 ) -> np.ndarray:
-    options = sharing(experiment.data, world)
+    options = world.options(experiment.data)
     return best_classes(nets, source, experiment.eval, world.device, Skipped(print), **options)
 
 
@@ -74,13 +73,13 @@ def submit(
     locator: Locator, nets: Sequence[Classifier], experiment: LocalizerExperiment, world: World, path: str
 ) -> dict[str, float]:
     """Writes five classes and their boxes for each test image, for the ILSVRC server."""
-    require_single_process(world)
+    world.require_single()
     if not nets:
         raise ConfigError("The classes of the test images are unknown: add --classifier.")
     root = cast(LocalizationConfig, experiment.data).root
     devkit, source = devkit_ids(root), localization_test(root)
     guessed = predict_classes(nets, source, experiment, world)
-    located = locate_all(locator, source, guessed, experiment.eval, Notes(print), **sharing(experiment.data, world))
+    located = locate_all(locator, source, guessed, experiment.eval, Notes(print), **world.options(experiment.data))
     if len(located.indices) < len(source):
         raise ConfigError("The server needs a line for each test image: restore the unreadable images reported above.")
     loc_error.write_localization(path, guessed, located.boxes, sorted(devkit), devkit)

@@ -10,7 +10,6 @@ from resdet.data.class_names import check_classes
 from resdet.data.loader import Notes
 from resdet.engine.distributed import World
 from resdet.engine.latency import FILES, IMAGES, latency_table
-from resdet.engine.sharing import sharing
 from resdet.files.keyed_cache import digest_of
 from resdet.localization.config import LocalizerExperiment
 from resdet.localization.data.config import LocalizationConfig
@@ -77,7 +76,7 @@ def report(run: EvaluatedRun) -> list[Section]:
 
 def locate(locator: Locator, source: LocalizedImages, experiment: LocalizerExperiment) -> dict[str, Any]:
     """The boxes of the ground-truth classes, in JSON types."""
-    labels, options = source.labels[:, None], sharing(experiment.data, World(0, 1, locator.device))
+    labels, options = source.labels[:, None], World(0, 1, locator.device).options(experiment.data)
     located = locate_all(locator, source, labels, experiment.eval, Notes(print), **options)
     return {name: value.tolist() for name, value in located._asdict().items() if name != "losses"}
 

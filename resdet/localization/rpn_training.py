@@ -13,7 +13,6 @@ from resdet.data.loader import Notes
 from resdet.detection.objects_training import PICTURE_COUNT, PICTURES, RESULTS, LossesStep, ObjectsTraining, with_total
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
-from resdet.engine.sharing import sharing
 from resdet.engine.training import Training
 from resdet.errors import DataError
 from resdet.files.atomic import write_text
@@ -80,7 +79,7 @@ class LocalizationTraining(ObjectsTraining):
             config,
             self.notes,
             losses=partial(self.losses_of, model, locator) if config.losses else None,
-            **sharing(self.data, self.world),
+            **self.world.options(self.data),
         )
         return with_total(self.located.losses) | errors(self.validation, self.located, None)
 
