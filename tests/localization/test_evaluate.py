@@ -197,9 +197,16 @@ def test_splits_of_different_classes_are_rejected(source, monkeypatch):
         LocalizationTraining(config.load("shapes_loc_r18", *SMALL), ALONE, Log(None))
 
 
-def test_data_of_another_number_of_classes_are_rejected(model, source, monkeypatch):
-    source.classes = [*source.classes, "n00000003"]
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        (lambda names: [*names, "n00000003"], "The model has 2 classes but the data has 3"),
+        (lambda names: names[::-1], "Class 0 is n00000002 in the data and n00000001 in the model"),
+    ],
+)
+def test_data_of_other_classes_are_rejected(model, source, monkeypatch, change, told):
+    source.classes = change(source.classes)
     monkeypatch.setattr(ShapeLocConfig, "open", lambda *given: source)
     experiment = config.load("shapes_loc_r18", *SMALL)
-    with pytest.raises(ConfigError, match="The model has 2 classes but the data has 3"):
+    with pytest.raises(ConfigError, match=told):
         compute_metrics(Locator([model], experiment.eval), [], experiment, ALONE)
