@@ -177,8 +177,8 @@ def build_observers(experiment: Experiment, given: Sequence[Callback]) -> tuple[
     callbacks: list[Callback] = []
 
     def build() -> None:
-        loggers.extend(kind() for kind in find(known_loggers, logger_names(experiment.train.loggers)))
-        callbacks.extend([*(kind() for kind in find(known_callbacks, experiment.train.callbacks)), *given])
+        loggers.extend(find(known_loggers, name)() for name in logger_names(experiment.train.loggers))
+        callbacks.extend([*(find(known_callbacks, name)() for name in experiment.train.callbacks), *given])
 
     distributed.from_main(build)
     return loggers, callbacks

@@ -1,6 +1,5 @@
 """Loggers and callbacks by name: entries of a registry, or `module:Class`."""
 
-from collections.abc import Sequence
 from typing import TypeVar
 
 from resdet.errors import ConfigError, hint
@@ -10,12 +9,7 @@ from resdet.registry import Registry
 T = TypeVar("T")
 
 
-def find(registry: Registry[T], names: Sequence[str]) -> list[T]:
-    """The entries of these names."""
-    return [find_one(registry, name) for name in names]
-
-
-def find_one(registry: Registry[T], name: str) -> T:
+def find(registry: Registry[T], name: str) -> T:
     if ":" in name:
         return load_object(name, registry.key)
     if name not in registry:
