@@ -65,6 +65,7 @@ class Worker(Thread):
     def run(self) -> None:
         while batch := self.next_batch():
             self.predict(batch)
+            del batch  # else its images stay in memory until the next one
 
     def next_batch(self) -> list[Item]:
         """Waits for a batch of the group of the oldest image; empty at the end."""
@@ -92,19 +93,28 @@ class Worker(Thread):
             return
         with DEVICE:
             start = time.monotonic()
-            try:
-                results = run(batch)
-            except Exception as error:
-                results = [error] if len(batch) == 1 else [run_alone(item) for item in batch]
+            results = self.attempt(batch)
         end = time.monotonic()
         self.metrics.observe("resdet_batch_images", len(batch), model=self.model)
         for item, result in zip(batch, results):
             item.queued, item.predicted = start - item.arrived, end - start
-            if isinstance(result, Exception):
-                log.error("%s failed", self.model, exc_info=result)
-                item.result.set_exception(Refused(500, f"{self.model} failed at this image: see the server's log."))
+            if isinstance(result, Refused):
+                item.result.set_exception(result)
             else:
                 item.result.set_result(result)
+
+    def attempt(self, batch: Sequence[Item]) -> list[Any]:
+        """The result of each image, or a refusal; a batch that fails is predicted one by one.
+
+        The exception ends here, since its traceback keeps the images in memory.
+        """
+        try:
+            return run(batch)
+        except Exception:
+            if len(batch) == 1:
+                log.exception("%s failed", self.model)
+                return [Refused(500, f"{self.model} failed at this image: see the server's log.")]
+        return [self.attempt([item])[0] for item in batch]
 
 
 def run(batch: Sequence[Item]) -> list[Any]:
@@ -115,14 +125,6 @@ def run(batch: Sequence[Item]) -> list[Any]:
         [item.prepared for item in batch], score=min(scores, default=None), top=max(tops, default=None)
     )
     return [select(result, item.score, item.top) for result, item in zip(results, batch)]
-
-
-def run_alone(item: Item) -> Any:
-    """The result or the error of an image whose batch failed."""
-    try:
-        return run([item])[0]
-    except Exception as error:
-        return error
 
 
 def select(result: Any, score: float | None, top: int | None) -> Any:

@@ -1,7 +1,10 @@
 """Tests the queue of a model: batches, failures, limits, and canceled requests."""
 
 import asyncio
+import gc
+import logging
 import time
+import weakref
 from concurrent.futures import wait
 
 import pytest
@@ -213,3 +216,37 @@ def test_a_failing_model(serve):
     response = server.post(picture(5, 6))
     assert response.status == 500 and "memory" not in response.json["error"]
     assert server.post(picture()).status == 200
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_images_that_fail_take_no_memory(serve, monkeypatch, count):
+    """Checks that nothing keeps them until the garbage collector, which does not count the bytes of objects."""
+    kept = []
+
+    class Watched(StandIn):
+        def prepare_image(self, image):
+            prepared = super().prepare_image(image)
+            kept.extend(map(weakref.ref, (image, prepared.content)))
+            return prepared
+
+    stand_in = Watched()
+    server = serve(Limits(max_batch=count, max_wait=LONG), boxes=stand_in.loaded())
+    stand_in.failing = {(5, 6)}
+    monkeypatch.setattr("resdet.serve.worker.log", logging.Logger("silent"))  # pytest keeps records
+    body, kind = form([("a.png", picture(5, 6))] * count)
+    kept.clear()
+    gc.disable()
+    try:
+        assert server.post(body, content_type=kind).status == 500
+        serve.stop()
+        assert [alive() is None for alive in kept] == [True] * 2 * count
+    finally:
+        gc.enable()
+
+
+def test_an_idle_worker_keeps_no_images(monkeypatch):
+    worker, batches, kept = Worker("boxes", Limits(), Metrics()), [[item(StandIn())]], []
+    alive = weakref.ref(batches[0][0])
+    monkeypatch.setattr(worker, "next_batch", lambda: batches.pop() if batches else kept.append(alive()))
+    worker.run()
+    assert kept == [None]
