@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from resdet.errors import Error, require
 
+CLIENT_LEFT = 499  # status of a request whose client has disconnected, in metrics and log; nginx has the same
+
 
 @dataclass(frozen=True)
 class Limits:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from resdet.errors import DataError
 from resdet.images.decode import EncodedImage
 from resdet.serve.formats import FORMATS
-from resdet.serve.limits import Limits, Refused
+from resdet.serve.limits import CLIENT_LEFT, Limits, Refused
 from resdet.serve.metrics import Metrics
 from resdet.serve.models import Loaded, Models, ServedModel
 from resdet.serve.query import Query, read_query
@@ -34,11 +34,20 @@ class Predictions:
         query = query.check(served.name, loaded)
         with served.slots() as admit:
             images = await read_uploads(request, self.limits, admit)
+            predicting = asyncio.ensure_future(self.predict(served, loaded, images, query))
+            left = asyncio.ensure_future(request.receive())  # done when the client disconnects
+            left.add_done_callback(lambda _: predicting.cancel())
             try:
-                response = await asyncio.wait_for(self.predict(served, loaded, images, query), self.limits.timeout)
+                response = await asyncio.wait_for(predicting, self.limits.timeout)
             except asyncio.TimeoutError:
                 sentence = f"{served.name} did not answer within {self.limits.timeout:g} seconds: try again later."
                 raise Refused(504, sentence) from None
+            except asyncio.CancelledError:
+                if not left.done():
+                    raise
+                raise Refused(CLIENT_LEFT, "The client left before its results.") from None
+            finally:
+                left.cancel()
         self.metrics.observe("resdet_request_seconds", time.monotonic() - start, model=served.name)
         return response
 

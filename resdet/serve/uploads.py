@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from resdet.errors import DataError
 from resdet.images.decode import EncodedImage
-from resdet.serve.limits import Limits, Refused
+from resdet.serve.limits import CLIENT_LEFT, Limits, Refused
 
 MULTIPART = "multipart/form-data"
 # Of a body that is one image; the last two are what clients send that do not know the type, curl among them.
@@ -54,7 +54,7 @@ class LimitedReceive:
             sentence = f"The body did not arrive within {self.limits.body_timeout:g} seconds: send it faster."
             raise Refused(408, sentence, Connection="close") from None
         if message["type"] == "http.disconnect":
-            raise Refused(400, "The client left before the end of the body.")
+            raise Refused(CLIENT_LEFT, "The client left before the end of the body.")
         body = message.get("body", b"")
         self.count += len(body)
         self.tail = (self.tail + body[-TAIL:])[-TAIL:]

@@ -71,7 +71,9 @@ class Worker(Thread):
         """Waits for a batch of the group of the oldest image; empty at the end."""
         with self.changed:
             while True:
-                self.items = [item for item in self.items if not item.result.cancelled()]
+                waiting = [item for item in self.items if not item.result.cancelled()]
+                self.count_dropped(len(self.items) - len(waiting))
+                self.items = waiting
                 if not self.items and self.stopping:
                     return []
                 batch = [item for item in self.items if item.group == self.items[0].group][: self.limits.max_batch]
@@ -87,21 +89,25 @@ class Worker(Thread):
         return time.monotonic() - batch[0].arrived >= self.limits.max_wait
 
     def predict(self, batch: Sequence[Item]) -> None:
-        """Sets the results of a batch, or errors; requests that have timed out are left out."""
-        batch = [item for item in batch if item.result.set_running_or_notify_cancel()]
-        if not batch:
-            return
+        """Sets the results of a batch, or errors; images of ended requests are left out."""
         with DEVICE:
+            running = [item for item in batch if item.result.set_running_or_notify_cancel()]
+            self.count_dropped(len(batch) - len(running))
+            if not running:
+                return
             start = time.monotonic()
-            results = self.attempt(batch)
+            results = self.attempt(running)
         end = time.monotonic()
-        self.metrics.observe("resdet_batch_images", len(batch), model=self.model)
-        for item, result in zip(batch, results):
+        self.metrics.observe("resdet_batch_images", len(running), model=self.model)
+        for item, result in zip(running, results):
             item.queued, item.predicted = start - item.arrived, end - start
             if isinstance(result, Refused):
                 item.result.set_exception(result)
             else:
                 item.result.set_result(result)
+
+    def count_dropped(self, number: int) -> None:
+        self.metrics.count("resdet_dropped_images_total", number, model=self.model)
 
     def attempt(self, batch: Sequence[Item]) -> list[Any]:
         """The result of each image, or a refusal; a batch that fails is predicted one by one.

@@ -90,8 +90,10 @@ class Serving:
         path: str,
         body: bytes | AsyncIterator[bytes] = b"",
         headers: dict[str, str] | None = None,
+        left: asyncio.Event | None = None,
     ) -> Response:
-        """One request; an iterator sends its chunks as they come, without a Content-Length."""
+        """One request; an iterator sends its chunks as they come, without a Content-Length; `left`: when the client
+        disconnects."""
         path, _, query = path.partition("?")
         given = [(name.replace("_", "-").lower().encode(), text.encode()) for name, text in (headers or {}).items()]
         scope = {
@@ -99,19 +101,20 @@ class Serving:
             "path": path, "raw_path": path.encode(), "query_string": query.encode(), "root_path": "",
             "headers": given, "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2),
         }  # fmt: skip
-        chunks, sent = pieces(body), []
+        chunks, sent = pieces(body, left or asyncio.Event()), []
         await self.app(scope, lambda: anext(chunks), lambda message: keep(sent, message))
         start, content = sent[0], b"".join(message.get("body", b"") for message in sent[1:])
         return Response(start["status"], {k.decode(): v.decode() for k, v in start["headers"]}, content)
 
 
-async def pieces(body: bytes | AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
+async def pieces(body: bytes | AsyncIterator[bytes], left: asyncio.Event) -> AsyncIterator[dict[str, Any]]:
     if not isinstance(body, bytes):
         async for chunk in body:
             yield {"type": "http.request", "body": chunk, "more_body": True}
         body = b""
     yield {"type": "http.request", "body": body, "more_body": False}
-    await asyncio.sleep(PATIENCE)  # an open connection has no further message
+    await left.wait()
+    yield {"type": "http.disconnect"}
 
 
 async def keep(sent: list, message: Any) -> None:

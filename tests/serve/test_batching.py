@@ -13,7 +13,7 @@ from serve.serving import PATIENCE, StandIn, form, picture
 from resdet.model import Prepared
 from resdet.serve.limits import Limits, Refused
 from resdet.serve.metrics import Metrics
-from resdet.serve.worker import Item, Worker
+from resdet.serve.worker import DEVICE, Item, Worker
 
 LONG = 3600.0  # seconds
 
@@ -159,6 +159,19 @@ def test_an_image_that_is_canceled_before_its_batch_starts_is_left_out():
     assert stand_in.batches == [[(10, 11)]] and last.result.done()
 
 
+def test_an_image_that_is_canceled_while_its_batch_waits_for_another_model_is_left_out(start):
+    stand_in, worker = StandIn(), start(max_wait=0)
+    canceled, last = item(stand_in, 0), item(stand_in, 1)
+    with DEVICE:
+        worker.submit(canceled)
+        while worker.items:
+            time.sleep(0.01)
+        worker.submit(last)
+        assert canceled.result.cancel()
+    last.result.result(PATIENCE)
+    assert stand_in.batches == [[(10, 11)]]
+
+
 def test_a_stopping_worker_predicts_its_queue(start):
     stand_in, worker = StandIn(), start(9, max_batch=8, max_wait=LONG)
     items = [item(stand_in, number) for number in range(3)]
@@ -250,3 +263,35 @@ def test_an_idle_worker_keeps_no_images(monkeypatch):
     monkeypatch.setattr(worker, "next_batch", lambda: batches.pop() if batches else kept.append(alive()))
     worker.run()
     assert kept == [None]
+
+
+def test_images_whose_clients_leave_are_neither_predicted_nor_take_a_place(serve):
+    stand_in = StandIn()
+    server = serve(Limits(max_wait=0), boxes=stand_in.loaded())
+    queue = server.models.get(None).worker
+    stand_in.batches.clear()
+    stand_in.started.clear()
+    stand_in.go_on.clear()
+
+    async def leave():
+        first = asyncio.create_task(server.ask("POST", "/v1/predict", picture(4, 4)))
+        assert await asyncio.to_thread(stand_in.started.wait, PATIENCE)
+        left = asyncio.Event()
+        second = asyncio.create_task(server.ask("POST", "/v1/predict", picture(5, 5), left=left))
+        while not queue.items:
+            await asyncio.sleep(0)
+        left.set()
+        await second
+        assert queue.admitted == 1
+        stand_in.go_on.set()
+        return [
+            (await first).status,
+            (await second).status,
+            (await server.ask("POST", "/v1/predict", picture())).status,
+        ]
+
+    assert asyncio.run(leave()) == [200, 499, 200]
+    assert stand_in.batches == [[(4, 4)], [(20, 30)]]
+    shown = server.get("/metrics").body.decode()
+    assert 'resdet_dropped_images_total{model="boxes"} 1' in shown
+    assert 'resdet_requests_total{route="/v1/predict",status="499"} 1' in shown

@@ -297,7 +297,7 @@ def test_a_disconnected_client():
     request = Request({"type": "http", "headers": []}, receive)
     with pytest.raises(Refused, match="left before the end") as refused:
         asyncio.run(read_uploads(request, Limits(), None))
-    assert refused.value.status == 400
+    assert refused.value.status == 499
 
 
 def test_an_aborted_upload_takes_no_memory(serve):

@@ -67,6 +67,26 @@ def test_a_model_that_changes_under_load_answers_all_requests(serve):
         assert {answer.result(PATIENCE) for answer in answers} == {200}
 
 
+def test_the_images_of_closed_connections_are_dropped(serve):
+    stand_in = StandIn()
+    server = serve(Limits(max_wait=0), boxes=stand_in.loaded())
+    worker = server.models.get(None).worker
+    dropped = "resdet_dropped_images_total", (("model", "boxes"),)
+    stand_in.go_on.clear()
+    with listening(server.app) as url, ThreadPoolExecutor(1) as clients:
+        address = urlsplit(url).hostname, urlsplit(url).port
+        stand_in.started.clear()
+        first = clients.submit(post, address, IMAGE)
+        assert stand_in.started.wait(PATIENCE)
+        with socket.create_connection(address, timeout=PATIENCE) as connection:
+            connection.sendall(HEAD + IMAGE)
+            until(lambda: worker.items)
+        until(lambda: worker.admitted == 1)
+        stand_in.go_on.set()
+        assert first.result(PATIENCE) == 200
+        until(lambda: server.metrics.counts[dropped] == 1)
+
+
 def test_requests_in_progress_are_answered_after_the_server_is_stopped(serve):
     """Stops the server while images are predicted, wait in the queue and arrive."""
     stand_in = StandIn()
