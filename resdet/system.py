@@ -1,4 +1,4 @@
-"""What differs between Linux, macOS and Windows: signals, reads at a position, locks, renames over open files, memory.
+"""What differs between operating systems: signals, ports, reads at a position, locks, renames over open files, memory.
 
 No other module uses functions of the standard library that one of them lacks.
 """
@@ -132,6 +132,11 @@ def replace(source: Path, target: Path) -> None:
 def replaces_empty_folders() -> bool:
     """Whether a folder can be renamed over an empty one."""
     return sys.platform != "win32"
+
+
+def shares_ports() -> bool:
+    """Whether SO_REUSEADDR lets two servers listen at one port; elsewhere, it frees the port of a server that ended."""
+    return sys.platform == "win32"
 
 
 def peak_memory() -> int | None:

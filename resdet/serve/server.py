@@ -23,7 +23,7 @@ from resdet.serve.connection import Connection
 from resdet.serve.limits import Limits
 from resdet.serve.metrics import Metrics
 from resdet.serve.models import Models, ServedModel, loader
-from resdet.system import INTERRUPTED, keep_freed_memory, usable_cores
+from resdet.system import INTERRUPTED, keep_freed_memory, shares_ports, usable_cores
 
 DECODERS = 8  # threads, at most
 LAST_WORD = 5.0  # seconds that threads have to end
@@ -99,7 +99,8 @@ def bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio turns Nagle's algorithm, which delays answers by 40 ms, off for sockets that name the protocol.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if not shares_ports():
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
     except (OSError, OverflowError) as error:

@@ -119,9 +119,12 @@ def test_the_socket_uses_tcp_explicitly():
         assert listening.proto == socket.IPPROTO_TCP
 
 
-def test_the_port_can_be_used_again_at_once():
+@pytest.mark.parametrize("platform, reused", [("linux", True), ("darwin", True), ("win32", False)])
+def test_the_port_of_a_server_that_ended_is_free_at_once(monkeypatch, platform, reused):
+    """Checks the option, which would let two servers share a port on Windows."""
+    monkeypatch.setattr("resdet.system.sys.platform", platform)
     with resdet.serve.server.bind("127.0.0.1", 0) as listening:
-        assert listening.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+        assert bool(listening.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)) is reused
 
 
 def test_an_ipv6_address(serve):
