@@ -286,6 +286,34 @@ report.status = element("status").getAttribute("aria-live");
 
 
 @needs_browser
+def test_errors_and_times_stay_with_their_results(serve):
+    """Checks that a moved slider keeps an error, and that another model clears it and the times of the former one."""
+    script = f"""{PREDICTED}
+choose({uploaded("broken.png", b"no image")});
+await until(() => document.querySelector(".error"));
+change("score", "0.6", "input");
+report.kept = document.querySelector(".error")?.textContent;
+change("model", "second", "change");
+report.cleared = captions();
+"""
+    found = visit(serve(first=StandIn().loaded(), second=StandIn().loaded()).app, script)
+    assert "is not an image" in found["kept"]
+    assert found["cleared"][0] == "photo.png: not predicted yet" and found["cleared"][1].endswith("not predicted yet")
+
+
+@needs_browser
+def test_a_server_that_does_not_answer_is_a_sentence(serve):
+    script = f"""{LOADED}
+window.fetch = () => Promise.reject(new TypeError("Failed to fetch"));
+choose({PHOTO});
+await until(() => document.querySelector(".error"));
+report.captions = captions();
+"""
+    found = visit(serve().app, script)
+    assert found["captions"][0].startswith("photo.png: The server does not answer: check the network")
+
+
+@needs_browser
 def test_the_page_waits_for_models_that_are_loading(serve):
     """Checks also that the chosen model stays chosen."""
     script = """

@@ -7,7 +7,7 @@ const LOWEST = 0.05; // score that is asked for, so that the slider needs no new
 const PARALLEL = 4; // requests
 const RETRY = 1000; // milliseconds until the next question for models that are loading
 const element = (id) => document.getElementById(id);
-const entries = []; // { name, file, image, figure, canvas, caption, table, remove, result, times, shown }
+const entries = []; // { name, file, image, figure, canvas, caption, table, remove, result, times, failure, shown }
 const hidden = new Set(); // classes
 let models = [];
 let timer; // of that question
@@ -140,20 +140,18 @@ async function next() {
 
 async function predictInto(entry, blob, image) {
   const asked = model();
-  try {
-    const { result, times } = await predict(blob, asked, LOWEST);
-    if (asked.name !== model().name) return; // asked again for the other model
-    Object.assign(entry, { result, times, image });
-    if (image) fit(entry.canvas, image);
-  } catch (failure) {
-    return fail(entry, failure);
-  }
+  const { result, times, failure } = await predict(blob, asked, LOWEST).catch((failure) => ({ failure }));
+  if (asked.name !== model().name) return; // asked again for the other model
+  if (failure) return fail(entry, failure);
+  Object.assign(entry, { result, times, image, failure: null });
+  if (image) fit(entry.canvas, image);
   show(entry);
   showClasses();
 }
 
 function fail(entry, failure) {
-  entry.caption.replaceChildren(`${entry.name}: `, make("span", { className: "error" }, failure.message));
+  entry.failure = failure.message;
+  show(entry);
   complain(failure);
 }
 
@@ -165,9 +163,10 @@ function show(entry) {
     const scale = Math.max(1, entry.canvas.width / (entry.canvas.clientWidth || entry.canvas.width));
     draw(entry.canvas, entry.image, entry.shown, entry.result?.skeleton, scale);
   }
-  const found = summary(entry);
+  const found = entry.failure || summary(entry);
   entry.canvas.setAttribute("aria-label", `${entry.name}: ${found}`);
-  entry.caption.textContent = `${entry.name}: ${entry.unseen || ""}${found}${latency(entry.times)}`;
+  const text = entry.failure ? make("span", { className: "error" }, found) : `${found}${latency(entry.times)}`;
+  entry.caption.replaceChildren(`${entry.name}: ${entry.unseen || ""}`, text);
   entry.table.replaceChildren(...(entry.result?.names ? [classTable(entry.result)] : []));
 }
 
@@ -236,7 +235,7 @@ function checkAll(checked) {
 function predictAgain() {
   showModel();
   for (const entry of entries) {
-    entry.result = null;
+    Object.assign(entry, { result: null, times: null, failure: null });
     if (entry.again) entry.again();
     else enqueue(entry);
   }

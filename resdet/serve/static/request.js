@@ -10,7 +10,9 @@ export function setToken(text) {
 
 async function send(path, options = {}) {
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
-  const response = await fetch(path, { ...options, headers: { ...headers, ...options.headers } });
+  const response = await fetch(path, { ...options, headers: { ...headers, ...options.headers } }).catch(() => {
+    throw new Error("The server does not answer: check the network, and that resdet serve is running.");
+  });
   if (response.ok) return response;
   const { error } = await response.json().catch(() => ({ error: `The server answered ${response.status}.` }));
   const failure = new Error(error);
