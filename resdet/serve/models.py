@@ -23,6 +23,7 @@ from resdet.tasks import PredictOptions, tasks
 
 WARM_UP = (480, 640)  # height and width of the first image
 RETRY = "1"  # seconds until a refused request may be sent again
+COLLECT_AFTER = 20_000  # new objects, for which Python collects after 700 or 2000
 Stamp = tuple[tuple[int, int], ...]  # time of change and size of each file
 log = logging.getLogger("resdet")
 
@@ -168,8 +169,9 @@ def freeze() -> None:
     """Exempts all objects from garbage collection, after one of the former model.
 
     Else a collection visits the objects of torch and the models, and stops all threads for a tenth of a second, once in
-    about 1000 requests.
+    about 1000 requests. Collections of new objects are rare, too, since requests make no reference cycles.
     """
+    gc.set_threshold(COLLECT_AFTER)
     gc.unfreeze()
     gc.collect()
     gc.freeze()

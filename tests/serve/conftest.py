@@ -20,5 +20,7 @@ def serve():
 @pytest.fixture(autouse=True)
 def collectable():
     """Undoes `freeze` of the server's thread."""
+    threshold = gc.get_threshold()
     yield
+    gc.set_threshold(*threshold)
     gc.unfreeze()

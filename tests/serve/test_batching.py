@@ -231,8 +231,9 @@ def test_a_failing_model(serve):
     assert server.post(picture()).status == 200
 
 
+@pytest.mark.parametrize("size, status", [((4, 4), 200), ((5, 6), 500)])
 @pytest.mark.parametrize("count", [1, 2])
-def test_images_that_fail_take_no_memory(serve, monkeypatch, count):
+def test_answered_images_take_no_memory(serve, monkeypatch, count, size, status):
     """Checks that nothing keeps them until the garbage collector, which does not count the bytes of objects."""
     kept = []
 
@@ -246,11 +247,11 @@ def test_images_that_fail_take_no_memory(serve, monkeypatch, count):
     server = serve(Limits(max_batch=count, max_wait=LONG), boxes=stand_in.loaded())
     stand_in.failing = {(5, 6)}
     monkeypatch.setattr("resdet.serve.worker.log", logging.Logger("silent"))  # pytest keeps records
-    body, kind = form([("a.png", picture(5, 6))] * count)
+    body, kind = form([("a.png", picture(*size))] * count)
     kept.clear()
     gc.disable()
     try:
-        assert server.post(body, content_type=kind).status == 500
+        assert server.post(body, content_type=kind).status == status
         serve.stop()
         assert [alive() is None for alive in kept] == [True] * 2 * count
     finally:

@@ -12,7 +12,7 @@ from serve.serving import PATIENCE, StandIn, form, picture
 
 from resdet.images.decode import EncodedImage
 from resdet.serve.limits import Limits
-from resdet.serve.uploads import declared_size, name_of
+from resdet.serve.uploads import declared_size, name_of, webp_size
 
 LIMITS = Limits(max_bytes=2**20, max_pixels=10**6, max_images=4, body_timeout=PATIENCE)
 
@@ -160,6 +160,12 @@ def test_webp_headers_declare_the_size_of_the_pixels(quality, size):
     data = cv2.imencode(".webp", pixels, [cv2.IMWRITE_WEBP_QUALITY, quality])[1].tobytes()
     assert declared_size(EncodedImage(data, "a.webp")) == EncodedImage(data, "a.webp").size == (width, height)
     assert declared_size(EncodedImage(webp(width, height), "a.webp")) == (width, height)
+
+
+def test_the_scale_of_a_webp_header_is_no_part_of_its_size():
+    """Compares with RFC 6386: 14 bits of each side, and two for a scale."""
+    sides = struct.pack("<HH", 0x4000 | 300, 0xC000 | 17)
+    assert webp_size(b"RIFF" + bytes(4) + b"WEBPVP8 " + bytes(4 + 3 + 3) + sides) == (300, 17)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tiff", ".webp"])
