@@ -2,7 +2,7 @@
 
 import socket
 from concurrent.futures import Future
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 from threading import Thread
 
 import cv2
@@ -12,6 +12,8 @@ import torch
 from detection.heads import tiny
 from PIL import Image
 from serve.serving import PATIENCE, StandIn, listening, picture
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 import resdet
 import resdet.serve
@@ -83,6 +85,18 @@ def test_classes_and_models_by_name(serve):
         found = resdet.serve.predict(url, picture(), top=2, model="classes")
         assert isinstance(found, Classification) and len(found) == 2
         assert len(resdet.serve.predict(url + "/", picture(), score=0.5)) == 2
+
+
+def test_a_server_below_a_path(serve):
+    """Checks an address with a path, as of a proxy with several servers."""
+    with listening(Starlette(routes=[Mount("/boxes", serve().app)])) as url:
+        assert len(resdet.serve.predict(f"{url}/boxes/", picture())) == 3
+
+
+@pytest.mark.parametrize("scheme, kind, port", [("http", HTTPConnection, 80), ("https", HTTPSConnection, 443)])
+def test_addresses_have_the_default_port_of_their_scheme(scheme, kind, port):
+    http = client.Address(f"{scheme}://host", None, 1.0).http
+    assert type(http) is kind and http.port == port
 
 
 def test_error_messages(serve, tmp_path):

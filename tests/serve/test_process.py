@@ -166,6 +166,12 @@ def test_invalid_limits_are_rejected(command, words):
     assert done.returncode == 2 and f"argument {words[0]}: {words[1]} is not a" in done.stderr
 
 
+def test_default_limits_of_the_command_are_those_of_the_server(command, monkeypatch):
+    given = []
+    monkeypatch.setattr("resdet.commands.serve.serve", lambda words, limits, *_, **__: given.append(limits) or 0)
+    assert command("serve", "best.pth").returncode == 0 and given == [Limits()]
+
+
 def test_several_processes_need_a_fixed_port(command):
     done = command("serve", "best.pth", "--workers", "2", "--port", "0")
     assert done.returncode == 2 and "give the first of them" in done.stderr
