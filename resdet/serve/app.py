@@ -110,7 +110,7 @@ class Guarded:
         self.app, self.expected = app, f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith(PROTECTED):
+        if not scope["path"].startswith(PROTECTED):
             return await self.app(scope, receive, send)
         given = dict(scope["headers"]).get(b"authorization", b"")
         if hmac.compare_digest(given, self.expected):
@@ -128,8 +128,6 @@ class Counted:
         self.known = {route.path for route in server.routes() if isinstance(route, Route)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
         start, status = time.monotonic(), "500"
 
         async def watch(message: Message) -> None:

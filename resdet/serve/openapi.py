@@ -6,6 +6,7 @@ from typing import Any
 from resdet import __version__
 from resdet.serve.formats import FORMATS
 from resdet.serve.limits import Limits
+from resdet.serve.query import MOST_CLASSES
 
 BINARY = {"type": "string", "contentMediaType": "application/octet-stream"}
 NUMBERS = {"type": "array", "items": {"type": "number"}}
@@ -164,7 +165,9 @@ def predict(limits: Limits, models: list[str]) -> dict[str, Any]:
         "parameters": [
             parameter("model", {"type": "string", "enum": models, "default": models[0]}, "The name of the model."),
             parameter("score", {"type": "number", "minimum": 0, "maximum": 1}, "The lowest score of detections."),
-            parameter("top", {"type": "integer", "minimum": 1, "maximum": 100_000}, "The number of classes per image."),
+            parameter(
+                "top", {"type": "integer", "minimum": 1, "maximum": MOST_CLASSES}, "The number of classes per image."
+            ),
             parameter(
                 "format",
                 {"type": "string", "enum": list(FORMATS), "default": "json"},
