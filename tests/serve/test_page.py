@@ -340,6 +340,32 @@ report.after = [options(), element("model").value, asked];
     assert found["after"] == [["first (detection)", "second (detection)"], "second", 3]
 
 
+@needs_browser
+def test_images_wait_for_a_model_that_is_loading(serve):
+    script = f"""{LOADED}
+const answer = window.fetch;
+let ready = false, asked = 0;
+window.fetch = async (path, ...options) => {{
+  const response = await answer(path, ...options);
+  if (path.startsWith("/v1/predict")) asked += 1;
+  if (path !== "/v1/models") return response;
+  const content = await response.json();
+  Object.assign(content.models[0], ready ? {{}} : {{ ready, task: null }});
+  return new Response(JSON.stringify(content), {{ status: 200, headers: response.headers }});
+}};
+change("token", "", "change");
+await until(() => element("model").textContent.includes("loading"));
+choose({PHOTO});
+await until(() => element("status").textContent);
+report.before = [element("status").textContent, asked];
+ready = true;
+await until(() => captions()[0].includes(" ms"));
+report.after = [element("status").textContent, asked];
+"""
+    found = visit(serve(boxes=StandIn().loaded()).app, script)
+    assert found == {"before": ["boxes is not ready.", 0], "after": ["1 image predicted.", 1]}
+
+
 HELD = """
 const answer = window.fetch;
 let asked = 0, release;

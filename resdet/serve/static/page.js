@@ -30,9 +30,8 @@ async function loadModels() {
     return complain(failure);
   }
   element("token-field").hidden = !element("token").value;
-  showModels();
   say("");
-  for (let slot = 0; slot < PARALLEL; slot++) next();
+  showModels();
 }
 
 // Asks for the models again until all are loaded.
@@ -43,6 +42,7 @@ function showModels() {
   showModel();
   clearTimeout(timer);
   if (!models.every(({ ready }) => ready)) timer = setTimeout(refresh, RETRY);
+  for (let slot = 0; slot < PARALLEL; slot++) next();
 }
 
 async function refresh() {
@@ -113,14 +113,14 @@ function addVideo(file) {
   entry.figure.prepend(video);
   entry.again = async (frame, seconds) => {
     frame = frame || entry.image;
-    if (!frame || !models.length) return;
+    if (!frame || !model()?.ready) return;
     await predictInto(entry, await encoded(frame), frame);
     if (seconds !== undefined) entry.caption.prepend(`${seconds.toFixed(2)} s: `);
   };
   sample(video, entry.again);
 }
 
-// At most PARALLEL requests at a time; none before the models are known, which may need a token.
+// At most PARALLEL requests at a time; none before the models are known, which may need a token, and the chosen one ready.
 function enqueue(entry) {
   if (!waiting.includes(entry)) waiting.push(entry);
   next();
@@ -128,6 +128,7 @@ function enqueue(entry) {
 
 async function next() {
   if (running >= PARALLEL || !waiting.length || !models.length) return;
+  if (!model().ready) return say(`${model().name} is not ready.`);
   running += 1;
   const entry = waiting.shift();
   say(`Predicting, ${waiting.length + running} left.`);
