@@ -188,6 +188,22 @@ def test_changes_are_found_after_storage_did_not_respond(served, files, monkeypa
     assert len(files.loaded) == 2
 
 
+def test_the_target_of_a_link_is_watched(tmp_path):
+    """Checks a link that is pointed at another file, as by a deployment, and a change of that file."""
+    link, files = tmp_path / "current.pth", [tmp_path / "first.pth", tmp_path / "second.pth"]
+    stamps = []
+    for number, file in enumerate(files, 1):
+        file.write_bytes(bytes(number))
+        link.unlink(missing_ok=True)
+        try:
+            link.symlink_to(file)
+        except OSError:
+            pytest.skip("links need a privilege on Windows")
+        stamps.append(stamp_of(str(link)))
+    files[-1].write_bytes(bytes(9))
+    assert len({*stamps, stamp_of(str(link))}) == 3
+
+
 def test_both_files_of_openvino_are_watched(tmp_path):
     (tmp_path / "a.xml").write_text("graph")
     before = stamp_of(str(tmp_path / "a.xml"))
