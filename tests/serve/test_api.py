@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from detection.heads import tiny
 from serve.serving import CLASSES, StandIn, form, picture
 
 import resdet
+import resdet.serve
 from resdet.images.decode import EncodedImage
 from resdet.serve.limits import Limits
 from resdet.serve.models import Loaded
@@ -212,6 +214,24 @@ def test_responses_match_the_openapi_schemas(serve, detector):
         check(entry, "CocoEntry")
     parameters = [each["name"] for each in document["paths"]["/v1/predict"]["post"]["parameters"]]
     assert sorted(parameters) == ["format", "model", "score", "top"]
+
+
+def test_openapi_documents_statuses_and_limits(serve):
+    """Compares with the statuses in the code, and with those that the token and the loading of models lead to."""
+    sources = [path.read_text(encoding="utf-8") for path in Path(resdet.serve.__file__).parent.glob("*.py")]
+    refused = set(re.findall(r"Refused\((\d{3})", "".join(sources)))
+    limits = Limits(max_bytes=1234, max_pixels=5678, max_images=9)
+    operations = serve(limits, first=StandIn().loaded(), second=StandIn().loaded()).get("/openapi.json").json["paths"]
+    predict = operations["/v1/predict"]["post"]
+    assert {"413", "503", "504"} < refused and set(predict["responses"]) == {"200", "401"} | refused
+    assert "503" in operations["/readyz"]["get"]["responses"]
+    assert all("401" in operations[path]["get"]["responses"] for path in ("/v1/models", "/metrics"))
+    form = predict["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert form["properties"]["image"]["maxItems"] == 9
+    assert all(str(limit) in predict["description"] for limit in (1234, 9, 5678))
+    model = predict["parameters"][0]["schema"]
+    assert model["enum"] == ["first", "second"] and model["default"] == "first"
+    assert list(predict["responses"]["200"]["content"]) == ["application/json", "text/csv", "image/jpeg"]
 
 
 def test_openapi_references_are_defined(serve):

@@ -170,6 +170,13 @@ def test_an_image_that_is_canceled_while_its_batch_waits_for_another_model_is_le
         assert canceled.result.cancel()
     last.result.result(PATIENCE)
     assert stand_in.batches == [[(10, 11)]]
+    assert worker.metrics.counts["resdet_dropped_images_total", (("model", "boxes"),)] == 1
+
+
+def test_the_group_of_the_oldest_image_is_first():
+    worker, stand_in = Worker("boxes", Limits(max_wait=0), Metrics()), StandIn()
+    tall, *wide = worker.items = [item(stand_in, 0, "tall"), item(stand_in, 1, "wide"), item(stand_in, 2, "wide")]
+    assert worker.next_batch() == [tall] and worker.next_batch() == wide
 
 
 def test_a_stopping_worker_predicts_its_queue(start):
