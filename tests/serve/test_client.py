@@ -20,6 +20,7 @@ import resdet.serve
 from resdet.results.classification import Classification
 from resdet.serve import client
 from resdet.serve.client import CONNECTIONS, encode_form, result_of
+from resdet.serve.limits import Limits
 from resdet.serve.models import Loaded
 from resdet.tasks import tasks
 
@@ -220,6 +221,17 @@ def test_many_images_are_split_into_requests(serve):
     assert [result.size for result in found] == [(9, 10 + number) for number in range(5)]
     labels = ("route", "/v1/predict"), ("status", "200")
     assert server.metrics.counts["resdet_requests_total", labels] == 3
+
+
+def test_defaults_are_within_the_limits_of_the_server():
+    """Checks that several images are not refused, and that the client waits longer than the server takes."""
+    limits = Limits()
+    assert 2 * client.MOST_BYTES == limits.max_bytes and client.TIMEOUT > limits.body_timeout + limits.timeout
+
+
+def test_the_folder_of_a_file_is_not_sent(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"pixels")
+    assert client.read(tmp_path / "a.png") == client.read(str(tmp_path / "a.png")) == ("a.png", b"pixels")
 
 
 def test_requests_hold_a_bounded_number_of_bytes(monkeypatch):
