@@ -168,6 +168,12 @@ def test_the_scale_of_a_webp_header_is_no_part_of_its_size():
     assert webp_size(b"RIFF" + bytes(4) + b"WEBPVP8 " + bytes(4 + 3 + 3) + sides) == (300, 17)
 
 
+@pytest.mark.parametrize("kind", ["image/tiff", "application/octet-stream", "application/x-www-form-urlencoded"])
+def test_content_types_of_an_image(serve, kind):
+    """Checks also the type that curl --data-binary sends."""
+    assert serve().post(picture(), content_type=kind).status == 200
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tiff", ".webp"])
 def test_supported_image_formats(serve, suffix):
     (result,) = serve().post(picture(40, 50, suffix)).json["results"]
