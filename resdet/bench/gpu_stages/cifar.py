@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from resdet.backbones import registry
-from resdet.bench.gpu_stages.stage import CAPTURES, NEEDS_CUDA, Stage, graph
+from resdet.bench.gpu_stages.stage import NEEDS_CUDA, Stage
 from resdet.bench.nets import classifier
 from resdet.bench.train import stepping_trainer
 from resdet.classification.data.on_device import OnDeviceImages, OnDeviceTraining
@@ -21,8 +21,8 @@ def run(stage: Stage) -> None:
     for precision in sorted({stage.precision, "fp32"}):
         for captures in (False, True):
             name = f"ResNet-20, {precision}, {'captured' if captures else 'eager'}"
-            if captures and not (CAPTURES and stage.cuda):
-                stage.add(name, {"note": NEEDS_CUDA if CAPTURES else "this version has no train.graph"})
+            if captures and not stage.cuda:
+                stage.add(name, {"note": NEEDS_CUDA})
             else:
                 stage.attempt(name, lambda: training(stage, captures, precision))
 
@@ -33,7 +33,7 @@ def training(stage: Stage, captures: bool, precision: str) -> dict[str, Any]:
     batches = OnDeviceTraining(data, size, seed=0, pad=PAD, flip=True).batches(0)
     torch.manual_seed(0)
     model = classifier(registry.create("cifar_resnet20", CLASSES), SIDE)
-    options = {"device": stage.device, "precision": precision, **graph(captures)}
+    options: dict[str, Any] = {"device": stage.device, "precision": precision, "graph": captures}
     trainer = stepping_trainer(model, ClassifierStep(model), size, lr=0.1, **options)
     last: list[float] = []
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from resdet.bench.gpu_stages.detectors import chosen_by_benchmark
-from resdet.bench.gpu_stages.stage import CAPTURES, NEEDS_CUDA, Call, Stage, graph
+from resdet.bench.gpu_stages.detectors import chosen_by_benchmark, take_step
+from resdet.bench.gpu_stages.stage import NEEDS_CUDA, Call, Stage
 from resdet.bench.nets import classifier, normalizer, pixels, resnet50s
 from resdet.bench.train import Loss, stepping_trainer, training_step
 from resdet.classification.training import ClassifierStep
@@ -19,16 +19,10 @@ def run(stage: Stage) -> None:
     images, labels = pixels(batch, size).to(stage.device), (torch.arange(batch) % 1000).to(stage.device)
     given = Batch(images, labels, torch.arange(batch))
 
-    def resdet_step(captures: bool = False, **settings: Any) -> Call:
+    def resdet_step(**settings: Any) -> Call:
         model = classifier(nets["resdet"], size)
-        options = {**graph(captures), **settings}
-        trainer = stepping_trainer(model, ClassifierStep(model), batch, device=stage.device, **options)
-
-        def step() -> None:
-            trainer.window.clear()
-            trainer.take_step(given)
-
-        return step
+        trainer = stepping_trainer(model, ClassifierStep(model), batch, device=stage.device, **settings)
+        return lambda: take_step(trainer, given)
 
     def torchvision_step() -> Call:
         loss = stage.variant.prepare(Loss(copy.deepcopy(nets["torchvision"])).to(stage.device))
@@ -39,8 +33,8 @@ def run(stage: Stage) -> None:
         suffix = f", cudnn.benchmark {'on' if on else 'off'}"
         stage.time(name(f"torchvision{suffix}"), chosen_by_benchmark(torchvision_step, on))
         stage.time(name(f"resdet{suffix}"), chosen_by_benchmark(resdet_step, on))
-        if CAPTURES and stage.cuda:
-            captured = chosen_by_benchmark(lambda: resdet_step(captures=True), on)
+        if stage.cuda:
+            captured = chosen_by_benchmark(lambda: resdet_step(graph=True), on)
             stage.time(name(f"resdet, captured{suffix}"), captured)
     if stage.cuda:
         stage.attempt(name("resdet, compiled"), lambda: compiled(stage, resdet_step(compile=True)))

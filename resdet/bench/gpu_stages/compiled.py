@@ -3,7 +3,7 @@
 from typing import Any
 
 from resdet.bench.gpu_stages.detectors import Pair, pairs
-from resdet.bench.gpu_stages.stage import CAPTURES, NEEDS_CUDA, Stage
+from resdet.bench.gpu_stages.stage import NEEDS_CUDA, Stage
 
 
 def run(stage: Stage) -> None:
@@ -12,9 +12,8 @@ def run(stage: Stage) -> None:
         return
     for pair in pairs(stage):
         stage.attempt(f"{pair.name}, resdet, compiled", lambda: compiled(stage, pair, captures=False))
-        if CAPTURES:
-            name = f"{pair.name}, resdet, compiled and captured"
-            stage.attempt(name, lambda: compiled(stage, pair, captures=True))
+        name = f"{pair.name}, resdet, compiled and captured"
+        stage.attempt(name, lambda: compiled(stage, pair, captures=True))
 
 
 def compiled(stage: Stage, pair: Pair, captures: bool) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from torch import nn
 
 from resdet.bench.detect_train import Inputs, mask_head_note, torchvision_step, trainer_of
 from resdet.bench.detection import twins
-from resdet.bench.gpu_stages.stage import Call, Stage, graph
+from resdet.bench.gpu_stages.stage import Call, Stage
 from resdet.bench.nets import Variant
 from resdet.detection.model import Detector
 from resdet.engine.trainer import Trainer
+from resdet.structures import Batch
 
 
 class Pair(NamedTuple):
@@ -37,19 +38,19 @@ class Pair(NamedTuple):
 
     def trainer(self, captures: bool = False, **settings: Any) -> Trainer:
         """Our trainer with its own choice of precision, which is bf16 on a GPU."""
-        return trainer_of(self.model, len(self.inputs.images), self.variant.device, **graph(captures), **settings)
+        return trainer_of(self.model, len(self.inputs.images), self.variant.device, graph=captures, **settings)
 
     def step(self, captures: bool = False, **settings: Any) -> Call:
         trainer = self.trainer(captures, **settings)
-        return lambda: take_step(trainer, self.inputs)
+        return lambda: take_step(trainer, self.inputs.batch)
 
     def peer_step(self) -> Call:
         return torchvision_step(self.peer, self.inputs, self.variant)
 
 
-def take_step(trainer: Trainer, inputs: Inputs) -> None:
+def take_step(trainer: Trainer, batch: Batch) -> None:
     trainer.window.clear()
-    trainer.take_step(inputs.batch)
+    trainer.take_step(batch)
 
 
 def pairs(stage: Stage) -> Iterator[Pair]:

@@ -15,13 +15,13 @@ from resdet.ops.roi_align import assign_levels, roi_align
 
 SCALES = [1 / stride for stride in STRIDES]
 POOLERS = ((7, 512), (14, 128))  # bins a side, RoIs an image
-WARPS, SEMANTICS = (1, 2, 4), ("relaxed", "acq_rel")
+WARPS = (1, 2, 4)  # that are compared
 INPUTS = 2  # sets of inputs, taken in turn
 LEVELS, CANDIDATES, KEPT, IOU = 5, 2000, 2000, 0.7
 
 
 def run(stage: Stage) -> None:
-    """The variants of the kernels come last, since each compiles anew."""
+    """Other numbers of warps come last, since each compiles anew."""
     suppress(stage)
     for dtype in (torch.float32, torch.bfloat16):
         maps = [pyramids(stage, dtype) for _ in range(INPUTS)]
@@ -30,10 +30,10 @@ def run(stage: Stage) -> None:
             align(stage, scene, "", torchvision=dtype == torch.float32)  # its kernel lacks bfloat16
         del maps, scene
         stage.free()
-    for scene in scenes:
-        for label, settings in variants():
-            with kernel_settings(**settings):
-                align(stage, scene, label)
+    for scene in scenes if stage.cuda else ():
+        for warps in WARPS:
+            with kernel_warps(warps):
+                align(stage, scene, f", {warps}")
 
 
 def pyramids(stage: Stage, dtype: torch.dtype) -> list[Tensor]:
@@ -120,35 +120,16 @@ def in_turn(calls: list[Call]) -> Call:
     return lambda: next(turns)()
 
 
-def variants() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Other numbers of warps and memory orders, where the kernels have such constants."""
-    module = kernel_module()
-    for warps in WARPS if hasattr(module, "WARPS") else ():
-        for semantics in SEMANTICS if hasattr(module, "SEM") else (None,):
-            settings = {"WARPS": warps} | ({"SEM": semantics} if semantics else {})
-            yield f", {', '.join(map(str, settings.values()))}", settings
-
-
-def kernel_module() -> Any:
-    try:
-        from resdet.ops.kernels import roi_align as module
-    except ImportError:  # no Triton
-        return None
-    return module
-
-
 @contextmanager
-def kernel_settings(**settings: Any) -> Iterator[None]:
-    """Replaces constants of the kernel's module meanwhile."""
-    module = kernel_module()
-    before = {name: getattr(module, name) for name in settings}
-    for name, value in settings.items():
-        setattr(module, name, type(before[name])(value))
+def kernel_warps(count: int) -> Iterator[None]:
+    """Sets the number of warps of a program of our RoIAlign meanwhile."""
+    from resdet.ops.kernels import roi_align as kernels
+
+    before, kernels.WARPS = kernels.WARPS, count
     try:
         yield
     finally:
-        for name, value in before.items():
-            setattr(module, name, value)
+        kernels.WARPS = before
 
 
 def suppress(stage: Stage) -> None:

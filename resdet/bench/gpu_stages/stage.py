@@ -4,7 +4,6 @@ import gc
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -13,7 +12,6 @@ import torch
 
 from resdet.bench.detection import COUNTS, Counts
 from resdet.bench.nets import Variant
-from resdet.engine.config import TrainConfig
 from resdet.engine.precision import choose_precision
 from resdet.files.atomic import write_json
 
@@ -162,11 +160,3 @@ def captured(call: Call) -> Call:
         return output
 
     return replay
-
-
-CAPTURES = "graph" in {field.name for field in fields(TrainConfig)}
-
-
-def graph(on: bool) -> dict[str, Any]:
-    """The setting that captures the trainer's steps in a CUDA graph, if this version has it."""
-    return {"graph": on} if CAPTURES else {}
