@@ -1,13 +1,13 @@
 """Inference of detectors on one image, from pixels to boxes and pasted masks, through each library's public API."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from resdet.bench.detection import sample_image, tensor_of, twins
-from resdet.bench.nets import EAGER, Variant, fast_path
+from resdet.bench.nets import EAGER, fast_path, inference
 from resdet.detection.inference.compare import DetectionTuple, pair
 from resdet.results.result import Result
 from resdet.timing import Case, Side
@@ -47,15 +47,6 @@ def cases_of(masks: bool, height: int, width: int, body: str, device: str = "cpu
     fast = fast_path(model, device)
     sides = {"torchvision": eager, "resdet": lambda: fast.predict([pixels])}
     yield Case(name("resdet's fast path, peer's defaults"), 1, sides)
-
-
-def inference(call: Callable, variant: Variant = EAGER[0]) -> Callable:
-    @torch.inference_mode()
-    def run():
-        with variant.autocast():
-            return call()
-
-    return run
 
 
 def agreement(output: dict[str, Tensor], result: Result) -> str:

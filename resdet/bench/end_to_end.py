@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +19,7 @@ from torch import nn
 
 from resdet import hub
 from resdet.bench.detection import CLASSES, torchvision_detector, twins
-from resdet.bench.nets import NOT_INSTALLED
+from resdet.bench.nets import NOT_INSTALLED, missing
 from resdet.detection.model import Detector
 from resdet.export.onnx import PACKAGES, to_onnx
 from resdet.export.openvino import to_openvino
@@ -174,10 +173,6 @@ def with_openvino(model: Model, folder: Path, paths: Sequence[Path]) -> Side:
     file = folder / "model.xml"
     to_openvino(model, file)
     return lambda: write(with_resdet(hub.load(file, mode="fast"), paths), folder)
-
-
-def missing(*packages: str) -> bool:
-    return any(find_spec(package) is None for package in packages)
 
 
 def first_result(weights: Path, image: Path, mode: str) -> None:

@@ -1,12 +1,13 @@
 """Inference of ResNet-50 on a batch: library defaults, equal precisions, and our fast path."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from resdet.bench.nets import COMPILED, EAGER, Variant, classifier, each, fast_path, normalizer, pixels, resnet50s
+from resdet.bench.nets import COMPILED, EAGER, classifier, each, fast_path, inference, normalizer, pixels, resnet50s
 from resdet.timing import Case, Side
 
 BATCH, SIZE = 8, 224
@@ -21,33 +22,23 @@ def cases(batch: int = BATCH, size: int = SIZE, device: str = "cpu") -> Iterator
     nets = each(resnet50s(), nn.Module.eval)
     images = pixels(batch, size)
     normalized = normalizer()(images)
-    plain = each(nets, lambda net: inference(net, normalized.contiguous()))
+    plain = each(nets, lambda net: inference(partial(net, normalized.contiguous())))
     note = f"same weights: outputs agree to {check_agreement(plain):.0e} of the largest"
 
     nets = each(nets, lambda net: net.to(device))
     images, normalized = images.to(device), normalized.to(device)
     contiguous = normalized.contiguous()
-    plain = each(nets, lambda net: inference(net, contiguous))
-    resdet = inference(classifier(nets["resdet"], size).to(device).eval(), images)
-    yield Case("defaults (eager, fp32)", batch, {**plain, "resdet": resdet}, note)
+    plain = each(nets, lambda net: inference(partial(net, contiguous)))
+    model = classifier(nets["resdet"], size).to(device).eval()
+    yield Case("defaults (eager, fp32)", batch, {**plain, "resdet": inference(partial(model, images))}, note)
 
     for variant in (variant.on(device) for variant in (*EAGER, *COMPILED)):
         torch.compiler.reset()
-        sides = each(nets, lambda net: inference(variant.prepare(net), normalized, variant))
+        sides = each(nets, lambda net: inference(partial(variant.prepare(net), normalized), variant))
         yield Case(str(variant), batch, sides)
 
-    model = classifier(nets["resdet"], size).to(device)
-    fast = inference(fast_path(model, device), images)
-    yield Case("resdet's fast path, peers' defaults", batch, {**plain, "resdet": fast})
-
-
-def inference(net: nn.Module, images: Tensor, variant: Variant = EAGER[0]) -> Callable[[], Tensor]:
-    @torch.inference_mode()
-    def run() -> Tensor:
-        with variant.autocast():
-            return net(images)
-
-    return run
+    fast = fast_path(classifier(nets["resdet"], size).to(device), device)
+    yield Case("resdet's fast path, peers' defaults", batch, {**plain, "resdet": inference(partial(fast, images))})
 
 
 def check_agreement(sides: dict[str, Side]) -> float:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
@@ -18,6 +19,7 @@ from resdet.weights import loading
 
 NOT_INSTALLED = "not installed"
 M = TypeVar("M", bound=nn.Module)
+T = TypeVar("T")
 Fast = TypeVar("Fast", bound=Model)
 
 
@@ -45,6 +47,17 @@ class Variant(NamedTuple):
 
 EAGER = (Variant(bf16=False, compile=False), Variant(bf16=True, compile=False))
 COMPILED = (Variant(bf16=False, compile=True), Variant(bf16=True, compile=True))
+
+
+def inference(call: Callable[[], T], variant: Variant = EAGER[0]) -> Callable[[], T]:
+    """The call without gradients, under the autocast of the variant."""
+
+    @torch.inference_mode()
+    def run() -> T:
+        with variant.autocast():
+            return call()
+
+    return run
 
 
 def resnet50s() -> dict[str, nn.Module | str]:
@@ -75,6 +88,10 @@ def each(nets: dict[str, nn.Module | str], make: Callable[[nn.Module], Any]) -> 
 def fast_path(model: Fast, device: str) -> Fast:
     """Fast mode, compiled at the first call where it compiles by default after many images."""
     return accelerate(model, compile="auto" if device == "cpu" else True)
+
+
+def missing(*packages: str) -> bool:
+    return any(find_spec(package) is None for package in packages)
 
 
 def classifier(net: Backbone, size: int) -> Classifier:

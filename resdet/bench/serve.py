@@ -20,9 +20,8 @@ import numpy as np
 import torch
 
 from resdet import hub
-from resdet.bench.end_to_end import missing
 from resdet.bench.load import TIMEOUT
-from resdet.bench.nets import NOT_INSTALLED
+from resdet.bench.nets import NOT_INSTALLED, missing
 from resdet.errors import Error
 from resdet.files.atomic import write_image
 from resdet.images.photographs import photograph

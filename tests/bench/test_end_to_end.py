@@ -7,7 +7,7 @@ import pytest
 import torch
 from pycocotools import mask
 
-from resdet.bench import end_to_end
+from resdet.bench import end_to_end, nets
 from resdet.bench.detection import twins
 
 pytest.importorskip("torchvision")
@@ -64,6 +64,6 @@ def test_both_libraries_write_the_same_classes(tmp_path):
 
 
 def test_missing_runtimes_are_reported(monkeypatch, tmp_path):
-    monkeypatch.setattr(end_to_end, "find_spec", lambda name: None if name in ("openvino", "onnxruntime") else name)
+    monkeypatch.setattr(nets, "find_spec", lambda name: None if name in ("openvino", "onnxruntime") else name)
     for side in (end_to_end.with_onnxruntime, end_to_end.with_openvino):
         assert side(None, tmp_path, []) == "not installed"

@@ -1,6 +1,7 @@
 """Tests that benchmarks of classifiers compare the same work: equal outputs, and steps that train."""
 
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from resdet.classification.training import ClassifierStep
 def test_outputs_are_compared_before_timing():
     found = nets.each(nets.resnet50s(), torch.nn.Module.eval)
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    sides = nets.each(found, lambda net: forward.inference(net, images))
+    sides = nets.each(found, lambda net: nets.inference(partial(net, images)))
     assert forward.check_agreement(sides) < forward.TOLERANCE
     sides["resdet"] = lambda: sides["torchvision"]() + 1
     with pytest.raises(RuntimeError, match="differ"):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from resdet.bench.detect_train import Inputs
 from resdet.bench.gpu_stages.detectors import Pair
 from resdet.bench.gpu_stages.stage import NEEDS_CUDA, Call, Stage, captured
-from resdet.bench.nets import Variant
+from resdet.bench.nets import Variant, inference
 from resdet.detection.inference.predictor import results_of
 from resdet.detection.model import Detector
 from resdet.fast import accelerate
@@ -40,10 +40,6 @@ class Given(NamedTuple):
 def first(inputs: Inputs, batch: int) -> Given:
     images = cast(Images, inputs.batch.images)
     return Given(inputs.images[:batch], Images(images.pixels[:batch], images.sizes[:batch]))
-
-
-def inference(call: Call) -> Call:
-    return torch.inference_mode()(call)
 
 
 def boxes(stage: Stage, pair: Pair, given: Given) -> None:
@@ -83,12 +79,7 @@ def precision(variant: Variant) -> str:
 
 def torchvision(peer: nn.Module, given: Given, variant: Variant) -> Call:
     model = variant.prepare(peer).eval()
-
-    def run() -> Any:
-        with variant.autocast():
-            return model(given.tensors)
-
-    return inference(run)
+    return inference(lambda: model(given.tensors), variant)
 
 
 def folded(stage: Stage, model: Detector, compile: bool = False) -> Detector:
