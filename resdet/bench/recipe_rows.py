@@ -1,14 +1,12 @@
 """Results of two recipes, one row per seed and side, in a JSON file that a later run of the comparison resumes."""
 
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from math import sqrt
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from resdet.engine.run_record import git_revision, processor, versions
+from resdet.bench.report import circumstances
 from resdet.errors import ConfigError
 from resdet.files.atomic import write_json
 from resdet.files.json_file import read_json
@@ -28,13 +26,7 @@ class RecipeRows:
     def __init__(self, path: str | None, setting: Mapping[str, Any]):
         self.path, self.setting = path, dict(setting)
         self.rows: list[Row] = kept_rows(Path(path), self.setting) if path and Path(path).is_file() else []
-        self.head = {
-            "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-            "command": ["resdet", *sys.argv[1:]],
-            "device": processor(),
-            "git": git_revision(),
-            "packages": versions(),
-        }
+        self.head = circumstances()
 
     def find(self, seed: int, side: str) -> Row | None:
         return next((row for row in self.rows if (row["seed"], row["side"]) == (seed, side)), None)

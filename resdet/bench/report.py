@@ -21,12 +21,8 @@ class Report:
         self.path = path
         self.head = ""
         self.content: dict[str, Any] = {
-            "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-            "command": ["resdet", *sys.argv[1:]],
-            "device": torch.cuda.get_device_name() if device == "cuda" else processor(),
+            **circumstances(device),
             "threads": torch.get_num_threads(),
-            "git": git_revision(),
-            "packages": versions(),
             "rounds": rounds,
             "cases": [],
         }
@@ -54,6 +50,17 @@ class Report:
 
     def write(self) -> None:
         write_json(self.path, self.content)
+
+
+def circumstances(device: str = "cpu") -> dict[str, Any]:
+    """When, by which command and on what a benchmark ran."""
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "command": ["resdet", *sys.argv[1:]],
+        "device": torch.cuda.get_device_name() if device == "cuda" else processor(),
+        "git": git_revision(),
+        "packages": versions(),
+    }
 
 
 def timing_of(case: Case, name: str, measured: dict[str, list[float]]) -> dict[str, Any] | str:
