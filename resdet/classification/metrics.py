@@ -6,6 +6,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from resdet.results import markdown
+
 
 @dataclass
 class ClassificationMetrics:
@@ -61,7 +63,5 @@ def per_class_table(metrics: ClassificationMetrics, names: list[str]) -> str:
         rows.append((name, int(images), *errors))
     rows.sort(key=lambda row: -1 if row[2] is None else row[2], reverse=True)
     percent = lambda error: "n/a" if error is None else f"{100 * error:.2f}"
-    lines = ["| class | images | top-1 error % | top-5 error % |", "|---|---:|---:|---:|"]
-    return "\n".join(
-        lines + [f"| {name} | {images} | {percent(one)} | {percent(five)} |" for name, images, one, five in rows]
-    )
+    cells = [[name, str(images), percent(one), percent(five)] for name, images, one, five in rows]
+    return markdown.table(["class", "images", "top-1 error %", "top-5 error %"], cells)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from resdet.detection.inference.compare import pair
 from resdet.errors import Error
+from resdet.results import markdown
 from resdet.results.result import Result
 from resdet.timing import Case, compare
 
@@ -74,6 +75,6 @@ def latencies(sides: dict[str, Callable[[], object]]) -> dict[str, float]:
 
 def cost_table(whole: dict[str, float], small: dict[str, float]) -> str:
     """Markdown table of metrics in float32 and int8 and their difference."""
-    pairs = [(name, value, small[name]) for name, value in whole.items()]
-    rows = [f"| {name} | {before:.4f} | {after:.4f} | {before - after:.4f} |" for name, before, after in pairs]
-    return "\n".join(["| | float32 | int8 | cost |", "|---|---:|---:|---:|", *rows])
+    numbers = {name: (before, small[name], before - small[name]) for name, before in whole.items()}
+    rows = [[name, *(f"{value:.4f}" for value in values)] for name, values in numbers.items()]
+    return markdown.table(["", "float32", "int8", "cost"], rows)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import singledispatch
 from typing import Any
 
-from resdet.detection.evaluation.tables import format_value, markdown
+from resdet.results import markdown
 from resdet.results.sections import Cell, Chart, Gallery, Matrix, Section, Table, Text
 
 
@@ -50,7 +50,7 @@ def _(table: Table) -> Any:
 @part_markdown.register
 def _(table: Table) -> str:
     rows = [[plain(value) for value in row] for row in table.rows]
-    return f"### {table.title}\n\n{markdown(table.columns, rows, left=text_columns(table))}"
+    return f"### {table.title}\n\n{markdown.table(table.columns, rows, left=text_columns(table))}"
 
 
 def text_columns(table: Table) -> int:
@@ -60,7 +60,7 @@ def text_columns(table: Table) -> int:
 
 
 def plain(value: Cell) -> str:
-    return value.replace("\n", " ") if isinstance(value, str) else format_value(value)
+    return value.replace("\n", " ") if isinstance(value, str) else markdown.format_value(value)
 
 
 @part_json.register
@@ -77,7 +77,7 @@ def _(matrix: Matrix) -> Any:
 @part_markdown.register
 def _(matrix: Matrix) -> str:
     rows = [[name, *map(str, counts)] for name, counts in zip(matrix.rows, matrix.counts)]
-    return f"### {matrix.title}\n\n{markdown(['', *matrix.columns], rows)}"
+    return f"### {matrix.title}\n\n{markdown.table(['', *matrix.columns], rows)}"
 
 
 @part_json.register

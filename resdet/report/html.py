@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from resdet.detection.evaluation.tables import format_value
 from resdet.report.content import encodable
 from resdet.results.captions import place
+from resdet.results.markdown import format_value
 from resdet.results.page import document_with_script
 from resdet.results.plot import plot, text_width, to_svg
 from resdet.results.sections import Cell, Chart, Gallery, Mark, Matrix, Picture, Section, Table, Text

@@ -13,6 +13,7 @@ from resdet.files.atomic import write_json
 from resdet.reproduce.plan import Evaluation, Setting, command, cost_of
 from resdet.reproduce.records import BILLIONS, METRICS, Row
 from resdet.reproduce.trainings import TRAININGS
+from resdet.results import markdown
 
 RESULTS = (Path("results"), PACKAGE.parent / "results")  # of the current folder and of the checkout
 LISTED = {"row", "ours", "date", "command", "hardware"}  # keys of an outcome that `resdet reproduce --list` prints
@@ -147,12 +148,12 @@ def describe_rows(rows: Sequence[Row], setting: Setting) -> list[dict[str, Any]]
 
 def rows_table(rows: Sequence[dict[str, Any]]) -> str:
     """A markdown table."""
-    lines = ["| row | system | paper | ours | cost | needs |", "|---|---|---|---|---|---|"]
+    header = ("row", "system", "paper", "ours", "cost", "needs")
+    cells = []
     for row in rows:
         metrics = [format_metrics(row["paper"]), ours_cell(row["ours"])]
-        cells = [row["row"], row["system"], *metrics, row["cost"], ", ".join(row["needs"]) or "nothing"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        cells.append([row["row"], row["system"], *metrics, row["cost"], ", ".join(row["needs"]) or "nothing"])
+    return markdown.table(header, cells, left=len(header))
 
 
 def ours_cell(entry: dict[str, Any] | None) -> str:
@@ -181,11 +182,12 @@ def needs_of(row: Row, setting: Setting) -> list[str]:
 
 def compare(outcomes: Sequence[dict[str, Any]]) -> str:
     """A markdown table of our metrics and the paper's, one metric per line."""
-    lines = ["| row | system | metric | paper | ours | difference | data |", "|---|---|---|---|---|---|---|"]
+    header = ("row", "system", "metric", "paper", "ours", "difference", "data")
+    rows = []
     for entry in outcomes:
         for name, number in entry["ours"].items():
             paper, difference = entry["paper"].get(name), entry["difference"].get(name)
             reported = "none" if paper is None else f"{paper:g}"
             cells = [f"{number:.2f}", "" if difference is None else f"{difference:+.2f}", entry["data"]]
-            lines.append(f"| {' | '.join([entry['row'], entry['system'], METRICS[name], reported, *cells])} |")
-    return "\n".join(lines)
+            rows.append([entry["row"], entry["system"], METRICS[name], reported, *cells])
+    return markdown.table(header, rows, left=len(header))

@@ -88,6 +88,11 @@ def test_the_table_has_both_errors():
     assert table.splitlines()[2] == "| g | 3 | 66.67 | 33.33 |"
 
 
+def test_names_with_bars_keep_the_columns_of_the_table():
+    table = per_class_table(tally(torch.eye(2), torch.tensor([0, 0])), ["a|b", "c\n"])
+    assert table.splitlines()[2:] == ["| a\\|b | 2 | 50.00 | 0.00 |", "| c\\n | 0 | n/a | n/a |"]
+
+
 def classifier(seed=0, size=32, short=36):
     torch.manual_seed(seed)
     net = create("resnet18", num_classes=10)

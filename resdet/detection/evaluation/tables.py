@@ -1,9 +1,8 @@
 """Markdown tables of evaluation metrics."""
 
-from collections.abc import Iterable, Sequence
 from typing import Any
 
-from resdet.errors import printable
+from resdet.results.markdown import format_value, table
 
 STEPS = range(0, 101, 10)  # of the 101 recalls
 
@@ -11,7 +10,7 @@ STEPS = range(0, 101, 10)  # of the 101 recalls
 def summary_table(metrics: dict[str, Any]) -> str:
     """One row with all metrics but those per class."""
     names = [name for name in metrics if name != "per_class"]
-    return markdown(names, [[format_value(metrics[name]) for name in names]], left=0)
+    return table(names, [[format_value(metrics[name]) for name in names]], left=0)
 
 
 def per_class_table(metrics: dict[str, Any]) -> str:
@@ -19,7 +18,7 @@ def per_class_table(metrics: dict[str, Any]) -> str:
     classes = metrics["per_class"]
     columns = list(next(iter(classes.values()), {}))
     worst_first = sorted(classes, key=lambda name: (classes[name]["AP"] is None, classes[name]["AP"] or 0))
-    return markdown(["class", *columns], ([name, *map(format_value, classes[name].values())] for name in worst_first))
+    return table(["class", *columns], ([name, *map(format_value, classes[name].values())] for name in worst_first))
 
 
 def curves_table(curves: dict[str, Any]) -> str:
@@ -30,29 +29,16 @@ def curves_table(curves: dict[str, Any]) -> str:
         for name, curve in curves.items()
         for threshold, values in curve["precision"].items()
     )
-    return markdown(header, rows, left=2)
+    return table(header, rows, left=2)
 
 
 def confusion_table(confusion: dict[str, Any]) -> str:
     """Rows are classes of objects, columns classes of detections."""
     names = confusion["classes"]
     rows = ([name, *map(str, row)] for name, row in zip([*names, "background"], confusion["matrix"]))
-    return markdown(["object \\ detection", *names, "missed"], rows)
+    return table(["object \\ detection", *names, "missed"], rows)
 
 
 def tide_table(errors: dict[str, Any]) -> str:
     rows = ([name, format_value(cost), str(errors["counts"].get(name, ""))] for name, cost in errors["cost"].items())
-    return markdown(["error", "AP50 lost", "count"], rows)
-
-
-def format_value(value: float | int | None) -> str:
-    if value is None:
-        return "n/a"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def markdown(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    """A table with the first `left` columns aligned left, the others right."""
-    line = lambda cells: f"| {' | '.join(printable(cell).replace('|', chr(92) + '|') for cell in cells)} |"
-    rule = "|" + "|".join("---" if column < left else "---:" for column in range(len(header))) + "|"
-    return "\n".join([line(header), rule, *map(line, rows)])
+    return table(["error", "AP50 lost", "count"], rows)
