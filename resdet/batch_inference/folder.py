@@ -8,6 +8,8 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +21,41 @@ from resdet.files.json_file import read_json
 from resdet.results.parquet import MANIFEST, check_empty
 
 IMAGES = 1000  # of a part, by default
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a sorted list of images, `size` in each, with their files in `folder`."""
+
+    folder: Path
+    images: Sequence[Address]
+    size: int
+
+    @property
+    def count(self) -> int:
+        return -(-len(self.images) // self.size)
+
+    def images_of(self, number: int) -> Sequence[Address]:
+        return self.images[number * self.size : (number + 1) * self.size]
+
+    def file(self, number: int) -> Path:
+        return self.folder / f"part-{number:06}.parquet"
+
+    def remaining(self) -> list[int]:
+        """The numbers of the parts without a file."""
+        return [number for number in range(self.count) if not self.file(number).exists()]
+
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256 of the list of images."""
+        checksum = hashlib.sha256()
+        for image in self.images:
+            checksum.update(json.dumps(image).encode())
+        return checksum.hexdigest()
+
+    def manifest(self, settings: dict[str, Any]) -> dict[str, Any]:
+        listed = {"images": len(self.images), "sha256": self.checksum}
+        return {"parts": self.count, "images_per_part": self.size, "images": listed, "settings": settings}
 
 
 def prepare_folder(folder: Path, manifest: dict[str, Any]) -> None:
@@ -41,20 +78,6 @@ def remove_unfinished(folder: Path) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def manifest_of(settings: dict[str, Any], count: int, checksum: str, size: int) -> dict[str, Any]:
-    """The manifest of `count` images with this `checksum_of`, `size` in each part."""
-    listed = {"images": count, "sha256": checksum}
-    return {"parts": -(-count // size), "images_per_part": size, "images": listed, "settings": settings}
-
-
-def checksum_of(images: Sequence[Address]) -> str:
-    """SHA-256 of the list of images."""
-    checksum = hashlib.sha256()
-    for image in images:
-        checksum.update(json.dumps(image).encode())
-    return checksum.hexdigest()
-
-
 def check_same(folder: Path, old: Any, new: dict[str, Any]) -> None:
     """Refuses a folder of another list of images, or of another model or other settings."""
     given = old if isinstance(old, dict) else {}
@@ -67,15 +90,6 @@ def check_same(folder: Path, old: Any, new: dict[str, Any]) -> None:
             f"{folder} holds results of another run, with different {' and '.join(different)}: give another folder, or "
             "the same model, settings and images to go on."
         )
-
-
-def remaining(folder: Path, images: Sequence[Address], size: int) -> list[int]:
-    """The numbers of the parts without a file."""
-    return [number for number in range(-(-len(images) // size)) if not file_of(folder, number).exists()]
-
-
-def file_of(folder: Path, number: int) -> Path:
-    return folder / f"part-{number:06}.parquet"
 
 
 @contextmanager

@@ -6,20 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from resdet.batch_inference.folder import (
-    IMAGES,
-    checksum_of,
-    file_of,
-    locked,
-    manifest_of,
-    prepare_folder,
-    remaining,
-    shared,
-)
+import torch
+
+from resdet.batch_inference.folder import IMAGES, Parts, locked, prepare_folder, shared
 from resdet.batch_inference.images import Address, list_images
 from resdet.batch_inference.program import Loaded, Program
 from resdet.engine import distributed
-from resdet.engine.distributed import World
 from resdet.errors import DataError
 from resdet.files.folder_lock import share
 from resdet.results.parquet import Row, write_rows
@@ -32,66 +24,56 @@ def predict_to_parquet(
 
     Under torchrun, each process writes its share of the parts.
     """
-    folder, images = Path(out), list_images(sources)
-    checksum = checksum_of(images)
+    parts = Parts(Path(out), list_images(sources), size)
     world = distributed.join(device, key="--device")
     with ExitStack() as stack:
 
         def claim() -> tuple[list[int], str]:
-            lock = stack.enter_context(locked(folder))
-            numbers = open_folder(program, folder, images, checksum, size)
+            lock = stack.enter_context(locked(parts.folder))
+            numbers = open_folder(program, parts)
             if world.size > 1:
                 share(lock)
-            return numbers, checksum
+            return numbers, parts.checksum
 
         try:
             numbers, expected = distributed.from_main(claim)
             if not world.is_main:
-                stack.enter_context(shared(folder))
+                stack.enter_context(shared(parts.folder))
             # Here the main process also waits until all share its lock.
-            changed = distributed.any_rank(checksum != expected)
+            changed = distributed.any_rank(parts.checksum != expected)
         finally:
             distributed.leave()  # processes need not wait for each other any more
         if changed:
             raise DataError(f"{', '.join(sources)}: images were added or removed meanwhile: start the command again.")
-        write_parts(program, folder, images, size, numbers[world.rank :: world.size], world)
+        write_parts(program, parts, numbers[world.rank :: world.size], world.device)
 
 
-def open_folder(program: Program, folder: Path, images: Sequence[Address], checksum: str, size: int) -> list[int]:
+def open_folder(program: Program, parts: Parts) -> list[int]:
     """The numbers of the parts to write."""
-    prepare_folder(folder, manifest_of(program.settings(), len(images), checksum, size))
-    numbers = remaining(folder, images, size)
-    total = -(-len(images) // size)
-    print(f"{folder}: {len(images)} images, {total - len(numbers)} of {total} parts finished before")
+    prepare_folder(parts.folder, parts.manifest(program.settings()))
+    numbers, total = parts.remaining(), parts.count
+    print(f"{parts.folder}: {len(parts.images)} images, {total - len(numbers)} of {total} parts finished before")
     return numbers
 
 
-def write_parts(
-    program: Program, folder: Path, images: Sequence[Address], size: int, numbers: Sequence[int], world: World
-) -> None:
+def write_parts(program: Program, parts: Parts, numbers: Sequence[int], device: torch.device) -> None:
     if not numbers:
         return
-    loaded = program.load(world.device)
+    loaded = program.load(device)
     for number in numbers:
-        start = time.monotonic()
-        part = images[number * size : (number + 1) * size]
-        unreadable = write_part(loaded, folder, number, part)
-        print(describe(folder, number, len(part), unreadable, time.monotonic() - start), flush=True)
+        print(write_part(loaded, parts.file(number), parts.images_of(number)), flush=True)
 
 
-def write_part(loaded: Loaded, folder: Path, number: int, images: Sequence[Address]) -> int:
-    """Writes a part; returns the number of its unreadable images."""
+def write_part(loaded: Loaded, file: Path, images: Sequence[Address]) -> str:
+    """Writes a part; returns a line about it."""
+    start = time.monotonic()
     counts: Counter[bool] = Counter()
-    write_rows(file_of(folder, number), counted(loaded.rows(images), counts))
-    return counts[True]
+    write_rows(file, counted(loaded.rows(images), counts))
+    bad = f", {counts[True]} of them unreadable" if counts[True] else ""
+    return f"{file}: {len(images)} images{bad}, {len(images) / (time.monotonic() - start):.1f} per second"
 
 
 def counted(rows: Iterable[Row], counts: "Counter[bool]") -> Iterator[Row]:
     for row in rows:
         counts["error" in row] += 1
         yield row
-
-
-def describe(folder: Path, number: int, images: int, unreadable: int, seconds: float) -> str:
-    bad = f", {unreadable} of them unreadable" if unreadable else ""
-    return f"{file_of(folder, number)}: {images} images{bad}, {images / seconds:.1f} per second"

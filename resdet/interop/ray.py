@@ -6,16 +6,15 @@
 import json
 import logging
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resdet.batch_inference.folder import IMAGES, checksum_of, locked, remove_unfinished
+from resdet.batch_inference.folder import IMAGES, Parts, locked, remove_unfinished
 from resdet.batch_inference.images import Address, InMemory, list_images
 from resdet.batch_inference.program import Loaded, Program
-from resdet.batch_inference.run import describe, open_folder, write_part
+from resdet.batch_inference.run import open_folder, write_part
 from resdet.engine.distributed import choose_device
 from resdet.errors import ConfigError
 from resdet.optional import required
@@ -82,54 +81,45 @@ def predict_to_parquet(
     those of all machines.
     """
     ray_data()
-    folder, images = Path(out), list_images(sources)
-    with locked(folder):
-        numbers = open_folder(program, folder, images, checksum_of(images), size)
+    parts = Parts(Path(out), list_images(sources), size)
+    with locked(parts.folder):
+        numbers = open_folder(program, parts)
         if numbers:
             with cluster() as resources:
-                run_parts(program, folder, images, size, numbers, workers, resources)
-            remove_unfinished(folder)  # of killed actors
+                write_parts(program, parts, numbers, workers, resources)
+            remove_unfinished(parts.folder)  # of killed actors
 
 
-def run_parts(
-    program: Program,
-    folder: Path,
-    images: Sequence[Address],
-    size: int,
-    numbers: Sequence[int],
-    workers: int | None,
-    resources: Mapping[str, float],
+def write_parts(
+    program: Program, parts: Parts, numbers: Sequence[int], workers: int | None, resources: Mapping[str, float]
 ) -> None:
     gpus = int(resources.get("GPU", 0))
     workers = min(workers or gpus or 1, len(numbers))
     cpus = 1 if gpus else max(1, int(resources.get("CPU", 1)) // workers)
-    parts = [{"number": k, "images": json.dumps(images[k * size : (k + 1) * size])} for k in numbers]
+    jobs = [{"file": str(parts.file(k)), "images": json.dumps(parts.images_of(k))} for k in numbers]
     data = ray_data()
-    done = data.from_items(parts, override_num_blocks=len(parts)).map_batches(
+    done = data.from_items(jobs, override_num_blocks=len(jobs)).map_batches(
         PartWriter,
-        fn_constructor_args=(program, str(folder), os.getcwd()),
+        fn_constructor_args=(program, os.getcwd()),
         batch_size=1,
         compute=data.ActorPoolStrategy(size=workers),
         num_cpus=cpus,
         num_gpus=min(gpus, 1),
     )
     for row in done.iter_rows():
-        print(describe(folder, row["number"], row["images"], row["unreadable"], row["seconds"]), flush=True)
+        print(row["line"], flush=True)
 
 
 class PartWriter:
     """An actor of `predict_to_parquet`; relative paths are those of the driver."""
 
-    def __init__(self, program: Program, folder: str, place: str):
+    def __init__(self, program: Program, place: str):
         os.chdir(place)
-        self.loaded, self.folder = load(program), Path(folder)
+        self.loaded = load(program)
 
-    def __call__(self, batch: Batch) -> dict[str, list[Any]]:
-        start, number = time.monotonic(), int(batch["number"][0])
+    def __call__(self, batch: Batch) -> dict[str, list[str]]:
         images = [Address(*fields) for fields in json.loads(batch["images"][0])]
-        unreadable = write_part(self.loaded, self.folder, number, images)
-        row = {"number": number, "images": len(images), "unreadable": unreadable, "seconds": time.monotonic() - start}
-        return {key: [value] for key, value in row.items()}
+        return {"line": [write_part(self.loaded, Path(batch["file"][0]), images)]}
 
 
 def load(program: Program) -> Loaded:
