@@ -21,13 +21,12 @@ from torch import Tensor
 from resdet.errors import WeightsError
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 from resdet.weights.kind import has_heads
+from resdet.weights.layouts.names import count, resnet_name
 from resdet.weights.layouts.torchvision_detectors import keypoint_settings
 
 MARK = "proposal_generator.rpn_head.objectness_logits.weight"  # no other layout has this name
 SCORES = "roi_heads.box_predictor.{}cls_score.weight"
 NOT_WEIGHTS = ("pixel_mean", "pixel_std", "proposal_generator.anchor_generator.")
-BLOCKS: dict[tuple[int, ...], int] = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
-BASIC_BLOCKS: dict[tuple[int, ...], int] = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34}
 ANCHORS = {"fpn": 3, "c4": 15, "dc5": 15}  # per position
 MSRA_MEAN = (103.53, 116.28, 123.675)  # BGR
 FIRST = "conv1.conv.weight"  # of the first convolution, under resdet's names
@@ -162,7 +161,7 @@ def settings(state: Mapping[str, Tensor], origin: str = "the given state dict") 
             "from its config (resdet config --from-detectron2 FILE) and load the weights into it."
         )
     model: dict[str, Any] = {
-        "backbone": backbone_settings(state, body, stages, origin, *pixels(state)),
+        "backbone": backbone_settings(state, stages, origin, pixels(state)[1]),
         "features": features,
         "rpn": rpn_settings(state),
         "box": box_settings(state),
@@ -228,25 +227,20 @@ def settings_of_backbone(state: Mapping[str, Tensor], origin: str = "the given s
     """The `model.backbone` section of a config that the weights of a backbone fit."""
     refuse_unsupported(state, origin)
     stages = {f"res{n}": f"res{n}" for n in range(2, 6)}
-    section = backbone_settings(state, "", stages, origin, *pixels(state, IMAGENET_MEAN, IMAGENET_STD))
+    section = backbone_settings(state, stages, origin, pixels(state, IMAGENET_MEAN, IMAGENET_STD)[1])
     return section | {"norm": "gn" if section["norm"] == "gn" else "bn"}
 
 
-def backbone_settings(
-    state: Mapping[str, Tensor], body: str, stages: Mapping[str, str], origin: str, mean: Tensor, std: Tensor
-) -> dict:
+def backbone_settings(state: Mapping[str, Tensor], stages: Mapping[str, str], origin: str, std: Tensor) -> dict:
     blocks = tuple(
         len({n.removeprefix(f"{stage}.").split(".")[0] for n in state if n.startswith(f"{stage}.")})
         for stage in stages.values()
     )
-    bottleneck = f"{stages['res2']}.0.conv3.weight" in state
-    depth = (BLOCKS if bottleneck else BASIC_BLOCKS).get(blocks)
-    if depth is None:
-        raise WeightsError(f"{origin}: a net of {blocks} blocks is not supported: give ResNet-18 to 152.")
+    name = resnet_name(blocks, f"{stages['res2']}.0.conv3.weight" in state, origin)
     norm = norm_of(state, f"{stages['res5']}.0.conv1")
     divided = bool((std != 1).any())
     return {
-        "name": f"resnet{depth}",
+        "name": name,
         "norm": norm,
         "shortcut": "B",
         "stride_in": "3x3" if divided or norm == "gn" else "1x1",
@@ -271,10 +265,6 @@ def refuse_unsupported(state: Mapping[str, Tensor], origin: str) -> None:
         raise WeightsError(
             f"{origin}: detectron2 nets with {' and '.join(sorted(kinds))} are not supported: give another model."
         )
-
-
-def count(names: Iterable[str], pattern: str) -> int:
-    return sum(bool(re.fullmatch(pattern, name)) for name in names)
 
 
 # Conversion to detectron2

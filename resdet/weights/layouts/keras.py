@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from resdet.errors import WeightsError
-from resdet.weights.layouts.torchvision_classifiers import BOTTLENECK_BLOCKS, blocks_per_stage
+from resdet.weights.layouts.torchvision_classifiers import resnet_name
 
 MEAN_RGB = (123.68, 116.779, 103.939)
 OLD_EPSILON, NEW_EPSILON, OUR_EPSILON = 1e-3, 1.001e-5, 1e-5
@@ -74,11 +74,8 @@ def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def settings(state: Mapping[str, Tensor], origin: str) -> dict:
     """The `model` section of a config that the weights fit."""
     converted = to_our_names({name: tensor for name, tensor in state.items() if name.endswith("/kernel")})
-    counts = blocks_per_stage(converted)
-    if counts not in BOTTLENECK_BLOCKS:
-        raise WeightsError(f"{origin}: a Keras net of {counts} blocks is not supported: give ResNet-50, 101 or 152.")
     classes = len(converted["fc.weight"]) if "fc.weight" in converted else 0
     return {
-        "backbone": {"name": BOTTLENECK_BLOCKS[counts], "shortcut": "B", "stride_in": "1x1"},
+        "backbone": {"name": resnet_name(converted, origin), "shortcut": "B", "stride_in": "1x1"},
         "num_classes": classes,
     }

@@ -1,15 +1,31 @@
-"""Tensor names of torchvision's and timm's classifiers, in both directions.
+"""Tensor names of torchvision's and timm's classifiers, in both directions, and what names say of a net.
 
 resdet's names follow the paper: `conv4_x.5.conv2.conv.weight`, `conv4_x.5.conv2.norm.running_mean`, `fc.bias`.
 torchvision's and timm's ResNets share one layout (`layer3.5.conv2.weight`, `layer3.5.bn2.running_mean`).
 """
 
 import re
+from collections.abc import Iterable
+
+from resdet.backbones.resnet import BLOCKS
+from resdet.backbones.vgg import CONVOLUTIONS
+from resdet.errors import WeightsError
 
 STAGE_TO_LAYER = {"conv2_x": "layer1", "conv3_x": "layer2", "conv4_x": "layer3", "conv5_x": "layer4"}
 LAYER_TO_STAGE = {layer: stage for stage, layer in STAGE_TO_LAYER.items()}
-VGG_CONVOLUTIONS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 VGG_LINEAR = {"fc6": "classifier.0", "fc7": "classifier.3", "fc": "classifier.6"}
+
+
+def resnet_name(blocks: tuple[int, ...], bottleneck: bool, origin: str) -> str:
+    """The name of the ResNet with these numbers of blocks in conv2_x to conv5_x."""
+    for depth, counts in BLOCKS.items():
+        if counts == blocks and bottleneck == (depth >= 50):
+            return f"resnet{depth}"
+    raise WeightsError(f"{origin}: a ResNet of {blocks} blocks is not supported: give ResNet-18, 34, 50, 101 or 152.")
+
+
+def count(names: Iterable[str], pattern: str) -> int:
+    return sum(bool(re.fullmatch(pattern, name)) for name in names)
 
 
 def resnet_to_torchvision(name: str) -> str:
@@ -41,7 +57,7 @@ def resnet_from_torchvision(name: str) -> str:
 def vgg_names(depth: int, batch_norm: bool) -> dict[str, str]:
     """Module -> torchvision's module: `conv3_x.1.conv` -> `features.12`; resdet's later stages start with a pool."""
     names, index = dict(VGG_LINEAR), 0
-    for stage, count in enumerate(VGG_CONVOLUTIONS[depth], start=1):
+    for stage, count in enumerate(CONVOLUTIONS[depth], start=1):
         for position in range(count):
             unit = f"conv{stage}_x.{position + (stage > 1)}"
             names[f"{unit}.conv"] = f"features.{index}"

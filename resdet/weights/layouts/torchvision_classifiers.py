@@ -6,18 +6,16 @@ smooth before the stride) cannot be distinguished.
 """
 
 from collections.abc import Mapping
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from resdet.backbones.vgg import CONVOLUTIONS
 from resdet.errors import WeightsError
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 from resdet.weights.layouts import names
 
-BOTTLENECK_BLOCKS = {(3, 4, 6, 3): "resnet50", (3, 4, 23, 3): "resnet101", (3, 8, 36, 3): "resnet152"}
-BASIC_BLOCKS = {(2, 2, 2, 2): "resnet18", (3, 4, 6, 3): "resnet34"}
-VGG_DEPTHS = {13: 16, 16: 19}  # number of convolutions -> depth
+VGG_DEPTHS = {sum(counts): depth for depth, counts in CONVOLUTIONS.items()}  # number of convolutions -> depth
 TIMM_VGG = {"fc6": "pre_logits.fc1", "fc7": "pre_logits.fc2", "fc": "head.fc"}
 
 
@@ -33,12 +31,6 @@ def is_timm_vgg(state: Mapping[str, Tensor]) -> bool:
     return "pre_logits.fc1.weight" in state
 
 
-def blocks_per_stage(tensors: Mapping[str, Tensor]) -> tuple[int, int, int, int]:
-    """Numbers of blocks of a ResNet in conv2_x to conv5_x, from tensors under resdet's names."""
-    blocks = (len({name.split(".")[1] for name in tensors if name.startswith(f"conv{n}_x.")}) for n in range(2, 6))
-    return cast(tuple[int, int, int, int], tuple(blocks))
-
-
 def resnet_to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {names.resnet_from_torchvision(name): t for name, t in state.items()} | imagenet_statistics()
 
@@ -51,13 +43,8 @@ def resnet_settings(state: Mapping[str, Tensor], origin: str) -> dict:
 
 def resnet_name(tensors: Mapping[str, Tensor], origin: str) -> str:
     """Name of the ResNet, from the numbers of blocks; `tensors`: under resdet's names."""
-    counts = blocks_per_stage(tensors)
-    name = (BOTTLENECK_BLOCKS if "conv2_x.0.conv3.conv.weight" in tensors else BASIC_BLOCKS).get(counts)
-    if name is None:
-        raise WeightsError(
-            f"{origin}: a residual net of {counts} blocks is not supported: give ResNet-18, 34, 50, 101 or 152."
-        )
-    return name
+    blocks = (len({name.split(".")[1] for name in tensors if name.startswith(f"conv{n}_x.")}) for n in range(2, 6))
+    return names.resnet_name(tuple(blocks), "conv2_x.0.conv3.conv.weight" in tensors, origin)
 
 
 def vgg_to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from resdet.errors import WeightsError, spelled
-from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 from resdet.weights import coco_keypoints
-from resdet.weights.layouts.names import rename_modules, resnet_from_torchvision, resnet_to_torchvision
-from resdet.weights.layouts.torchvision_classifiers import refuse_other_resnets, resnet_name
+from resdet.weights.layouts.names import count, rename_modules, resnet_from_torchvision, resnet_to_torchvision
+from resdet.weights.layouts.torchvision_classifiers import imagenet_statistics, refuse_other_resnets, resnet_name
 
 MARK = "rpn.head.cls_logits.weight"  # no other layout has this name
 BODY = "backbone.body."
@@ -69,13 +68,12 @@ def unit(source: str, target: str) -> dict[str, str]:
 
 def modules_of(state: Mapping[str, Tensor]) -> dict[str, str]:
     """Modules of a torchvision detector, from the tensor names of its state dict."""
-    count = lambda pattern: sum(bool(re.fullmatch(pattern, name)) for name in state)
     return modules(
-        convs=count(r"roi_heads\.box_head\.\d\.0\.weight"),
-        linears=count(r"roi_heads\.box_head\.(fc)?\d+\.weight"),
-        mask_convs=count(r"roi_heads\.mask_head\.\d\.0\.weight"),
-        keypoint_convs=count(r"roi_heads\.keypoint_head\.\d+\.weight"),
-        rpn_convs=count(r"rpn\.head\.conv\.\d\.0\.weight"),
+        convs=count(state, r"roi_heads\.box_head\.\d\.0\.weight"),
+        linears=count(state, r"roi_heads\.box_head\.(fc)?\d+\.weight"),
+        mask_convs=count(state, r"roi_heads\.mask_head\.\d\.0\.weight"),
+        keypoint_convs=count(state, r"roi_heads\.keypoint_head\.\d+\.weight"),
+        rpn_convs=count(state, r"rpn\.head\.conv\.\d\.0\.weight"),
     )
 
 
@@ -107,8 +105,7 @@ def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         converted[scores], converted[boxes] = converted[scores].roll(-1, 0), converted[boxes][4:]
         if (masks := f"roi_heads.mask_head.masks.{kind}") in converted:
             converted[masks] = converted[masks][1:]
-    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return {**converted, "normalize.mean": mean, "normalize.std": std}
+    return converted | imagenet_statistics()
 
 
 def without_epsilon(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -127,7 +124,6 @@ def settings(state: Mapping[str, Tensor], origin: str = "the given state dict") 
     """The `model` section of a config that the weights fit."""
     converted = our_names(state)
     name = resnet_name({n.removeprefix("backbone."): t for n, t in converted.items()}, origin)
-    count = lambda pattern: len([name for name in converted if re.fullmatch(pattern, name)])
     norm = lambda name: "bn" if f"{name}.running_mean" in converted else None
     stage = "roi_heads.stages.0"
     linears = converted[f"{stage}.head.linears.0.weight"]
@@ -137,13 +133,13 @@ def settings(state: Mapping[str, Tensor], origin: str = "the given state dict") 
         "neck": {"width": len(converted["neck.lateral.c2.conv.weight"]), "norm": norm("neck.lateral.c2.norm")},
         "rpn": {
             "anchors": {"style": "torchvision"},
-            "convs": count(r"rpn\.convs\.\d\.weight"),
+            "convs": count(converted, r"rpn\.convs\.\d\.weight"),
             "post_nms": [2000, 1000],
         },
         "box": {
             "aligned": False,
-            "convs": count(rf"{stage}\.head\.convs\.\d\.conv\.weight"),
-            "linears": count(rf"{stage}\.head\.linears\.\d\.weight"),
+            "convs": count(converted, rf"{stage}\.head\.convs\.\d\.conv\.weight"),
+            "linears": count(converted, rf"{stage}\.head\.linears\.\d\.weight"),
             "width": len(linears),
             "norm": norm(f"{stage}.head.convs.0.norm"),
         },
@@ -154,14 +150,14 @@ def settings(state: Mapping[str, Tensor], origin: str = "the given state dict") 
     if "roi_heads.mask_head.masks.weight" in converted:
         model["mask"] = {
             "aligned": False,
-            "convs": count(r"roi_heads\.mask_head\.convs\.\d\.conv\.weight"),
+            "convs": count(converted, r"roi_heads\.mask_head\.convs\.\d\.conv\.weight"),
             "width": converted["roi_heads.mask_head.upsample.weight"].shape[1],
             "norm": norm("roi_heads.mask_head.convs.0.norm"),
         }
     if (heatmaps := converted.get("roi_heads.keypoint_head.heatmaps.weight")) is not None:
         model["keypoint"] = {
             "aligned": False,
-            "convs": count(r"roi_heads\.keypoint_head\.convs\.\d\.conv\.weight"),
+            "convs": count(converted, r"roi_heads\.keypoint_head\.convs\.\d\.conv\.weight"),
             **keypoint_settings(heatmaps),
         }
     return model
