@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from resdet.engine import saved_state
-from resdet.weights.reading import read_torch
+from resdet.weights import torch_files
 from resdet.weights.renames import current_names
 
 LAST, BEST = "last.pth", "best.pth"
@@ -28,7 +28,7 @@ def has_ended(content: dict[str, Any]) -> bool:
 
 def read_last(out: Path) -> dict[str, Any]:
     """The validated content of a run's last.pth."""
-    content = saved_state.validate(read_torch(out / LAST), out / LAST)
+    content = saved_state.validate(torch_files.read(out / LAST), out / LAST)
     content["model"] = current_names(content["model"])
     if content["trainer"]["averaged"]:
         content["trainer"]["averaged"] = current_names(content["trainer"]["averaged"])

@@ -79,7 +79,7 @@ def read(path: str | Path) -> Checkpoint:
         raise WeightsError(f"{path} is not a checkpoint but {kind}.")
     if start.startswith(PICKLE) and start[: len(LEGACY)] != LEGACY[: len(start)]:
         return unwrap(restricted_pickle.load(path, error=WeightsError), path)
-    return unwrap(read_torch(path), path)
+    return unwrap(torch_files.read(path), path)
 
 
 def first_bytes(path: Path) -> bytes:
@@ -119,11 +119,6 @@ def read_safetensors(path: Path, start: bytes) -> Checkpoint:
     keys = (*description.KEYS, *DESCRIPTION) if metadata.get("experiment", "").startswith("{") else ()
     meta = current_description(metadata | description.from_json(metadata, str(path), keys))
     return checked(Checkpoint(current_names(without_wrappers(state)), str(path), meta), path.stat().st_size)
-
-
-def read_torch(path: str | Path) -> Any:
-    """Reads a file of torch.save as tensors and plain values."""
-    return torch_files.read(Path(path))
 
 
 def wrapper(content: Any) -> str | None:
