@@ -5,7 +5,6 @@ the file.
 """
 
 import codecs
-import gc
 import json
 import marshal
 import re
@@ -14,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from resdet.files.json_file import read_json, without_duplicates
+from resdet.files.json_file import read_json, without_collection, without_duplicates
 
 CHUNK = 2**20  # bytes that are read at a time
 TAIL = 2**16  # characters in which the last border of two entries is searched
@@ -108,16 +107,11 @@ def compact(content: Any) -> str:
 
 def read_columns(file: Path | str, keys: Sequence[str], kind: type[JsonColumns] | type[JsonTexts] = JsonColumns) -> Any:
     """As `read_json`, but with the top-level lists of these `keys` as `kind`."""
-    collecting = gc.isenabled()
-    gc.disable()
     try:
-        with open(file, "rb") as opened:
+        with open(file, "rb") as opened, without_collection():
             return _Reader(opened, kind).top(frozenset(keys))
     except (OSError, ValueError, RecursionError):
         return read_json(file)  # names the fault
-    finally:
-        if collecting:
-            gc.enable()
 
 
 class _Reader:
