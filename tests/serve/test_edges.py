@@ -19,7 +19,7 @@ from starlette.requests import Request
 
 from resdet.errors import Error
 from resdet.images import decode
-from resdet.images.decode import read_header
+from resdet.images.header import read_header
 from resdet.model import Prepared
 from resdet.results.result import Result
 from resdet.serve import app, prediction, uploads, worker

@@ -7,7 +7,8 @@ from resdet.detection.check.finding import Finding
 from resdet.detection.check.split import Split
 from resdet.errors import DataError
 from resdet.files.tar_member import exists
-from resdet.images.decode import EncodedImage, map_image, read_header, read_image
+from resdet.images.decode import EncodedImage, map_image, read_image
+from resdet.images.header import read_header
 from resdet.threads import map_in_threads
 
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap the sides
