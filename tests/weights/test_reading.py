@@ -154,14 +154,6 @@ def test_flipped_bytes_give_tensors_or_an_error(tmp_path, zipped):
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"", b"<html>404: Not Found</html>", b"version https://git-lfs.github.com/spec/v1\n", b"PK\x05\x06" + bytes(18)],
-)
-def test_files_of_another_kind_are_refused(tmp_path, content):
-    assert_refused(write(tmp_path, content), "not a checkpoint")
-
-
-@pytest.mark.parametrize(
     "content", [3, "text", [torch.ones(2)], {}, {"epoch": 3}, {"model": {"lr": 0.1}}, {0: torch.ones(2)}]
 )
 def test_torch_files_without_a_state_dict_are_refused(tmp_path, content):
@@ -323,20 +315,6 @@ def test_weights_shared_by_two_layers_are_read(tmp_path):
 def test_a_slice_of_a_larger_tensor_is_read(tmp_path):
     state = read(write(tmp_path, torch_bytes({"a": torch.arange(1000.0)[10:20]}))).state
     assert state["a"].tolist() == list(range(10, 20))
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: torch.eye(3).to_sparse(),
-        lambda: torch.empty(3, device="meta"),
-        lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
-    ],
-    ids=["sparse", "empty", "quantized"],
-)
-def test_sparse_meta_and_quantized_tensors_are_refused(tmp_path, make):
-    assert_refused(write(tmp_path, torch_bytes({"a": make()})))
 
 
 @pytest.mark.parametrize(

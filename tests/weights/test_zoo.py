@@ -1,12 +1,8 @@
 """Checks published models given by name: lookup, a single download, its verification, and the error when offline."""
 
 import hashlib
-import io
 import pickle
 import re
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,39 +12,9 @@ import torchvision
 import resdet
 from resdet.commands import convert, export
 from resdet.errors import DownloadError, WeightsError
-from resdet.files import download
 from resdet.weights import detectron2_zoo, zoo
 
 CONFIG = "COCO-Detection/faster_rcnn_R_50_FPN_3x"
-
-
-@pytest.fixture
-def published(tmp_path, monkeypatch):
-    """Serves a folder on localhost; downloads are cached in tmp_path/cache."""
-    monkeypatch.setattr(download, "PAUSES", (0.01,))
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setenv("RESDET_CACHE", str(tmp_path / "cache"))
-    folder = tmp_path / "published"
-    folder.mkdir()
-
-    class Handler(SimpleHTTPRequestHandler):
-        def do_GET(self):
-            server.asked.append(self.path)
-            super().do_GET()
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
-    server.asked, server.folder = [], folder
-    server.url = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(detectron2_zoo, "URL", server.url)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 def test_torchvision_file_names_contain_a_checksum():
@@ -89,23 +55,11 @@ def test_a_file_takes_precedence_over_a_name(tmp_path, monkeypatch):
     assert zoo.locate("runs/best.pth").name == "best.pth"
 
 
-def publish_torchvision(published, monkeypatch, version: str = "IMAGENET1K_V1", digest: str = "") -> torch.nn.Module:
-    torch.manual_seed(0)
-    net, written = torchvision.models.resnet18(), io.BytesIO()
-    torch.save(net.state_dict(), written)
-    name = f"resnet18-{digest or hashlib.sha256(written.getvalue()).hexdigest()[:8]}.pth"
-    (published.folder / name).write_bytes(written.getvalue())
-    member = torchvision.models.ResNet18_Weights[version].value
-    monkeypatch.setattr(member, "url", f"{published.url}/{name}")
-    return net
-
-
-def test_a_torchvision_model_by_name(published, monkeypatch):
-    net = publish_torchvision(published, monkeypatch)
+def test_a_torchvision_model_by_name(published, resnet18):
     for name in ("torchvision/resnet18", "torchvision/resnet18.IMAGENET1K_V1"):
         model = resdet.load(name)
         assert model.classes[0] == "tench"
-        assert torch.equal(model.backbone.fc.weight, net.fc.weight)
+        assert torch.equal(model.backbone.fc.weight, resnet18.fc.weight)
     assert len(published.asked) == 1
 
 

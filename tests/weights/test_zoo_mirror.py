@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torchvision
-from weights.test_zoo import CONFIG, publish_torchvision, published  # noqa: F401
+from weights.test_zoo import CONFIG
 
 import resdet
 from resdet.errors import DownloadError
@@ -46,7 +46,7 @@ def test_a_mirror_folder_with_a_missing_or_wrong_file(model, content, problem, t
     assert message.startswith(f"{tmp_path / FILE}: {problem}") and f"put the file of {OFFICIAL} there." in message
 
 
-def test_a_mirror_server(published, model, tmp_path, monkeypatch):  # noqa: F811
+def test_a_mirror_server(published, model, monkeypatch):
     monkeypatch.setenv("RESDET_ZOO", f"{published.url}/")
     monkeypatch.setattr(detectron2_zoo, "URL", "http://127.0.0.1:9")
     (published.folder / FILE).write_bytes(CONTENT)
@@ -56,7 +56,7 @@ def test_a_mirror_server(published, model, tmp_path, monkeypatch):  # noqa: F811
 
 
 @pytest.mark.parametrize("content, problem", [(None, "cannot be downloaded"), (b"other", "is not the published file")])
-def test_a_mirror_server_with_a_missing_or_wrong_file(published, model, content, problem, tmp_path, monkeypatch):  # noqa: F811
+def test_a_mirror_server_with_a_missing_or_wrong_file(published, model, content, problem, tmp_path, monkeypatch):
     monkeypatch.setenv("RESDET_ZOO", published.url)
     monkeypatch.setattr(detectron2_zoo, "URL", "http://127.0.0.1:9")
     if content:
@@ -85,8 +85,7 @@ def test_a_cached_file_needs_no_mirror(model, tmp_path, monkeypatch):
     assert zoo.locate(model) == place
 
 
-def test_a_torchvision_model_from_a_mirror_folder(published, tmp_path, monkeypatch):  # noqa: F811
-    publish_torchvision(published, monkeypatch)
+def test_a_torchvision_model_from_a_mirror_folder(published, resnet18, monkeypatch):
     monkeypatch.setenv("RESDET_ZOO", str(published.folder))
     assert resdet.load("torchvision/resnet18").classes[0] == "tench"
     assert published.asked == []
