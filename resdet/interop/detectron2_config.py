@@ -17,16 +17,15 @@ from resdet.errors import ConfigError
 from resdet.interop.detectron2_keys import (
     CANONICAL,
     COCO,
+    DEFAULTS,
     FORMS,
     NORMS,
     ONLY,
-    OTHERS,
     POOLERS,
     SAME,
     SAME_OF_KEYPOINTS,
     SAME_OF_LINEAR_HEADS,
     SAME_OF_MASKS,
-    SAME_OF_SECTIONS,
     VOC,
 )
 from resdet.interop.detectron2_yaml import nested, read
@@ -55,8 +54,7 @@ class Source:
 
     def get(self, key: str) -> Any:
         self.read.add(key)
-        defaults = OTHERS | {k: v for k, (v, _) in SAME_OF_SECTIONS.items()}
-        return self.given.get(key, defaults[key])
+        return self.given.get(key, DEFAULTS[key])
 
     def leave_out(self, key: str, why: str) -> None:
         self.read.add(key)
@@ -216,7 +214,7 @@ def box(source: Source, features: str) -> dict[str, Any]:
     ious = source.get("MODEL.ROI_HEADS.IOU_THRESHOLDS")
     if cascade:
         ious, weights = source.get("MODEL.ROI_BOX_CASCADE_HEAD.IOUS"), "MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS"
-        if not same(source.get(weights), OTHERS[weights][: len(ious)]):
+        if not same(source.get(weights), DEFAULTS[weights][: len(ious)]):
             source.leave_out(weights, "")
     losses = {kind: kind for kind in ("smooth_l1", "giou", "diou")}
     resolution = source.get("MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION")

@@ -110,6 +110,8 @@ OTHERS: dict[str, Any] = {  # keys that detectron2_config.py translates individu
     "TEST.KEYPOINT_OKS_SIGMAS": [],
 }
 
+DEFAULTS = OTHERS | {key: value for key, (value, _) in SAME_OF_SECTIONS.items()}
+
 ONLY: dict[str, Any] = {  # key -> the only supported value
     "VERSION": 2,
     "INPUT.FORMAT": "BGR",  # images are RGB in resdet; weights are permuted when loaded

@@ -12,9 +12,9 @@ from resdet.errors import ConfigError
 from resdet.interop.detectron2_config import default_resolution, default_sizes
 from resdet.interop.detectron2_keys import (
     CANONICAL,
+    DEFAULTS,
     FORMS,
     NORMS,
-    OTHERS,
     POOLERS,
     SAME,
     SAME_OF_KEYPOINTS,
@@ -116,7 +116,7 @@ def box(section: dict, features: str) -> dict[str, Any]:
         "MODEL.ROI_HEADS.IOU_THRESHOLDS": ious[:1],
     }
     if len(ious) > 1:
-        weights = OTHERS["MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS"]
+        weights = DEFAULTS["MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS"]
         settings["MODEL.ROI_BOX_CASCADE_HEAD.IOUS"] = ious
         settings["MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS"] = [weights[min(n, 2)] for n in range(len(ious))]
     if features == "c4":
