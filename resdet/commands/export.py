@@ -14,7 +14,7 @@ from resdet import hub
 from resdet.errors import ConfigError
 from resdet.export import onnx, onnx_model, openvino, openvino_model, verify
 from resdet.export.calibration import Calibration
-from resdet.export.exporters import Agreement, Sides, example_of, exporters, graph_of
+from resdet.export.exporters import Agreement, Sides, exporters, graph_of
 from resdet.export.form import DEFAULT, Form
 from resdet.export.model import Exported
 from resdet.export.onnx import to_onnx
@@ -150,12 +150,12 @@ def write_openvino(model: Any, path: Path, form: Form, image: Any, calibration: 
 
 @torch.inference_mode()
 def check(model: Any, exported: Exported, form: Form, image: Any) -> dict[str, Any]:
-    images = [image] * len(example_of(model, form)[0])
+    images = [image] * form.example_batch
     return conclude(exported.runtime.name, *exporters[model.task].compare(model, exported, images))
 
 
 def write_program(model: Any, path: Path, form: Form, image: Any, calibration: None) -> dict[str, Any]:
-    images, report = [image] * len(example_of(model, form)[0]), dict[str, Any]()
+    images, report = [image] * form.example_batch, dict[str, Any]()
 
     def check(temporary: Path) -> None:
         with temporary.open("rb") as file:

@@ -52,7 +52,7 @@ class ClassifierExporter:
         return model.size, model.size
 
     def example(self, model: Classifier, form: Form) -> tuple[Tensor, ...]:
-        return (torch.zeros(2 if form.dynamic_batch else 1, 3, *self.shape(model, form), dtype=torch.uint8),)
+        return (torch.zeros(form.example_batch, 3, *self.shape(model, form), dtype=torch.uint8),)
 
     def describe(self, model: Classifier, form: Form) -> dict[str, Any]:
         return {"size": model.size, "short": model.short}

@@ -109,7 +109,7 @@ class DetectorExporter:
         return least
 
     def example(self, model: Detector, form: Form) -> tuple[Tensor, ...]:
-        batch, (height, width) = 2 if form.dynamic_batch else 1, self.shape(model, form)
+        batch, (height, width) = form.example_batch, self.shape(model, form)
         # torchvision's resizing gives fractional pixels.
         dtype = torch.float32 if model.input.resize == "torchvision" else torch.uint8
         sizes = torch.tensor([[height, width]], dtype=torch.float32).repeat(batch, 1)

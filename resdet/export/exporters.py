@@ -25,7 +25,7 @@ class Exporter(Protocol):
         """Height and width of the exported images."""
 
     def example(self, model: Any, form: Form) -> tuple[Tensor, ...]:
-        """Example inputs of the graph; two images for a dynamic batch, since torch.export treats one as constant."""
+        """Inputs of the graph to trace it with, `form.example_batch` images."""
 
     def describe(self, model: Any, form: Form) -> dict[str, Any]:
         """Metadata of the task, in plain types."""
@@ -71,11 +71,6 @@ def graph_of(model: Any, form: Form) -> nn.Module:
             f"The model computes in {others.pop()}: load it in exact mode, or call its float(), to export it."
         )
     return exporter.graph(model, form)
-
-
-def example_of(model: Any, form: Form) -> tuple[Tensor, ...]:
-    """Example inputs of the graph; two images for a dynamic batch."""
-    return exporter_of(model).example(model, form)
 
 
 def describe(model: Any, form: Form) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from torch.export import Dim, ExportedProgram
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from resdet.errors import Error
-from resdet.export.exporters import describe, example_of, graph_of
+from resdet.export.exporters import describe, exporter_of, graph_of
 from resdet.export.form import DEFAULT, Form
 from resdet.files.atomic import Check, accept, write_bytes
 
@@ -39,7 +39,7 @@ def to_program(model: Any, path: str | Path, form: Form = DEFAULT, check: Check 
 @torch.no_grad()
 def trace(graph: nn.Module, model: Any, form: Form) -> ExportedProgram:
     """Traces the graph of a model with torch.export."""
-    example = example_of(model, form)
+    example = exporter_of(model).example(model, form)
     shapes = ({0: Dim("batch")},) * len(example) if form.dynamic_batch else None
     try:
         return torch.export.export(graph, example, dynamic_shapes=shapes, strict=False)
