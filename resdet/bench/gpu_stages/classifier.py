@@ -37,10 +37,6 @@ def run(stage: Stage) -> None:
             captured = chosen_by_benchmark(lambda: resdet_step(graph=True), on)
             stage.time(name(f"resdet, captured{suffix}"), captured)
     if stage.cuda:
-        stage.attempt(name("resdet, compiled"), lambda: compiled(stage, resdet_step(compile=True)))
+        stage.time_compiled(name("resdet, compiled"), lambda: resdet_step(compile=True))
     else:
         stage.add(name("resdet, captured and compiled"), {"note": NEEDS_CUDA})
-
-
-def compiled(stage: Stage, step: Call) -> dict[str, Any]:
-    return {"first_s": stage.seconds(step)} | stage.timed(step)

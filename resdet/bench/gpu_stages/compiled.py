@@ -1,8 +1,6 @@
 """The training steps of detectors, compiled (`train.compile`), then also captured; and the seconds to compile."""
 
-from typing import Any
-
-from resdet.bench.gpu_stages.detectors import Pair, pairs
+from resdet.bench.gpu_stages.detectors import pairs
 from resdet.bench.gpu_stages.stage import NEEDS_CUDA, Stage
 
 
@@ -11,12 +9,5 @@ def run(stage: Stage) -> None:
         stage.add("all", {"note": NEEDS_CUDA})
         return
     for pair in pairs(stage):
-        stage.attempt(f"{pair.name}, resdet, compiled", lambda: compiled(stage, pair, captures=False))
-        name = f"{pair.name}, resdet, compiled and captured"
-        stage.attempt(name, lambda: compiled(stage, pair, captures=True))
-
-
-def compiled(stage: Stage, pair: Pair, captures: bool) -> dict[str, Any]:
-    step = pair.step(captures, compile=True)
-    seconds = stage.seconds(step)
-    return {"first_s": seconds} | stage.timed(step)
+        for captures, name in ((False, "compiled"), (True, "compiled and captured")):
+            stage.time_compiled(f"{pair.name}, resdet, {name}", lambda: pair.step(captures, compile=True))

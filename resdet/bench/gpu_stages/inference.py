@@ -60,11 +60,11 @@ def compiled(stage: Stage, pair: Pair, given: Given) -> None:
     torch.compiler.reset()
     calls: list[Call] = []
 
-    def measure() -> dict[str, Any]:
+    def make() -> Call:
         calls.append(detection(folded(stage, pair.model, compile=True), given))
-        return {"first_s": stage.seconds(calls[0])} | stage.timed(calls[0])
+        return calls[0]
 
-    stage.attempt(name(""), measure)
+    stage.time_compiled(name(""), make)
     stage.attempt(name(", captured"), lambda: stage.timed(captured(calls[0])))
 
 

@@ -75,6 +75,15 @@ class Stage:
         """Adds the time of a call of what `make` returns, which is made here so that memory is freed after it."""
         self.attempt(name, lambda: self.timed(make(), rounds, warm_up))
 
+    def time_compiled(self, name: str, make: Callable[[], Call]) -> None:
+        """`time`, and the seconds of the first call, which compiles."""
+
+        def measure() -> Values:
+            call = make()
+            return {"first_s": self.seconds(call)} | self.timed(call)
+
+        self.attempt(name, measure)
+
     def time_captured(self, name: str, make: Callable[[], Call]) -> None:
         """`time` of the replay of a CUDA graph of the call."""
         if self.cuda:
