@@ -24,7 +24,8 @@ from resdet.detection.model import Detector
 from resdet.export.onnx import PACKAGES, to_onnx
 from resdet.export.openvino import to_openvino
 from resdet.fast import accelerate
-from resdet.files.atomic import write_image, write_json, write_torch
+from resdet.files.atomic import write_json, write_torch
+from resdet.images.encode import write_image
 from resdet.images.photographs import photograph
 from resdet.model import Model
 from resdet.results.classification import Classification

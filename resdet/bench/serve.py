@@ -23,7 +23,7 @@ from resdet import hub
 from resdet.bench.load import TIMEOUT
 from resdet.bench.nets import NOT_INSTALLED, missing
 from resdet.errors import Error
-from resdet.files.atomic import write_image
+from resdet.images.encode import write_image
 from resdet.images.photographs import photograph
 from resdet.timing import MEGABYTES, Case
 from resdet.weights import saving

@@ -14,7 +14,7 @@ from resdet.detection.formats.share_classes import Content, share_classes
 from resdet.detection.formats.val_split import ValSplit
 from resdet.detection.formats.writer import Written, gather, write_data_set, writers
 from resdet.errors import DataError, hint, printable
-from resdet.files.atomic import check_image_suffix, write_image
+from resdet.images.encode import check_image_suffix, write_image
 from resdet.results.spread import spread
 
 COLUMNS = 4  # of a contact sheet

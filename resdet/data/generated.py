@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from resdet.errors import DataError, FileError
-from resdet.files.atomic import encode_image, file_errors, make_folder
+from resdet.files.atomic import file_errors, make_folder
 from resdet.files.tar_member import member_of, read_member
+from resdet.images.encode import encode_image
 from resdet.progress import Activity
 from resdet.system import replaces_empty_folders
 

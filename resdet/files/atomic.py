@@ -4,7 +4,7 @@ import errno
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -25,7 +25,6 @@ REMEDIES = {
     errno.EPERM: PERMISSION,
     errno.ENAMETOOLONG: "choose a shorter name",
 }
-IMAGE_SUFFIXES = (".jpg", ".png", ".webp", ".bmp", ".tif")  # the most frequent ones that can be written
 Check = Callable[[Path], Any]
 
 
@@ -96,35 +95,6 @@ def finite(content: Any) -> Any:
     if isinstance(content, (list, tuple)):
         return [finite(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content
-
-
-def write_image(path: str | Path, pixels: Any) -> None:
-    """Writes uint8 RGB [H, W, 3] in the format of the suffix of `path`."""
-    write_bytes(path, encode_image(path, pixels))
-
-
-def encode_image(path: str | Path, pixels: Any, settings: Sequence[int] = ()) -> bytes:
-    """Encodes uint8 RGB [H, W, 3] in the format of the suffix of `path`; `settings`: those of cv2.imencode."""
-    import cv2
-
-    check_image_suffix(path)
-    done, data = cv2.imencode(Path(path).suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), settings)
-    if not done:
-        height, width = pixels.shape[:2]
-        raise FileError(
-            f"{path} cannot be written ({width} × {height} pixels are too many for its format): use another format."
-        )
-    return data.tobytes()
-
-
-def check_image_suffix(path: str | Path) -> None:
-    """Raises a FileError if the suffix of `path` names no image format that can be written."""
-    import cv2
-
-    suffix = Path(path).suffix
-    if not cv2.haveImageWriter(f"image{suffix}"):
-        problem = f"{suffix} is not an image format that can be written" if suffix else "it has no suffix of an image"
-        raise FileError(f"{path} cannot be written ({problem}): use {', '.join(IMAGE_SUFFIXES)}.")
 
 
 def write_torch(path: str | Path, content: Any) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from resdet.files.atomic import write_image
+from resdet.images.encode import write_image
 from resdet.localization.data.crops import scaled_boxes
 from resdet.localization.data.ilsvrc_loc import LocalizedImages
 from resdet.localization.loc_error import best_overlaps

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from resdet.files.atomic import write_image, write_text
+from resdet.files.atomic import write_text
+from resdet.images.encode import write_image
 
 WIDTH, HEIGHT = 720, 480
 LEFT, RIGHT, TOP, BOTTOM = 64, 190, 48, 48  # margins; the legend is on the right

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from resdet.errors import DataError
-from resdet.files.atomic import write_image, write_json
+from resdet.files.atomic import write_json
 from resdet.images.decode import as_image
+from resdet.images.encode import write_image
 from resdet.ops.rle import RLE, Decoded, encode
 from resdet.optional import required
 from resdet.results.box_format import xyxy_to_xywh

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from resdet.files.atomic import encode_image
+from resdet.images.encode import encode_image
 from resdet.results.plot import Line
 
 Cell: TypeAlias = str | float | int | None

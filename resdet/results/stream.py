@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from resdet.errors import DataError
-from resdet.files.atomic import write_image
+from resdet.images.encode import write_image
 from resdet.images.grouped import attempted
 from resdet.images.video import Video
 from resdet.images.video_writer import VideoWriter

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from resdet.errors import DataError, Error, require
-from resdet.files.atomic import encode_image
 from resdet.images.decode import as_image
+from resdet.images.encode import encode_image
 from resdet.images.inputs import images_in, is_single
 from resdet.ops.rle import RLE
 from resdet.results.classification import Classification

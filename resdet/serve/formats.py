@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from resdet.errors import FileError
-from resdet.files.atomic import encode_image
 from resdet.images.decode import EncodedImage
+from resdet.images.encode import encode_image
 from resdet.serve.limits import Refused
 
 Results = Sequence[Any]  # one Result or Classification per image

@@ -8,7 +8,7 @@ import pytest
 from running import TINY
 
 from resdet import progress
-from resdet.files.atomic import write_image
+from resdet.images.encode import write_image
 
 
 @pytest.fixture

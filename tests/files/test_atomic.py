@@ -15,6 +15,7 @@ import torch
 import resdet
 from resdet.errors import FileError
 from resdet.files import atomic
+from resdet.images import encode
 
 PACKAGE = Path(resdet.__file__).parent
 LARGE = 1 << 20
@@ -24,7 +25,7 @@ WRITERS = {
     "bytes": lambda path: atomic.write_bytes(path, bytes(LARGE)),
     "text": lambda path: atomic.write_text(path, "ä" * LARGE),
     "json": lambda path: atomic.write_json(path, list(range(LARGE // 4))),
-    "image": lambda path: atomic.write_image(path, np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)),
+    "image": lambda path: encode.write_image(path, np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)),
     "tensor": lambda path: atomic.write_torch(path, torch.zeros(LARGE)),
     "tensors": lambda path: atomic.write_torch(path, [row.clone() for row in torch.eye(200)]),
 }
@@ -187,31 +188,6 @@ def test_threads_write_files_with_the_same_beginning(tmp_path):
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(write, names))
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict(zip(names, names))
-
-
-def test_images_are_rgb(tmp_path):
-    import cv2
-
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
-    atomic.write_image(tmp_path / "a.png", pixels)
-    assert (cv2.imread(str(tmp_path / "a.png"))[..., ::-1] == pixels).all()
-    with pytest.raises(FileError, match="70000 × 1 pixels are too many"):
-        atomic.write_image(tmp_path / "a.JPEG", np.zeros((1, 70000, 3), np.uint8))
-
-
-@pytest.mark.parametrize("name, problem", [("a.pdf", ".pdf is not an image format"), ("a", "it has no suffix")])
-def test_a_suffix_of_no_image_format_is_refused(tmp_path, name, problem):
-    with pytest.raises(
-        FileError, match=rf"{name} cannot be written \({problem}.*: use .jpg, .png, .webp, .bmp, .tif\."
-    ):
-        atomic.write_image(tmp_path / name, np.zeros((2, 3, 3), np.uint8))
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("suffix", [*atomic.IMAGE_SUFFIXES, ".JPEG"])
-def test_the_named_suffixes_can_be_written(tmp_path, suffix):
-    atomic.write_image(tmp_path / f"a{suffix}", np.zeros((2, 3, 3), np.uint8))
-    assert (tmp_path / f"a{suffix}").stat().st_size
 
 
 # Modules that write directly: partial downloads, folders renamed when complete, lock files and growing logs.

@@ -8,8 +8,8 @@ from resdet.detection.check.finding import Finding
 from resdet.detection.check.split import Split
 from resdet.detection.data.segmentation_columns import SegmentColumns
 from resdet.errors import DataError
-from resdet.files.atomic import encode_image
 from resdet.images.decode import read_image
+from resdet.images.encode import encode_image
 from resdet.images.resizing import new_size, resize_pixels
 from resdet.results.box_format import xywh_to_xyxy
 from resdet.results.drawing import draw

@@ -9,7 +9,7 @@ from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.geometry import scale_of
 from resdet.detection.evaluation.results import Results
 from resdet.errors import DataError
-from resdet.files.atomic import write_image
+from resdet.images.encode import write_image
 from resdet.ops.rle import Decoded
 from resdet.results.box_format import xywh_to_xyxy
 from resdet.results.drawing import draw, draw_keypoints, enlargement, fitted, sheet

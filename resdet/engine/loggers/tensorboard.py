@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from resdet.engine.run import Run
-from resdet.files.atomic import append_bytes, encode_image, make_folder
+from resdet.files.atomic import append_bytes, make_folder
+from resdet.images.encode import encode_image
 from resdet.optional import required
 
 serial = itertools.count()  # tells the files of one process apart
