@@ -1,1 +1,1 @@
-"""Reading and writing files: atomic writes, verified downloads, restricted pickles, JSON."""
+"""Reading and writing files: atomic writes, verified downloads, archives, restricted pickles, JSON."""

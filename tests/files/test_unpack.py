@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from resdet.errors import DataError
-from resdet.files import download
+from resdet.files.archive import unpack
 
 PAYLOAD = random.Random(0).randbytes(300_000)
 FILES = {"set/a.txt": b"a", "set/deep/b.txt": b"b", "settings.txt": b"c"}
@@ -46,15 +46,15 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("name, write", [("x.tar", write_tar), ("x.tar.gz", write_tar), ("x.zip", write_zip)])
 def test_unpacks_all_or_one_folder(tmp_path, name, write):
     archive = write(tmp_path / name, FILES)
-    assert contents(download.unpack(archive, tmp_path / "all")) == FILES
-    assert contents(download.unpack(archive, tmp_path / "one", "set")) == {"a.txt": b"a", "deep/b.txt": b"b"}
+    assert contents(unpack(archive, tmp_path / "all")) == FILES
+    assert contents(unpack(archive, tmp_path / "one", "set")) == {"a.txt": b"a", "deep/b.txt": b"b"}
     assert sorted(os.listdir(tmp_path)) == ["all", "one", name]
 
 
 def test_an_existing_folder_is_not_changed(tmp_path):
     archive = write_tar(tmp_path / "x.tar", FILES)
     (tmp_path / "all").mkdir()
-    assert contents(download.unpack(archive, tmp_path / "all")) == {}
+    assert contents(unpack(archive, tmp_path / "all")) == {}
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_an_existing_folder_is_not_changed(tmp_path):
 def test_unsafe_items_are_refused_and_leave_no_files(tmp_path, item):
     archive = write_tar(tmp_path / "x.tar", FILES, item)
     with pytest.raises(DataError, match="x.tar cannot be unpacked"):
-        download.unpack(archive, tmp_path / "here" / "all")
+        unpack(archive, tmp_path / "here" / "all")
     assert sorted(os.listdir(tmp_path)) == ["here", "x.tar"] and os.listdir(tmp_path / "here") == []
 
 
@@ -81,13 +81,13 @@ def test_absolute_names_become_relative(tmp_path, name, write):
     """Unpacks absolute names as relative ones, as tar and unzip do."""
     inside = str(tmp_path / "evil")
     archive = write(tmp_path / name, {inside: b"x"})
-    assert contents(download.unpack(archive, tmp_path / "all")) == {inside[1:]: b"x"}
+    assert contents(unpack(archive, tmp_path / "all")) == {inside[1:]: b"x"}
     assert not Path(inside).exists()
 
 
 def test_parent_folders_in_zip_names_are_removed(tmp_path):
     archive = write_zip(tmp_path / "x.zip", {"../evil": b"x"})
-    assert contents(download.unpack(archive, tmp_path / "here" / "all")) == {"evil": b"x"}
+    assert contents(unpack(archive, tmp_path / "here" / "all")) == {"evil": b"x"}
     assert sorted(os.listdir(tmp_path)) == ["here", "x.zip"]
 
 
@@ -99,7 +99,7 @@ def test_damaged_archives_are_refused(tmp_path, name, write, damage):
     archive = write(tmp_path / name, {"set/big": PAYLOAD})
     archive.write_bytes(damage(archive.read_bytes()))
     with pytest.raises(DataError, match=f"{name} cannot be unpacked .*: delete it and download it again"):
-        download.unpack(archive, tmp_path / "all")
+        unpack(archive, tmp_path / "all")
     assert os.listdir(tmp_path) == [name]
 
 
@@ -109,14 +109,14 @@ def test_a_wrong_checksum_is_refused(tmp_path):
     data[-6] ^= 1  # a byte of the checksum
     archive.write_bytes(data)
     with pytest.raises(DataError, match="delete it and download it again"):
-        download.unpack(archive, tmp_path / "all")
+        unpack(archive, tmp_path / "all")
 
 
 def test_missing_archives_and_folders_are_errors(tmp_path):
     with pytest.raises(DataError, match="nowhere.tar: no such file"):
-        download.unpack(tmp_path / "nowhere.tar", tmp_path / "all")
+        unpack(tmp_path / "nowhere.tar", tmp_path / "all")
     with pytest.raises(DataError, match="contains no folder sets"):
-        download.unpack(write_tar(tmp_path / "x.tar", FILES), tmp_path / "all", "sets")
+        unpack(write_tar(tmp_path / "x.tar", FILES), tmp_path / "all", "sets")
 
 
 @pytest.mark.parametrize("offset, value", [(6, 1), (8, 77)], ids=["encrypted", "compression"])
@@ -129,4 +129,4 @@ def test_encrypted_and_unknown_compression_is_refused(tmp_path, offset, value):
     data[offset] = data[data.index(b"PK\x01\x02") + offset + 2] = value
     (tmp_path / "x.zip").write_bytes(data)
     with pytest.raises(DataError, match="x.zip cannot be unpacked"):
-        download.unpack(tmp_path / "x.zip", tmp_path / "folder")
+        unpack(tmp_path / "x.zip", tmp_path / "folder")

@@ -8,6 +8,7 @@ import numpy as np
 
 from resdet.errors import DataError
 from resdet.files import download, restricted_pickle
+from resdet.files.archive import unpack
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 MD5 = "c58f30108f718f92721af3b95e74349a"
@@ -71,7 +72,7 @@ def _find(root: Path) -> tuple[Path, _Layout]:
         return unpacked
     for layout in LAYOUTS:
         if (root / layout.archive).is_file():
-            return download.unpack(root / layout.archive, root / layout.folder, layout.folder), layout
+            return unpack(root / layout.archive, root / layout.folder, layout.folder), layout
     raise DataError(f"{root} holds no CIFAR-10: run `resdet data get cifar10`, or put {LAYOUTS[0].archive} there.")
 
 
