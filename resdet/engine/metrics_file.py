@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from resdet.errors import DataError
 from resdet.files.atomic import append_bytes, write_text
 
 METRICS = "metrics.jsonl"
@@ -20,8 +21,12 @@ def append(path: Path, step: int, kind: str, values: Mapping[str, float]) -> Non
 
 
 def read_entries(path: Path) -> list[dict[str, Any]]:
-    """The entries of the undamaged lines."""
-    return [entry for entry in map(parse_line, path.read_bytes().splitlines()) if entry is not None]
+    """The entries of the undamaged lines: a killed run or a full disk leaves damaged ones."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): give the folder of a run with its log.") from error
+    return [entry for entry in map(parse_line, lines) if entry is not None]
 
 
 def keep_until(path: Path, step: int, evaluation_due: bool) -> int:

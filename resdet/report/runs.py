@@ -39,15 +39,7 @@ def read_run(folder: Path, name: str, overrides: Sequence[str]) -> Run:
     path = folder / CONFIG
     experiment = config.load(path, *overrides)
     refuse_model_settings(config.load(path), experiment, overrides, str(path))
-    return Run(folder, name, experiment, read_log(folder / METRICS), read_json(folder / RECORD))
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl without damaged ones, which a killed run or a full disk leaves."""
-    try:
-        return read_entries(path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}): a report needs the log of a run.") from error
+    return Run(folder, name, experiment, read_entries(folder / METRICS), read_json(folder / RECORD))
 
 
 def load(run: Run, outputs: Outputs) -> EvaluatedRun:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import cast
 
 from resdet.engine.metrics_file import METRICS, read_entries
-from resdet.errors import DataError
 from resdet.files.atomic import write_text
 from resdet.reproduce.records import Figure
 from resdet.results.plot import Line, plot, save
@@ -45,11 +44,7 @@ def draw_curves(runs: Mapping[str, Path], stem: Path, title: str, top: float | N
 
 def read_errors(metrics: Path, kind: str) -> tuple[list[int], list[float]]:
     """Steps and errors, in percent, from the log of a run."""
-    try:
-        entries = read_entries(metrics)
-    except OSError as error:
-        raise DataError(f"{metrics} cannot be read ({error.strerror}): curves need the log of a run.") from error
-    entries = [entry for entry in entries if entry["kind"] == kind and "error" in entry]
+    entries = [entry for entry in read_entries(metrics) if entry["kind"] == kind and "error" in entry]
     return [entry["step"] for entry in entries], [round(100 * entry["error"], 4) for entry in entries]
 
 
