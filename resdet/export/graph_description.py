@@ -88,7 +88,7 @@ def read(metadata: Mapping[str, str], origin: str) -> dict[str, Any]:
     values.setdefault("keypoints", None)  # missing in files without keypoints of earlier versions
     check(values, COMMON, origin)
     check(values, OF_TASK[values["task"]], origin)
-    common = description.read({key: values.get(key) for key in description.KEYS[:3]}, origin)
+    common = description.read({key: values.get(key) for key in description.MODEL_KEYS}, origin)
     if common.experiment is None or common.classes is None:
         raise WeightsError(f"{origin}: the metadata has no experiment or no classes: export it again.")
     if values["task"] == "detection":

@@ -1,1 +1,1 @@
-"""Interoperability with other detection libraries: models and configs in both directions."""
+"""Other programs: models and configs of detectron2 in both directions, predictions on Ray and Spark."""

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from resdet.errors import WeightsError
 
-KEYS = ("experiment", "classes", "category_ids", "normalize")
+MODEL_KEYS = ("experiment", "classes", "category_ids")  # from which `resdet.load` rebuilds a model
+KEYS = (*MODEL_KEYS, "normalize")
 MAX_VALUES = 20_000  # values of an experiment; resdet writes about 200
 MAX_PIXELS = 1_000_000  # values of a per-pixel mean
 MAX_DEPTH = 32
@@ -38,8 +39,7 @@ def read(metadata: Mapping[str, Any], origin: str) -> Description:
     """Validates metadata; ignores unknown keys, and everything in files of other libraries."""
     if not is_ours(metadata):
         return Description()
-    experiment = metadata.get("experiment")
-    classes, ids, statistics = (metadata.get(key) for key in KEYS[1:])
+    experiment, classes, ids, statistics = map(metadata.get, KEYS)
     result = Description(
         None if experiment is None else settings(experiment, origin),
         None if classes is None else class_names(classes, origin),

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from resdet.errors import WeightsError
 from resdet.files.atomic import write_bytes, write_torch
+from resdet.weights.description import MODEL_KEYS
 from resdet.weights.kind import kind_of
 from resdet.weights.layouts import detectron2, torchvision_classifiers, torchvision_detectors
 from resdet.weights.reading import OURS
@@ -76,8 +77,7 @@ def save_detectron2(state: dict[str, Tensor], metadata: dict[str, Any], path: Pa
 
 def description(model: nn.Module) -> dict[str, Any]:
     """Metadata from which `resdet.load` rebuilds the model, in plain values; empty for a backbone."""
-    keys = ("experiment", "classes", "category_ids")
-    return {key: getattr(model, key) for key in keys if getattr(model, key, None)}
+    return {key: getattr(model, key) for key in MODEL_KEYS if getattr(model, key, None)}
 
 
 def statistics(model: Any) -> dict[str, Any]:
