@@ -10,6 +10,7 @@ from torch import Tensor
 from resdet.ops import roi_taps
 from resdet.ops.boxes import area
 from resdet.ops.operators import define
+from resdet.ops.roi_taps import Bins, RoIs
 from resdet.optional import torchvision_operators
 
 
@@ -77,12 +78,9 @@ def _forward(
 ) -> Tensor:
     out = _empty(features[0], boxes, size)
     for level, (feature, scale) in enumerate(zip(features, scales)):
-        rows, owners, rois = _rois_of_level(level, boxes, images, levels)
-        if sampling > 0:
-            bins = roi_taps.forward(feature, owners, rois, scale, size, sampling, aligned)
-        else:
-            bins = _adaptive_forward(feature, owners, rois, scale, size, aligned)
-        out.view(-1, *out.shape[2:])[rows] = bins
+        rows, rois = _rois_of_level(level, boxes, images, levels)
+        pool = roi_taps.forward if sampling > 0 else _adaptive_forward
+        out.view(-1, *out.shape[2:])[rows] = pool(feature, rois, Bins(scale, size, sampling, aligned))
     return out.permute(0, 1, 4, 2, 3)
 
 
@@ -114,12 +112,9 @@ def _backward(
     grad = grad.permute(0, 1, 3, 4, 2).flatten(0, 1)
     grads = []
     for level, (height, width, scale) in enumerate(zip(heights, widths, scales)):
-        rows, owners, rois = _rois_of_level(level, boxes, images, levels)
-        shape = (batch, height, width)
-        if sampling > 0:
-            pixels = roi_taps.backward(grad[rows], shape, owners, rois, scale, size, sampling, aligned)
-        else:
-            pixels = _adaptive_backward(grad[rows], shape, owners, rois, scale, size, aligned)
+        rows, rois = _rois_of_level(level, boxes, images, levels)
+        spread = roi_taps.backward if sampling > 0 else _adaptive_backward
+        pixels = spread(grad[rows], (batch, height, width), rois, Bins(scale, size, sampling, aligned))
         grads.append(pixels.permute(0, 3, 1, 2))
     return grads
 
@@ -170,42 +165,30 @@ def _image_of_each(boxes: Tensor) -> Tensor:
     return torch.arange(batch, device=boxes.device)[:, None].expand(batch, count)
 
 
-def _rois_of_level(level: int, boxes: Tensor, images: Tensor, levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The RoIs of a level: rows in [B * N], image indices, and boxes [n, 4]."""
+def _rois_of_level(level: int, boxes: Tensor, images: Tensor, levels: Tensor) -> tuple[Tensor, RoIs]:
+    """The RoIs of a level, and their rows in [B * N]."""
     rows = (levels.flatten() == level).nonzero()[:, 0]
-    return rows, images.flatten()[rows], boxes.reshape(-1, 4)[rows]
+    return rows, RoIs(images.flatten()[rows], boxes.reshape(-1, 4)[rows])
 
 
-def _adaptive_forward(feature: Tensor, images: Tensor, boxes: Tensor, scale: float, size: int, aligned: bool) -> Tensor:
-    """Runs torchvision's kernel; returns [n, size, size, C]."""
-    rois = _rois(images, boxes, feature)
-    bins = torchvision_operators().roi_align(feature.to(rois.dtype), rois, scale, size, size, 0, aligned)
-    return bins.permute(0, 2, 3, 1).to(feature.dtype)
+def _adaptive_forward(feature: Tensor, rois: RoIs, bins: Bins) -> Tensor:
+    """`roi_taps.forward` by torchvision's kernel."""
+    rows, (scale, size, sampling, aligned) = _rows(*rois, feature), bins
+    pooled = torchvision_operators().roi_align(feature.to(rows.dtype), rows, scale, size, size, sampling, aligned)
+    return pooled.permute(0, 2, 3, 1).to(feature.dtype)
 
 
-def _adaptive_backward(
-    grad: Tensor, shape: tuple[int, int, int], images: Tensor, boxes: Tensor, scale: float, size: int, aligned: bool
-) -> Tensor:
-    """Runs torchvision's kernel: [n, size, size, C] -> [B, h, w, C]."""
+def _adaptive_backward(grad: Tensor, shape: tuple[int, int, int], rois: RoIs, bins: Bins) -> Tensor:
+    """`roi_taps.backward` by torchvision's kernel."""
     batch, height, width = shape
-    rois = _rois(images, boxes, grad)
-    pixels = torchvision_operators()._roi_align_backward(
-        grad.permute(0, 3, 1, 2).to(rois.dtype),
-        rois,
-        scale,
-        size,
-        size,
-        batch,
-        grad.shape[-1],
-        height,
-        width,
-        0,
-        aligned,
-    )
+    rows, (scale, size, sampling, aligned) = _rows(*rois, grad), bins
+    sizes = (size, size, batch, grad.shape[-1], height, width)
+    incoming = grad.permute(0, 3, 1, 2).to(rows.dtype)
+    pixels = torchvision_operators()._roi_align_backward(incoming, rows, scale, *sizes, sampling, aligned)
     return pixels.permute(0, 2, 3, 1).to(grad.dtype).contiguous()
 
 
-def _rois(images: Tensor, boxes: Tensor, like: Tensor) -> Tensor:
+def _rows(images: Tensor, boxes: Tensor, like: Tensor) -> Tensor:
     """RoIs [n, 5] as torchvision takes them: at least float32 (its kernels lack bfloat16), without NaN."""
     dtype = torch.promote_types(like.dtype, torch.float32)
     return torch.cat([images[:, None], boxes.nan_to_num(0)], 1).to(dtype)
@@ -222,7 +205,7 @@ def roi_pool(feature: Tensor, boxes: Tensor, scale: float, size: int) -> Tensor:
 
 def _pool(feature: Tensor, boxes: Tensor, scale: float, size: int) -> tuple[Tensor, Tensor]:
     """The maxima, and their flat indices in the map."""
-    rois = _all_rois(boxes, feature)
+    rois = _all_rows(boxes, feature)
     pooled, indices = torchvision_operators().roi_pool(feature.to(rois.dtype), rois, scale, size, size)
     shape = (*boxes.shape[:2], *pooled.shape[1:])
     return pooled.to(feature.dtype).view(shape), indices.view(shape)
@@ -235,7 +218,7 @@ def _fake_pool(feature, boxes, scale, size):
 
 def _pool_backward(grad: Tensor, boxes: Tensor, indices: Tensor, scale: float, height: int, width: int) -> Tensor:
     batch, _, channels, size, _ = grad.shape
-    rois = _all_rois(boxes, grad)
+    rois = _all_rows(boxes, grad)
     bins = grad.flatten(0, 1).to(rois.dtype)
     sizes = (size, size, batch, channels, height, width)
     pixels = torchvision_operators()._roi_pool_backward(bins, rois, indices.flatten(0, 1), scale, *sizes)
@@ -267,5 +250,5 @@ roi_pool_with_indices = define(
 )
 
 
-def _all_rois(boxes: Tensor, like: Tensor) -> Tensor:
-    return _rois(_image_of_each(boxes).flatten(), boxes.flatten(0, 1), like)
+def _all_rows(boxes: Tensor, like: Tensor) -> Tensor:
+    return _rows(_image_of_each(boxes).flatten(), boxes.flatten(0, 1), like)

@@ -5,36 +5,43 @@ Each pixel of a channels_last map is a row of a table [B * h * w, C], and each o
 the output's gradient. Both use all threads and are deterministic.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def forward(
-    feature: Tensor, images: Tensor, boxes: Tensor, scale: float, size: int, sampling: int, aligned: bool
-) -> Tensor:
-    """feature [B, C, h, w], image index [n] int64 and box [n, 4] of each RoI -> [n, size, size, C]."""
+class Bins(NamedTuple):
+    """The bins of the RoIs on a feature map; see `resdet.ops.roi_align.roi_align`."""
+
+    scale: float
+    size: int
+    sampling: int
+    aligned: bool
+
+
+class RoIs(NamedTuple):
+    """RoIs on a feature map."""
+
+    images: Tensor  # [n] int64: the image of each
+    boxes: Tensor  # [n, 4]
+
+
+def forward(feature: Tensor, rois: RoIs, bins: Bins) -> Tensor:
+    """feature [B, C, h, w] -> [n, size, size, C]."""
     _, channels, height, width = feature.shape
-    rows, weights = _taps(images, boxes, height, width, scale, size, sampling, aligned)
+    rows, weights = _taps(rois, bins, height, width)
     table = feature.permute(0, 2, 3, 1).reshape(-1, channels)
-    bins = F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights.to(table.dtype))
-    return bins.view(len(boxes), size, size, channels)
+    pooled = F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights.to(table.dtype))
+    return pooled.view(-1, bins.size, bins.size, channels)
 
 
-def backward(
-    grad: Tensor,
-    shape: tuple[int, int, int],
-    images: Tensor,
-    boxes: Tensor,
-    scale: float,
-    size: int,
-    sampling: int,
-    aligned: bool,
-) -> Tensor:
+def backward(grad: Tensor, shape: tuple[int, int, int], rois: RoIs, bins: Bins) -> Tensor:
     """grad [n, size, size, C] -> gradient of the feature map [B, h, w, C]; shape is (B, h, w)."""
     batch, height, width = shape
     channels = grad.shape[-1]
-    rows, weights = _taps(images, boxes, height, width, scale, size, sampling, aligned)
+    rows, weights = _taps(rois, bins, height, width)
     by_row = rows.view(-1).sort()
     starts = torch.searchsorted(by_row.values, torch.arange(batch * height * width))
     pixels = F.embedding_bag(
@@ -47,31 +54,29 @@ def backward(
     return pixels.view(batch, height, width, channels)
 
 
-def _taps(
-    images: Tensor, boxes: Tensor, height: int, width: int, scale: float, size: int, sampling: int, aligned: bool
-) -> tuple[Tensor, Tensor]:
+def _taps(rois: RoIs, bins: Bins, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Row indices into the table and their weights, [n * size * size, 4 * sampling²] each."""
-    low, high = (boxes * scale - (0.5 if aligned else 0.0)).split(2, -1)
-    lengths = high - low if aligned else (high - low).clamp(min=1)
-    x, x_weights = _axis_taps(low[:, 0], lengths[:, 0], width, size, sampling)
-    y, y_weights = _axis_taps(low[:, 1], lengths[:, 1], height, size, sampling)
-    y = (images[:, None, None] * height + y) * width
+    low, high = (rois.boxes * bins.scale - (0.5 if bins.aligned else 0.0)).split(2, -1)
+    lengths = high - low if bins.aligned else (high - low).clamp(min=1)
+    x, x_weights = _axis_taps(low[:, 0], lengths[:, 0], width, bins)
+    y, y_weights = _axis_taps(low[:, 1], lengths[:, 1], height, bins)
+    y = (rois.images[:, None, None] * height + y) * width
     rows = y[:, :, None, :, None] + x[:, None, :, None, :]  # [n, size, size, 2 * sampling, 2 * sampling]
     weights = y_weights[:, :, None, :, None] * x_weights[:, None, :, None, :]
-    taps = 4 * sampling**2
+    taps = 4 * bins.sampling**2
     return rows.reshape(-1, taps), weights.reshape(-1, taps)
 
 
-def _axis_taps(start: Tensor, length: Tensor, limit: int, size: int, sampling: int) -> tuple[Tensor, Tensor]:
+def _axis_taps(start: Tensor, length: Tensor, limit: int, bins: Bins) -> tuple[Tensor, Tensor]:
     """[n, size, 2 * sampling] each: the two pixels around each sample of each bin on one axis, and their weights."""
-    bin = length[:, None, None] / size
-    bins = torch.arange(size)[:, None]
-    samples = torch.arange(sampling) + 0.5
-    position = start[:, None, None] + bins * bin + samples * bin / sampling
+    bin = length[:, None, None] / bins.size
+    numbers = torch.arange(bins.size)[:, None]
+    samples = torch.arange(bins.sampling) + 0.5
+    position = start[:, None, None] + numbers * bin + samples * bin / bins.sampling
     inside = (position >= -1) & (position <= limit)  # False for NaN
     position = position.where(inside, 0).clamp(0, limit - 1)
     low = position.floor()
     high = (low + 1).clamp(max=limit - 1)
-    to_high = (position - low) * inside / sampling
-    to_low = (1 - (position - low)) * inside / sampling
+    to_high = (position - low) * inside / bins.sampling
+    to_low = (1 - (position - low)) * inside / bins.sampling
     return torch.cat([low, high], -1).long(), torch.cat([to_low, to_high], -1)
