@@ -55,12 +55,8 @@ def agreement(output: dict[str, Tensor], result: Result) -> str:
     masks = None if result.masks is None else output["masks"][:, 0].numpy() > 0.5
     expected = DetectionTuple(output["boxes"].numpy(), output["scores"].numpy(), output["labels"].numpy() - 1, masks)
     pairs = pair(expected, result, PIXELS, scores=np.inf)
-    distance, scores = (values.max(initial=0) for values in (pairs.pixels, pairs.scores))
-    note = f"{len(pairs)} of {len(expected.boxes)} detections agree: boxes within {distance:.0e} pixels"
-    note += f", scores within {scores:.0e}"
-    iou = pairs.mean_iou
-    if iou is not None:
-        note += f", masks with a mean IoU of {iou:.4f}"
-    if not (len(pairs) >= SHARE * len(expected.boxes) and scores < SCORES and (iou is None or iou > IOU)):
+    note, iou = pairs.note(len(expected.boxes)), pairs.mean_iou
+    close = pairs.scores.max(initial=0) < SCORES and (iou is None or iou > IOU)
+    if len(pairs) < SHARE * len(expected.boxes) or not close:
         raise RuntimeError(f"The detectors with the same weights do not agree: {note}.")
     return f"same weights: {note}"

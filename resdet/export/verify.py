@@ -34,12 +34,8 @@ def compare_results(expected: Result, actual: Result) -> tuple[bool, str]:
     if not len(expected) or not len(actual):
         return len(expected) == len(actual), f"{len(expected)} detections, exported model {len(actual)}"
     pairs = pair(expected, actual, PIXELS, SCORES)
-    note = f"{len(pairs)} of {len(expected)} detections agree, boxes within {pairs.pixels.max(initial=0):.1e} pixels"
-    note += f", scores within {pairs.scores.max(initial=0):.1e}"
-    agrees = len(pairs) >= SHARE * len(expected)
-    if pairs.mean_iou is not None:
-        note += f", masks with a mean IoU of {pairs.mean_iou:.4f}"
-        agrees = agrees and pairs.mean_iou >= IOU
+    note = pairs.note(len(expected))
+    agrees = len(pairs) >= SHARE * len(expected) and (pairs.mean_iou is None or pairs.mean_iou >= IOU)
     if pairs.keypoints is not None and len(pairs):
         share = float((pairs.keypoints <= NEIGHBOR).mean())
         note += f", {100 * share:.1f} % of the keypoints within {NEIGHBOR} pixels"

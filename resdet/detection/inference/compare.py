@@ -55,6 +55,12 @@ class Pairs(NamedTuple):
         """The mean, since rounding may flip a pixel of a small mask; None without masks or pairs."""
         return None if self.ious is None or not len(self) else float(self.ious.mean())
 
+    def note(self, count: int) -> str:
+        """How well `count` expected detections agree."""
+        text = f"{len(self)} of {count} detections agree, boxes within {self.pixels.max(initial=0):.1e} pixels"
+        text += f", scores within {self.scores.max(initial=0):.1e}"
+        return text if self.mean_iou is None else f"{text}, masks with a mean IoU of {self.mean_iou:.4f}"
+
 
 def pair(expected: HasDetections, actual: HasDetections, pixels: float, scores: float) -> Pairs:
     """Matches each expected detection to the nearest box of its class in `actual`; not by rank, since nearly equal
