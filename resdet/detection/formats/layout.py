@@ -41,6 +41,10 @@ class Layout:
     def annotated(self) -> int:
         return sum(split.annotated for split in self.splits.values())
 
+    @property
+    def lists_images(self) -> bool:
+        return any(split.images for split in self.splits.values())
+
     def coco_file(self, split: str) -> tuple[Path, Path]:
         """The annotation file and the image folder of a split in COCO's format."""
         files = self.splits[split]

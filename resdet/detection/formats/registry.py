@@ -39,10 +39,12 @@ def recognize(root: Path | str, name: str | None = None) -> Layout:
     if name is not None:
         formats.check(name)
     folder = Folder(local(root))
-    if not (folder.images or folder.having(".tar", ORIGIN)):
-        raise DataError(f"{root} has no images: give the folder that contains the images and their annotations.")
     outcomes = {key: formats[key]().recognize(folder) for key in ([name] if name else formats)}
     layouts = [layout for layout in outcomes.values() if isinstance(layout, Layout)]
+    if not (folder.images or folder.having(".tar", ORIGIN)):
+        layouts = [layout for layout in layouts if layout.lists_images]  # in another folder: a data.yaml of YOLO
+        if not layouts:
+            raise DataError(f"{root} has no images: give the folder that contains the images and their annotations.")
     if not layouts:
         raise DataError(_refusal(folder, {key: unfit for key, unfit in outcomes.items() if isinstance(unfit, Unfit)}))
     chosen = max(layouts, key=lambda layout: layout.annotated)
