@@ -61,7 +61,7 @@ KINDS: dict[str, Kind] = {
     # masks
     "mask_invalid": Kind("error", "invalid masks", LABEL),
     "mask_missing": Kind(
-        "warning", "objects without a mask, among others with one", "draw one: mask AP leaves them out"
+        "warning", "objects without a mask, among others with one", "draw one: a training of masks ignores the object"
     ),
     "mask_empty": Kind("error", "masks without a pixel", LABEL),
     "mask_differs": Kind("error", "masks that disagree with their box", LABEL),
