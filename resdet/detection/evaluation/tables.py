@@ -15,7 +15,7 @@ def summary_table(metrics: dict[str, Any]) -> str:
 
 def per_class_table(metrics: dict[str, Any]) -> str:
     """A row per class, by ascending AP, classes without objects last."""
-    classes = metrics["per_class"]
+    classes = metrics.get("per_class", {})  # a registered evaluator may leave it out
     columns = list(next(iter(classes.values()), {}))
     worst_first = sorted(classes, key=lambda name: (classes[name]["AP"] is None, classes[name]["AP"] or 0))
     return table(["class", *columns], ([name, *map(format_value, classes[name].values())] for name in worst_first))

@@ -34,6 +34,7 @@ def test_control_characters_of_names_are_escaped():
 
 def test_no_classes():
     assert tables.per_class_table({"mAP": None, "per_class": {}}) == "| class |\n|---|"
+    assert tables.per_class_table({"mAP": 0.5}) == "| class |\n|---|"  # of a registered evaluator
 
 
 def test_curves():
