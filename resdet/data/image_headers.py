@@ -5,18 +5,18 @@ from resdet.images.decode import Source
 from resdet.threads import WORKERS, map_in_threads
 
 
-def check_headers(source: Source, workers: int = WORKERS) -> dict[int, str]:
-    """{index: error message} of the images that are missing, truncated, no images, or of another size than annotated.
+def check_headers(source: Source, workers: int = WORKERS) -> dict[int, DataError]:
+    """{index: error} of the images that are missing, truncated, no images, or of another size than annotated.
 
     Pixels are not decoded.
     """
 
-    def problem(i: int) -> str | None:
+    def problem(i: int) -> DataError | None:
         try:
             source.header_size(i)
         except DataError as error:
-            return str(error.in_data_set())
+            return error
         return None
 
     problems = map_in_threads(problem, range(len(source)), "reading image headers", workers)
-    return {i: sentence for i, sentence in enumerate(problems) if sentence}
+    return {i: error for i, error in enumerate(problems) if error}

@@ -31,10 +31,9 @@ def worker_count(workers: int) -> int:
 
 def skip_or_raise(error: DataError, on_bad_image: str) -> str:
     """The message on an image of a data set that cannot be read; raises it if `on_bad_image` is "error"."""
-    told = error.in_data_set()
     if on_bad_image == "error":
-        raise told from None
-    return str(told)
+        raise error.in_data_set() from None
+    return str(error)
 
 
 WORKERS: weakref.WeakSet = weakref.WeakSet()  # processes

@@ -52,15 +52,15 @@ class BaseTraining:
     def check_ground_truth(self) -> None:
         """Raises an Error for annotations that the evaluation would refuse."""
 
-    def report_damaged(self, sentences: list[str], log: Log) -> None:
-        if not sentences:
+    def report_damaged(self, errors: list[DataError], log: Log) -> None:
+        if not errors:
             return
         if self.experiment.data.on_bad_image == "error":
-            others = len(sentences) - 1
+            others = len(errors) - 1
             more = f"; {others} more {'are' if others > 1 else 'is'} damaged" if others else ""
-            raise DataError(f"{sentences[0].rstrip('.')}{more}.")
+            raise DataError(f"{str(errors[0].in_data_set()).rstrip('.')}{more}.")
         if log.out is not None:
-            self.notes.note([self.left_out(sentence) for sentence in sentences[:REPORTED]])
+            self.notes.note([self.left_out(str(error)) for error in errors[:REPORTED]])
 
     def left_out(self, sentence: str) -> str:
         """The loader's message for an image that is skipped with this error."""
