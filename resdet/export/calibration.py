@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from resdet import config as configs
+from resdet.data.loader import skip_or_raise
 from resdet.errors import ConfigError, DataError
 from resdet.export.exporters import exporters
 from resdet.images.decode import as_image
@@ -35,13 +36,21 @@ class Calibration:
             )
         if self.experiment is not None:
             exporters[model.task].check_data(model, self.experiment)
-        for image in self.images():
-            as_image(image).decode()
+        for _ in self.images():
+            pass
 
     def images(self) -> Iterator[Any]:
-        """Yields evenly spaced images as inputs of `predict`."""
+        """Yields evenly spaced images as inputs of `predict`, without unreadable ones that the config skips."""
         for index in spread(len(self.source), COUNT):
-            yield self.source[index]
+            image = self.source[index]
+            try:
+                as_image(image).decode()
+            except DataError as error:
+                if self.experiment is None:
+                    raise
+                skip_or_raise(error, cast(Any, self.experiment.data).on_bad_image)
+                continue
+            yield image
 
     @cached_property
     def source(self) -> Sequence:

@@ -97,8 +97,9 @@ def test_missing_calibration_images_are_reported(classifier, tmp_path):
 
 
 def test_calibration_images_of_a_folder_and_of_a_config(tmp_path, mask_rcnn):
+    png = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()
     for number in range(COUNT + 6):
-        (tmp_path / f"{number:03}.png").write_bytes(b"")
+        (tmp_path / f"{number:03}.png").write_bytes(png)
     (tmp_path / "notes.txt").write_text("no image")
     named = [path.name for path in Calibration(str(tmp_path)).images()]
     assert len(named) == COUNT and named[0] == "000.png" and named[-1] == "069.png" and named == sorted(set(named))
@@ -108,6 +109,18 @@ def test_calibration_images_of_a_folder_and_of_a_config(tmp_path, mask_rcnn):
     assert len(shown) == 10 and shown[0].shape == (32, 32, 3) and shown[0].dtype == np.uint8
     with pytest.raises(ConfigError, match="task classification, but the model's task is detection"):
         config.check(mask_rcnn.model)
+
+
+def test_calibration_follows_the_config_on_unreadable_images(tmp_path):
+    png = cv2.imencode(".png", np.zeros((30, 30, 3), np.uint8))[1].tobytes()
+    for split in ("train", "val"):
+        (tmp_path / split / "cat").mkdir(parents=True)
+        for name, content in {"a": png, "b": png[:-20], "c": png}.items():
+            (tmp_path / split / "cat" / f"{name}.png").write_bytes(content)
+    places = [f"data.root={tmp_path}", "data.on_bad_image=skip"]
+    assert len(list(Calibration("folder.yaml", places).images())) == 2
+    with pytest.raises(DataError, match="b.png is truncated: delete it or set data.on_bad_image=skip"):
+        list(Calibration("folder.yaml", [places[0], "data.on_bad_image=error"]).images())
 
 
 def test_accuracy_of_an_exported_classifier(classifier):
