@@ -76,14 +76,16 @@ class Feeds:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hides onnxruntime's advice to optimize first, which the export does, and to avoid optional inputs."""
+    """Hides onnxruntime's advice to optimize first, which the export does, and to avoid optional inputs, and numpy's
+    warnings of infinite ranges, which the levels of RoIs without area have, in float32."""
     import onnxruntime
 
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     onnxruntime.set_default_logger_severity(ERRORS)
     try:
-        yield
+        with np.errstate(invalid="ignore"):
+            yield
     finally:
         logging.disable(before)
         onnxruntime.set_default_logger_severity(WARNINGS)

@@ -1,6 +1,7 @@
 """Tests int8 quantization: the quantized layers, the resulting file, and the loss of accuracy."""
 
 import json
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from resdet.export import onnx_model, verify
 from resdet.export.calibration import COUNT, Calibration
 from resdet.export.detection import difference_of_results
 from resdet.export.exporters import exporters
-from resdet.export.quantize import LAST, quantize
+from resdet.export.quantize import LAST, quantize, quiet
 from resdet.results.result import Result
 
 onnx = pytest.importorskip("onnx")
@@ -44,6 +45,16 @@ def test_nothing_is_written_beside_the_source(mask_rcnn, tmp_path, monkeypatch):
     feeds = (onnx_model.load(mask_rcnn.path).feed(picture(64, 96, seed)) for seed in range(1))
     quantize(mask_rcnn.path, tmp_path / "int8.onnx", feeds)
     assert written and Path(mask_rcnn.path).parent not in {path.parent for path in written}
+
+
+def test_infinite_ranges_do_not_warn():
+    """The levels of RoIs without area have such ranges."""
+    from onnxruntime.quantization.quant_utils import compute_scale_zp
+
+    ranges = (np.array(value, np.float32) for value in (-np.inf, 1))
+    with warnings.catch_warnings(), quiet():
+        warnings.simplefilter("error")
+        compute_scale_zp(*ranges, np.array(0, np.uint8), np.array(255, np.uint8))
 
 
 def weights_of(path) -> dict[str, str]:
