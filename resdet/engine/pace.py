@@ -20,7 +20,7 @@ class Pace:
     def __init__(
         self,
         total: int,
-        evaluate_every: int,
+        evaluate_every: float,
         minutes: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
@@ -51,18 +51,20 @@ class Pace:
         """With the one of this position, until `conclude_evaluation`."""
         return self.evaluations_after(self.evaluate_every) + self.crossed(self.evaluate_every)
 
-    def evaluations_after(self, interval: int) -> int:
+    def evaluations_after(self, interval: float) -> int:
         """Evaluations after this position; the end of the schedule evaluates, too."""
-        return math.ceil(self.total / interval) - self.count(interval, self.position)
+        multiples = self.count(interval, self.total)
+        at_end = multiples == self.count(interval, self.total - 1)  # besides the multiples
+        return multiples + at_end - self.count(interval, self.position)
 
-    def crossed(self, interval: int) -> bool:
+    def crossed(self, interval: float) -> bool:
         """Whether the last step reached a multiple of `interval`, in steps of the schedule."""
         return self.count(interval, self.position) > self.count(interval, self.before)
 
     def conclude_evaluation(self, seconds: float) -> None:
         self.evaluation, self.before = seconds, self.position
 
-    def count(self, interval: int, position: float) -> int:
+    def count(self, interval: float, position: float) -> int:
         return math.floor(position / interval + 1e-9)
 
     def fits_after(self, step: int, log_every: int) -> bool:
@@ -75,11 +77,11 @@ class Pace:
         """Whether the speed is fitted again after an evaluation, whose duration may be new."""
         return self.budget is not None and self.fits and not self.done
 
-    def adopt(self, speed: float, evaluate_every: int) -> None:
+    def adopt(self, speed: float, evaluate_every: float) -> None:
         """Takes the values of `fitted`."""
         self.speed, self.evaluate_every, self.fits = speed, evaluate_every, True
 
-    def fitted(self, seconds_per_step: float) -> tuple[float, int]:
+    def fitted(self, seconds_per_step: float) -> tuple[float, float]:
         """The speed at which the run ends in time, if its steps take so long, and the interval of its evaluations."""
         assert self.budget is not None
         left, rest = self.started + self.budget - self.clock(), max(1e-9, self.total - self.position)
@@ -96,7 +98,7 @@ class Pace:
             "position": self.position,
             "speed": self.speed,
             "evaluation": self.evaluation,
-            "stretch": self.evaluate_every // self.least_interval,
+            "stretch": round(self.evaluate_every / self.least_interval),
             "seconds": self.clock() - self.started,
         }
 

@@ -57,7 +57,7 @@ class Trainer:
         self.lr = scaled_lr(optim, train.batch)
         total = self.steps(train.length)
         self.schedule = Schedule(schedule, self.lr, total, self.per_unit)
-        self.pace = Pace(total, self.steps(train.evaluate_every), train.minutes)
+        self.pace = Pace(total, self.interval(train.evaluate_every), train.minutes)
         self.throughput = Throughput(train.batch)
 
         self.window = MetricBuffer()
@@ -74,6 +74,10 @@ class Trainer:
 
     def steps(self, length: float) -> int:
         return max(1, round(length * self.per_unit))
+
+    def interval(self, length: float) -> float:
+        """In steps: an epoch need not be a whole number of them."""
+        return max(1.0, length * self.per_unit)
 
     @property
     def total(self) -> int:
@@ -187,7 +191,7 @@ class Trainer:
             values = self.read_window(steps)
         self.callbacks.call("on_step_end", self.step, values)
         self.evaluation_due = last or self.pace.crossed(self.pace.evaluate_every)
-        if self.evaluation_due or self.pace.crossed(self.steps(self.train.checkpoint_every)):
+        if self.evaluation_due or self.pace.crossed(self.interval(self.train.checkpoint_every)):
             with self.throughput.pause():
                 self.save()
         if self.evaluation_due:

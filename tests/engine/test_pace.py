@@ -50,6 +50,20 @@ def test_position_counts_steps_without_a_budget():
     assert pace.done and seen == [(float(k), k % 4 == 0) for k in range(1, 11)]
 
 
+@pytest.mark.parametrize("total, interval, steps", [(9, 13 / 3, [5, 9]), (8, 4.2, [5, 8]), (6, 1.5, [2, 3, 5, 6])])
+def test_epochs_of_no_whole_number_of_steps(total, interval, steps):
+    """Checks evaluations after the step that completes each epoch and at the end, and how many are expected."""
+    pace = Pace(total, interval)
+    assert pace.evaluations_left == len(steps)
+    seen = []
+    while not pace.done:
+        pace.advance()
+        if pace.crossed(interval) or pace.done:
+            seen.append(pace.position)
+            assert pace.evaluations_after(interval) + pace.crossed(interval) == len(steps) - len(seen) + 1
+    assert seen == steps
+
+
 def test_the_speed_is_fitted_early_and_at_logged_steps():
     limited, free = Pace(1000, 1000, minutes=1), Pace(1000, 1000)
     assert [step for step in range(1, 61) if limited.fits_after(step, 15)] == [5, 10, 20, 30, 45, 60]

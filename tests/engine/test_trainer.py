@@ -136,6 +136,15 @@ def test_a_complete_run_names_the_key_that_continues_it(tmp_path, capsys):
     assert "the run is complete: step 6 of 6; a larger train.length continues it" in capsys.readouterr().err
 
 
+def test_each_epoch_is_evaluated_once(tmp_path):
+    task = Linear()
+    task.training.steps_per_epoch = 6.5
+    made = trainer(task, tmp_path, unit="epochs", length=3, evaluate_every=1)
+    run(made, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["kind"] == "val"] == [7, 13, 20]
+
+
 def test_length_and_milestones_in_epochs(tmp_path):
     made = trainer(Linear(), tmp_path, schedule=ScheduleConfig(milestones=[1]), unit="epochs", length=2.5)
     assert (made.total, made.schedule.milestones) == (15, [6])
