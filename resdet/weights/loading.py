@@ -21,8 +21,9 @@ CLASSIFIERS = ("fc", "fc6", "fc7")  # linear layers of the classifiers
 STATISTICS = ("normalize.mean", "normalize.std")
 ROI_HEAD = re.compile(r"roi_heads\.\w+_head(?=\.)")
 GEOMETRY = {"input": ("resize",), "rpn": ("anchors",), "box": ("aligned", "sampling")}  # keys by section of `model`
-# Settings that may differ between file and model without a note; a mask or keypoint head may be in one of them only.
-IGNORED_SETTINGS = ("num_classes", "norm", "names", "mask", "keypoint")
+# Settings that may differ between file and model without a note; a mask or keypoint head may be in one of them only,
+# and null may stand for the channels of the RPN.
+IGNORED_SETTINGS = ("num_classes", "norm", "names", "mask", "keypoint", "channels")
 
 
 @dataclass

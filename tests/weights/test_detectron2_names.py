@@ -152,6 +152,8 @@ def test_settings_match_the_zoo_configs():
     assert found["gn"]["box"] | {"linears": 1, "convs": 4, "conv_width": 256, "norm": "gn"} == found["gn"]["box"]
     assert found["cascade"]["box"]["class_agnostic"] and found["cascade"]["box"]["ious"] == [0.5, 0.6, 0.7]
     assert found["new_baseline"]["rpn"]["convs"] == 2
+    of_one = detectron2.settings(zoo_states.empty(zoo_states.shapes(features="fpn", classes=1)))
+    assert not of_one["box"]["class_agnostic"]  # as by default: the tensors do not show it
     assert "mask" not in found["fpn"]
     assert {name: found[name]["mask"]["convs"] for name in ("mask_c4", "mask_dc5", "gn")} == {
         "mask_c4": 0,

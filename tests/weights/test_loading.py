@@ -11,7 +11,7 @@ from resdet import weights
 from resdet.backbones import create
 from resdet.backbones.counting import on_paper
 from resdet.errors import WeightsError
-from resdet.weights.loading import Report, anchors_of, as_checkpoint, refuse_mismatches
+from resdet.weights.loading import Report, anchors_of, as_checkpoint, different_settings, refuse_mismatches
 from resdet.weights.reading import Checkpoint
 
 models = pytest.importorskip("torchvision").models
@@ -194,6 +194,12 @@ def test_other_anchors_and_resizing_of_a_detector_are_reported():
         "the weights need model.box.aligned=false, but the model has true",
         "the weights need model.box.sampling=3, but the model has 2",
     ]
+
+
+def test_a_derived_setting_is_not_reported():
+    """Channels of the RPN that are null are those of the maps."""
+    implied, present = {"rpn": {"channels": 256, "convs": 1}}, {"rpn": {"channels": None, "convs": 1}}
+    assert different_settings(implied, present) == []
 
 
 def test_only_the_named_modules_may_differ():

@@ -198,7 +198,8 @@ def box_settings(state: Mapping[str, Tensor]) -> dict:
     prefix = "0." if stages else ""
     head = f"roi_heads.box_head.{prefix}"
     rows = len(state[f"roi_heads.box_predictor.{prefix}bbox_pred.weight"])
-    box: dict[str, Any] = {"sampling": 0, "beta": 0.0, "class_agnostic": rows == 4}
+    agnostic = rows == 4 and (stages > 0 or len(first_scores(state)) > 2)  # the same for one class
+    box: dict[str, Any] = {"sampling": 0, "beta": 0.0, "class_agnostic": agnostic}
     if stages:
         box["ious"] = [0.5, 0.6, 0.7]
     if f"{head}fc1.weight" in state:
