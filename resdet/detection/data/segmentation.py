@@ -29,7 +29,8 @@ class Polygons:
 
         fine = size * SUPERSAMPLED
         box = np.asarray(box, np.float64)
-        rings = [_clip_ring((ring - box[:2]) * fine / (box[2:] - box[:2]), fine) for ring in self.rings]
+        low, high = (-fine, -fine), (2 * fine, 2 * fine)  # since the time of drawing grows with the length of a ring
+        rings = [clip_ring((ring - box[:2]) * fine / (box[2:] - box[:2]), low, high) for ring in self.rings]
         rings = [ring for ring in rings if len(ring) >= 3]
         if not rings:
             return np.zeros((size, size), np.uint8)
@@ -100,9 +101,9 @@ def _overlaps(edges: np.ndarray, count: int) -> np.ndarray:
     return (overlap / (high - low)).astype(np.float32)
 
 
-def _clip_ring(ring: np.ndarray, size: int) -> np.ndarray:
-    """Clips a ring to -size … 2·size (Sutherland and Hodgman), since the time of drawing grows with its length."""
-    for axis, limit, sign in ((0, -size, 1), (0, 2 * size, -1), (1, -size, 1), (1, 2 * size, -1)):
+def clip_ring(ring: np.ndarray, low: Pair, high: Pair) -> np.ndarray:
+    """Clips a ring [k, 2] to the rectangle of the corners `low` and `high` (Sutherland and Hodgman)."""
+    for axis, limit, sign in ((0, low[0], 1), (0, high[0], -1), (1, low[1], 1), (1, high[1], -1)):
         within = sign * (ring[:, axis] - limit) >= 0
         if within.all():
             continue

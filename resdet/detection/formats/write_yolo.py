@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import yaml
 
 from resdet.data import generated
@@ -11,6 +12,7 @@ from resdet.detection.data.coco_file import objects_by_image
 from resdet.detection.data.keypoints import KeypointNames, names_in
 from resdet.detection.data.outlines import polygons_of
 from resdet.detection.data.rle import without_slivers
+from resdet.detection.data.segmentation import clip_ring
 from resdet.detection.formats.folder import stem
 from resdet.detection.formats.shapes import mask_of
 from resdet.detection.formats.share_classes import Content
@@ -101,7 +103,8 @@ def _ring(segmentation: Any, size: tuple[int, int], written: Written) -> list[fl
         rings, has_holes = polygons_of(mask_of(segmentation, size))
         written.lost["holes of a mask"] += has_holes
     else:
-        rings = without_slivers(segmentation)
+        inside = (clip_ring(np.array(ring, float).reshape(-1, 2), (0, 0), size) for ring in segmentation)
+        rings = without_slivers([ring.ravel().tolist() for ring in inside])
     if len(rings) > 1:
         written.lost["separate parts of a mask, which are joined by lines"] += len(rings)
     return join(rings)

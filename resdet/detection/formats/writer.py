@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
 from resdet.data import generated
 from resdet.detection.formats.data_set import DataSet
@@ -80,11 +81,26 @@ def write_data_set(root: Path, contents: Mapping[str, Content], to: str) -> Writ
 
 
 def gather(data: DataSet) -> dict[str, Content]:
-    """The splits of a data set, with absolute paths of the images."""
+    """The splits of a data set, with absolute paths of the images and boxes clipped to them, as training reads them."""
     root = data.layout.root.absolute()
     absolute = lambda image: image | {"file_name": os.path.normpath(root / image["file_name"])}
     contents = data.contents()
-    return {split: content | {"images": list(map(absolute, content["images"]))} for split, content in contents.items()}
+    return {
+        split: content | {"images": list(map(absolute, content["images"])), "annotations": _clipped(content)}
+        for split, content in contents.items()
+    }
+
+
+def _clipped(content: Content) -> list[dict[str, Any]]:
+    """The annotations with boxes clipped to their images."""
+    sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
+    return [_clip(entry, *sizes[entry["image_id"]]) for entry in content["annotations"]]
+
+
+def _clip(entry: dict[str, Any], width: int, height: int) -> dict[str, Any]:
+    x, y, w, h = entry["bbox"]
+    x1, y1, x2, y2 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
+    return entry if (x1, y1, x2, y2) == (x, y, x + w, y + h) else entry | {"bbox": [x1, y1, x2 - x1, y2 - y1]}
 
 
 def _present(content: Content, written: Written) -> Content:

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from detection.check.planted import rotated
 from detection.formats.samples import coco, objects, opened, picture, write
@@ -44,6 +45,41 @@ def test_areas_are_those_of_the_file_or_of_masks_or_boxes(tmp_path):
     convert(tmp_path, "coco")
     written = json.loads((tmp_path / "coco/annotations/train.json").read_text())["annotations"]
     assert [(thing["area"], thing["iscrowd"]) for thing in written] == [(12.5, 0), (3, 0), (40, 0)]
+
+
+@pytest.mark.parametrize("to", ["coco", "yolo", "voc"])
+def test_boxes_are_clipped_to_their_images(to, tmp_path):
+    """The boxes end at 65 × 40 and start at (-6, -5), of an image of 60 × 40 pixels."""
+    content = coco({1: "a.png"}, [(1, 1, 50, 30, 15, 10), (1, 1, -6, -5, 20, 20), (1, 1, 2, 3, 20, 20)], size=(60, 40))
+    with_image(tmp_path / "source", content)
+    said = convert(tmp_path, to)
+    assert said["lost"] == ({"classes without objects": 1} if to == "voc" else {})
+    assert len(said["problems"]) == 2  # of two splits
+    assert all("clipped 2 annotations with a box that reaches out" in sentence for sentence in said["problems"])
+    source = opened(tmp_path / to, on_bad_annotation="error")
+    assert source.problems == [] and objects(source).popitem()[1] == [
+        ("cat", [50, 30, 60, 40]),
+        ("cat", [0, 0, 14, 15]),
+        ("cat", [2, 3, 22, 23]),
+    ]
+    if to == "coco":
+        things = json.loads((tmp_path / "coco/annotations/train.json").read_text())["annotations"]
+        assert [(thing["bbox"], thing["area"]) for thing in things] == [
+            ([50, 30, 10, 10], 100),
+            ([0, 0, 14, 15], 210),
+            ([2, 3, 20, 20], 400),
+        ]
+
+
+def test_polygons_of_yolo_are_clipped_to_their_images(tmp_path):
+    """Other readers leave out an image with a coordinate above 1."""
+    content = coco({1: "a.png"}, [(1, 1, -6, 10, 72, 20)], size=(60, 40))
+    content["annotations"][0]["segmentation"] = [[-6, 10, 66, 10, 66, 30, -6, 30], [61, 10, 66, 10, 66, 30]]
+    with_image(tmp_path / "source", content)
+    assert convert(tmp_path, "yolo")["lost"] == {}
+    label, *numbers = (tmp_path / "yolo/labels/train/a.txt").read_text().split()
+    corners = np.array(numbers, float).reshape(-1, 2)
+    assert len(corners) == 4 and {tuple(corner) for corner in corners} == {(0, 0.25), (1, 0.25), (1, 0.75), (0, 0.75)}
 
 
 @pytest.mark.parametrize("to", ["coco", "yolo", "voc"])
