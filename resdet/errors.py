@@ -49,6 +49,11 @@ def hint(name: object, known: Iterable[str], otherwise: str) -> str:
     return f"did you mean {near[0]}?" if near else otherwise
 
 
+def number_of(count: int, one: str, several: str | None = None) -> str:
+    """A count with its noun: 1 image, 2 images; `several` is an irregular plural."""
+    return f"{count} {one if count == 1 else several or f'{one}s'}"
+
+
 def spelled(value: Any) -> str:
     """A value of a key as configs spell it: true, not True; text in quotes unless it is a name."""
     bare = isinstance(value, str) and NAME.fullmatch(value)

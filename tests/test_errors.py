@@ -3,7 +3,7 @@
 import pytest
 
 from resdet.config import yaml_reader
-from resdet.errors import ConfigError, DataError, Error, WeightsError, require, spelled
+from resdet.errors import ConfigError, DataError, Error, WeightsError, number_of, require, spelled
 
 
 def test_a_short_message_is_unchanged():
@@ -40,6 +40,11 @@ def test_long_messages_are_shortened_in_the_middle():
 def test_a_nested_error_is_one_line():
     inner = Error("x" * 10_000 + "\n")
     assert len(str(DataError(f"outer: {inner}"))) < 400
+
+
+def test_a_count_agrees_with_its_noun():
+    assert [number_of(count, "image") for count in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
+    assert [number_of(count, "class has", "classes have") for count in (1, 3)] == ["1 class has", "3 classes have"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from resdet.batch_inference.folder import IMAGES, Parts, locked, prepare_folder,
 from resdet.batch_inference.images import Address, list_images
 from resdet.batch_inference.program import Loaded, Program
 from resdet.engine import distributed
-from resdet.errors import DataError
+from resdet.errors import DataError, number_of
 from resdet.files.folder_lock import share
 from resdet.results.parquet import Row, write_rows
 
@@ -52,7 +52,8 @@ def open_folder(program: Program, parts: Parts) -> list[int]:
     """The numbers of the parts to write."""
     prepare_folder(parts.folder, parts.manifest(program.settings()))
     numbers, total = parts.remaining(), parts.count
-    print(f"{parts.folder}: {len(parts.images)} images, {total - len(numbers)} of {total} parts finished before")
+    images = number_of(len(parts.images), "image")
+    print(f"{parts.folder}: {images}, {total - len(numbers)} of {total} parts finished before")
     return numbers
 
 
@@ -70,7 +71,7 @@ def write_part(loaded: Loaded, file: Path, images: Sequence[Address]) -> str:
     counts: Counter[bool] = Counter()
     write_rows(file, counted(loaded.rows(images), counts))
     bad = f", {counts[True]} of them unreadable" if counts[True] else ""
-    return f"{file}: {len(images)} images{bad}, {len(images) / (time.monotonic() - start):.1f} per second"
+    return f"{file}: {number_of(len(images), 'image')}{bad}, {len(images) / (time.monotonic() - start):.1f} per second"
 
 
 def counted(rows: Iterable[Row], counts: "Counter[bool]") -> Iterator[Row]:

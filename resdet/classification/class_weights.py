@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, number_of
 
 
 def class_weights(
@@ -20,10 +20,8 @@ def class_weights(
     if isinstance(config, str):
         return balanced(labels, len(classes))
     if len(config) != len(classes):
-        raise ConfigError(
-            f"model.class_weights lists {len(config)} numbers and the data has {len(classes)} classes: give one for "
-            "each class."
-        )
+        given, number = number_of(len(config), "number"), number_of(len(classes), "class", "classes")
+        raise ConfigError(f"model.class_weights lists {given} and the data has {number}: give one for each class.")
     return torch.tensor(config)
 
 

@@ -14,7 +14,7 @@ from resdet.data.class_names import check_classes
 from resdet.data.loader import Skipped
 from resdet.engine import distributed
 from resdet.engine.distributed import World
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, number_of
 from resdet.files.atomic import write_json
 from resdet.progress import Activity
 from resdet.tasks import EvaluateOptions
@@ -46,8 +46,9 @@ def check_ensemble(models: Sequence[Classifier], paths: Sequence[str], views: st
     first = models[0]
     for model, path in zip(models, paths):
         if len(model.classes) != len(first.classes):
+            number = number_of(len(model.classes), "class", "classes")
             raise ConfigError(
-                f"{path} has {len(model.classes)} classes but {paths[0]} has {len(first.classes)}: "
+                f"{path} has {number} but {paths[0]} has {len(first.classes)}: "
                 "an ensemble needs nets of the same classes."
             )
         if model.classes != first.classes and set(model.classes) == set(first.classes):
@@ -76,7 +77,7 @@ def print_metrics(
     metrics: ClassificationMetrics, classes: Sequence[str], per_class: bool, json_path: str | None
 ) -> None:
     print(
-        f"{metrics.images} images: top-1 error {100 * metrics.error:.2f} %, "
+        f"{number_of(metrics.images, 'image')}: top-1 error {100 * metrics.error:.2f} %, "
         f"top-5 error {100 * metrics.top5_error:.2f} %, loss {metrics.loss:.4f}"
     )
     if per_class:
@@ -100,5 +101,5 @@ def submit(
         rows += scores.topk(5).indices.tolist()
     submission.write_classification(path, rows, sorted(devkit), devkit)
     submission.check_classification(path, len(source), len(devkit))
-    print(f"{path}: {len(rows)} images")
+    print(f"{path}: {number_of(len(rows), 'image')}")
     return {}

@@ -13,7 +13,7 @@ from resdet.detection.formats.registry import recognize
 from resdet.detection.formats.share_classes import Content, share_classes
 from resdet.detection.formats.val_split import ValSplit
 from resdet.detection.formats.writer import Written, gather, write_data_set, writers
-from resdet.errors import DataError, hint, printable
+from resdet.errors import DataError, hint, number_of, printable
 from resdet.images.encode import check_image_suffix, write_image
 from resdet.results.spread import spread
 
@@ -64,10 +64,11 @@ def split(root: str, share: float, seed: int) -> dict[str, Any]:
     made = data.assign(ValSplit(share, seed))
     sources = {side: data.open(side) for side in ("train", "val")}
     print(f"{data.layout}")
-    print(f"{made.file}: {len(sources['train'])} images for training, {len(sources['val'])} for validation")
+    train, val = number_of(len(sources["train"]), "image"), len(sources["val"])
+    print(f"{made.file}: {train} for training, {val} for validation")
     counts = {side: dict(zip(source.classes, source.images_with().tolist())) for side, source in sources.items()}
     for name in sources["train"].classes:
-        print(f"  {printable(name)}: in {counts['train'][name]} and {counts['val'][name]} images")
+        print(f"  {printable(name)}: in {counts['train'][name]} and {number_of(counts['val'][name], 'image')}")
     images = {side: len(source) for side, source in sources.items()}
     return {"root": root, "file": str(made.file), "share": share, "seed": seed, "images": images, "images_with": counts}
 
@@ -93,9 +94,9 @@ def show(root: str, out: str, count: int) -> dict[str, Any]:
     if not drawn:
         raise DataError(f"{root} has no image that can be drawn: {next(iter(left_out), 'add its images.')}")
     write_image(out, sheet(drawn, COLUMNS))
-    print(f"{data.layout}\n{len(files)} images in {out}")
+    print(f"{data.layout}\n{number_of(len(files), 'image')} in {out}")
     if left_out:
-        print(f"left out {len(left_out)} images that cannot be read, the first: {left_out[0]}")
+        print(f"left out {number_of(len(left_out), 'image')} that cannot be read, the first: {left_out[0]}")
     return {"root": root, "format": data.layout.format, "out": out, "images": files, "left_out": left_out}
 
 
@@ -112,13 +113,14 @@ def _summary(written: Written, target: str, to: str, *sources: DataSet) -> dict[
     for sentence in problems:
         print(sentence)
     counts = (
-        f"{count} images of {name} with {written.objects[name]} objects" for name, count in written.images.items()
+        f"{number_of(count, 'image')} of {name} with {number_of(written.objects[name], 'object')}"
+        for name, count in written.images.items()
     )
     print(f"{', '.join(counts)} in {target}, in the format {to}; train on them with data.root={target}")
     for kind, count in lost.items():
-        print(f"{to} cannot hold {count} {kind}")
+        print(f"{to} cannot hold {kind}: lost {count}")
     if written.missing:
-        print(f"left out {written.missing} images without a file")
+        print(f"left out {number_of(written.missing, 'image')} without a file")
     return {
         "sources": [{"root": str(data.layout.root), "format": data.layout.format} for data in sources],
         "root": target,

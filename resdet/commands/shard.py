@@ -12,7 +12,7 @@ from resdet.detection.formats import write_shards as of_scenes
 from resdet.detection.formats.data_set import DataSet
 from resdet.detection.formats.registry import recognize
 from resdet.detection.formats.scenes import problems_of, scenes_of
-from resdet.errors import DataError
+from resdet.errors import DataError, number_of
 from resdet.images.decode import EncodedSource
 
 NAMED = 3  # images that are named when they are left out
@@ -72,12 +72,12 @@ def _summary(
     images = {split: sum(len(each.members) for each in written) for split, written in shards.items()}
     size = sum(each.size for written in shards.values() for each in written)
     counts = ", ".join(
-        f"{images[split]} images of {split} (shards: {len(written)})" for split, written in shards.items()
+        f"{number_of(images[split], 'image')} of {split} (shards: {len(written)})" for split, written in shards.items()
     )
     name = "data.name=folder " if task == "classification" else ""
     print(f"{counts}, {size / 1e6:.1f} MB, in {target}; train on them with {name}data.root={target}")
     if left_out:
-        print(f"left out {len(left_out)} images that cannot be read: {'; '.join(left_out[:NAMED])}")
+        print(f"left out {number_of(len(left_out), 'image')} that cannot be read: {'; '.join(left_out[:NAMED])}")
     return {
         "source": source,
         "root": target,

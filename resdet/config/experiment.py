@@ -8,7 +8,7 @@ from resdet.backbones.config import BackboneConfig, ResNetConfig
 from resdet.config.settings import holder
 from resdet.data.config import DataConfig
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
-from resdet.errors import ConfigError, require
+from resdet.errors import ConfigError, number_of, require
 from resdet.registry import Registry
 
 AUTO = "auto"  # value of keys that a training chooses from the data
@@ -110,6 +110,5 @@ def plain(value: Any) -> Any:
 
 def check_count(num_classes: int | None, classes: Sequence[str]) -> None:
     if num_classes is not None and num_classes != len(classes):
-        raise ConfigError(
-            f"model.num_classes is {num_classes} and the data has {len(classes)} classes: give {len(classes)} or null."
-        )
+        number = number_of(len(classes), "class", "classes")
+        raise ConfigError(f"model.num_classes is {num_classes} and the data has {number}: give {len(classes)} or null.")

@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, number_of
 
 
 def check_classes(name: str, model: Sequence[str], data: Sequence[str]) -> str | None:
     """Refuses data with other classes than the model, which the error calls `name`; returns a note on names that
     differ."""
     if len(model) != len(data):
-        raise ConfigError(
-            f"{name} has {len(model)} classes but the data has {len(data)}: give the data that it was trained for."
-        )
+        number = number_of(len(model), "class", "classes")
+        raise ConfigError(f"{name} has {number} but the data has {len(data)}: give the data that it was trained for.")
     return check_names(dict(enumerate(model)), dict(enumerate(data)))
 
 

@@ -17,6 +17,7 @@ from resdet.detection.check.anchors import grid_of
 from resdet.detection.check.fit import AnchorFit, fit_anchors, imbalance
 from resdet.detection.check.objects import ObjectTable
 from resdet.detection.config import DetectionExperiment
+from resdet.errors import number_of
 
 SMALL = 32.0  # pixels; the side of the smallest default anchor, which small objects should reach
 SMALL_SHARE = 0.1  # of the objects that may stay smaller
@@ -131,7 +132,7 @@ def repeat_threshold(experiment: DetectionExperiment, table: ObjectTable) -> Val
 
 def max_objects(experiment: DetectionExperiment, table: ObjectTable) -> Value:
     most = int(np.bincount(table.images, minlength=1).max())
-    return max(100, multiple(most, 50)), f"an image has up to {most} object{'' if most == 1 else 's'}"
+    return max(100, multiple(most, 50)), f"an image has up to {number_of(most, 'object')}"
 
 
 def batch_per_image(experiment: DetectionExperiment, table: ObjectTable) -> Value:
@@ -139,7 +140,7 @@ def batch_per_image(experiment: DetectionExperiment, table: ObjectTable) -> Valu
     counts = np.bincount(table.images[~table.crowd], minlength=1)
     usual = int(np.quantile(counts[counts > 0], 0.9)) if (counts > 0).any() else 0
     count = next((count for count in PROPOSALS if usual * PROPOSALS_PER_OBJECT <= count), PROPOSALS[-1])
-    return count, f"most images have at most {usual} object{'' if usual == 1 else 's'}"
+    return count, f"most images have at most {number_of(usual, 'object')}"
 
 
 def freeze_stages(experiment: DetectionExperiment, table: ObjectTable) -> Value:
@@ -151,7 +152,7 @@ def freeze_stages(experiment: DetectionExperiment, table: ObjectTable) -> Value:
 def length(experiment: DetectionExperiment, table: ObjectTable) -> Value:
     count, batch = max(1, len(table.sizes)), experiment.train.batch
     images = max(EPOCHS * count, SAMPLES * math.sqrt(count))
-    reason = f"{count} images, each {images / count:.0f} times"
+    reason = f"{number_of(count, 'image')}, each {images / count:.0f} times"
     if experiment.train.unit == "epochs":
         return max(1, round(images / count)), reason
     return max(10, round(images / batch / 10) * 10), f"{reason}, {batch} a step"

@@ -15,7 +15,7 @@ from resdet.data.loader import Notes
 from resdet.engine import distributed
 from resdet.engine.log import Log
 from resdet.engine.training import Training
-from resdet.errors import DataError
+from resdet.errors import DataError, number_of
 from resdet.images.decode import Source
 from resdet.progress import track
 from resdet.structures import Batch
@@ -43,10 +43,8 @@ class BaseTraining:
         for split, source in self.sources().items():
             started = time.monotonic()
             damaged = distributed.from_main(lambda: check_headers(source))
-            log.info(
-                f"{split}: read the headers of {len(source)} images in {time.monotonic() - started:.1f} s, "
-                f"{len(damaged) or 'none'} damaged"
-            )
+            images, seconds = number_of(len(source), "image"), time.monotonic() - started
+            log.info(f"{split}: read the headers of {images} in {seconds:.1f} s, {len(damaged) or 'none'} damaged")
             self.report_damaged(list(damaged.values()), log)
 
     def check_ground_truth(self) -> None:

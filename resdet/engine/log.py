@@ -8,7 +8,7 @@ import numpy as np
 from resdet.engine.loggers.registry import Logger
 from resdet.engine.metrics_file import METRICS, append, keep_until
 from resdet.engine.run import Run
-from resdet.errors import FileError, one_line
+from resdet.errors import FileError, number_of, one_line
 from resdet.progress import say
 
 
@@ -28,7 +28,7 @@ class Log:
         path = self.out / METRICS
         lost = keep_until(path, resumed_at, evaluation_due)
         if lost:
-            self.info(f"{path}: dropped {lost} damaged line{'s' if lost > 1 else ''}")
+            self.info(f"{path}: dropped {number_of(lost, 'damaged line')}")
         self.file = path
 
     def add_loggers(self, loggers: Sequence[Logger], run: Run) -> None:

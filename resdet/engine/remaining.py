@@ -2,6 +2,7 @@
 
 from resdet.engine.pace import Pace
 from resdet.engine.throughput import Throughput
+from resdet.errors import number_of
 from resdet.progress import Activity, Display, duration
 
 
@@ -24,7 +25,7 @@ class Remaining:
         if seconds is None:
             return "first steps"
         count = self.pace.evaluations_left
-        more = f" and {count} evaluation{'s' if count > 1 else ''}" if count and not self.pace.evaluation else ""
+        more = f" and {number_of(count, 'evaluation')}" if count and not self.pace.evaluation else ""
         return f"{duration(seconds)}{more} left"
 
 

@@ -32,7 +32,7 @@ from resdet.engine.signals import StopRequested, defer_signals
 from resdet.engine.throughput import Throughput
 from resdet.engine.train_step import TrainStep, smaller_step
 from resdet.engine.training import TrainingTask
-from resdet.errors import ConfigError, Error, FileError
+from resdet.errors import ConfigError, Error, FileError, number_of
 from resdet.files.atomic import write_torch
 from resdet.structures import Batch
 from resdet.system import keep_freed_memory
@@ -86,7 +86,7 @@ class Trainer:
 
     def length(self) -> str:
         minutes = self.train.minutes
-        return f"{self.total} steps" if minutes is None else f"{minutes:g} minutes (train.minutes) in steps"
+        return number_of(self.total, "step") if minutes is None else f"{minutes:g} minutes (train.minutes) in steps"
 
     def run(self, log: Log) -> dict[str, float]:
         """Trains to the end, or to a stop; returns the metrics of the best evaluation."""
@@ -115,7 +115,7 @@ class Trainer:
         base = self.optim.base_batch
         scaled = f", scaled from {self.optim.lr:g} for a batch of {base}" if base and base != self.train.batch else ""
         self.log.info(
-            f"{self.length()} of {self.train.batch} images, learning rate {self.lr:g}{scaled}, "
+            f"{self.length()} of {number_of(self.train.batch, 'image')}, learning rate {self.lr:g}{scaled}, "
             f"{self.train_step.precision} on {self.world.device} ({self.processes()}), into {self.out}"
         )
 
@@ -124,7 +124,8 @@ class Trainer:
         if size == 1:
             return "1 process"
         least, most = batch // size, -(-batch // size)
-        return f"{size} processes of {least}{f' or {most}' if most > least else ''} images a step"
+        share = number_of(least, "image") if most == least else f"{least} or {most} images"
+        return f"{size} processes of {share} a step"
 
     def loop(self) -> None:
         keep_freed_memory()
@@ -147,9 +148,8 @@ class Trainer:
                     self.pace.advance()
                     self.conclude_step(steps)
         if self.stale:
-            self.log.info(
-                f"stopping early: no better {self.task.monitor} in {self.waited} evaluations (train.patience)"
-            )
+            waited = number_of(self.waited, "evaluation")
+            self.log.info(f"stopping early: no better {self.task.monitor} in {waited} (train.patience)")
 
     @property
     def stop_requested(self) -> bool:

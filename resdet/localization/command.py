@@ -11,7 +11,7 @@ from resdet.data.class_names import check_classes
 from resdet.data.loader import Notes, Skipped
 from resdet.engine import distributed
 from resdet.engine.distributed import World
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, number_of
 from resdet.files.atomic import write_json
 from resdet.images.decode import Source
 from resdet.localization import loc_error
@@ -84,5 +84,5 @@ def submit(
         raise ConfigError("The server needs a line for each test image: restore the unreadable images reported above.")
     loc_error.write_localization(path, guessed, located.boxes, sorted(devkit), devkit)
     loc_error.check_localization(path, len(source), len(devkit))
-    print(f"{path}: {len(source)} images")
+    print(f"{path}: {number_of(len(source), 'image')}")
     return {}

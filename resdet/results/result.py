@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from resdet.errors import DataError
+from resdet.errors import DataError, number_of
 from resdet.files.atomic import write_json
 from resdet.images.decode import as_image
 from resdet.images.encode import write_image
@@ -102,8 +102,7 @@ class Result:
     def _headline(self) -> str:
         """The number of detections, the image and its size."""
         where = "an image" if self.image is None or isinstance(self.image, np.ndarray) else str(self.image)
-        count = f"{len(self)} detection{'' if len(self) == 1 else 's'}"
-        return f"{count} in {where}, {self.size[1]} x {self.size[0]} pixels"
+        return f"{number_of(len(self), 'detection')} in {where}, {self.size[1]} x {self.size[0]} pixels"
 
     def select(self, keep: np.ndarray | Sequence[int]) -> "Result":
         """Selects detections by a bool [n], or by indices, in their order."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from resdet.errors import DataError
+from resdet.errors import DataError, number_of
 from resdet.images.encode import write_image
 from resdet.images.grouped import attempted
 from resdet.images.video import Video
@@ -92,7 +92,7 @@ def show_video(model: Predictor, video: Video, score: float | None, path: Path |
                 writer.write(result.draw(scale=None, colors="class"), place.time)
             yield result.to_dict() | place._asdict()
     if writer and writer.frames:
-        print(f"{path}: {writer.frames} frames at {video.rate:g} per second, without sound")
+        print(f"{path}: {number_of(writer.frames, 'frame')} at {video.rate:g} per second, without sound")
 
 
 def follow(video: Video, stream: Callable[[Iterable[np.ndarray]], Iterator[R]]) -> Iterator[tuple[Place, R]]:

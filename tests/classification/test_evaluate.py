@@ -181,7 +181,7 @@ def test_dense_scores_average_scales_flips_and_positions():
         ({"classes": ["cat", "dog"]}, "b.pth and a.pth have the same classes in another order"),
         ({"short": 40}, "b.pth is tested on crops of 32 pixels at a short side of 40, and a.pth of 32 at 36"),
         ({"size": 36}, "b.pth is tested on crops of 36 pixels"),
-        ({"classes": ["dog"]}, "b.pth has 1 classes but a.pth has 2"),
+        ({"classes": ["dog"]}, "b.pth has 1 class but a.pth has 2"),
         ({"classes": ["1", "2"]}, None),  # of a library without names
     ],
 )

@@ -11,6 +11,7 @@ from resdet.detection.check.objects import ObjectTable
 from resdet.detection.check.split import name_list
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.config import ScenesConfig
+from resdet.errors import number_of
 
 MOST_PAIRS = 10**6  # pairs of objects of an image that are compared for copies
 
@@ -27,25 +28,21 @@ def _of_objects(table: ObjectTable, data: ScenesConfig, grid: AnchorGrid) -> Ite
     if fit.too_low:
         yield f"{1 - fit.recall:.1%} of the training objects have no anchor of IoU 0.5 or more"
     if count := len(tiny(table, data)):
-        yield f"{_counted(count, 'object vanishes', 'objects vanish')} at the training scale"
+        yield f"{number_of(count, 'object vanishes', 'objects vanish')} at the training scale"
     if count := len(list(crowded(table, data))):
-        yield f"{_counted(count, 'image has', 'images have')} more than data.max_objects={data.max_objects} objects"
+        yield f"{number_of(count, 'image has', 'images have')} more than data.max_objects={data.max_objects} objects"
     objects = np.bincount(table.images)
     if (objects * (objects - 1)).sum() <= 2 * MOST_PAIRS and (pairs := copies(table.images, table.boxes, table.crowd)):
-        yield f"{_counted(len(pairs), 'object is', 'objects are')} annotated twice"
+        yield f"{number_of(len(pairs), 'object is', 'objects are')} annotated twice"
 
 
 def _of_classes(train: ObjectTable, validation: ObjectTable, data: ScenesConfig) -> Iterator[str]:
     for split, table in (("training", train), ("validation", validation)):
         empty = [table.classes[label] for label in np.flatnonzero(table.label_counts() == 0)]
         if empty:
-            number = _counted(len(empty), "category has", "categories have")
+            number = number_of(len(empty), "category has", "categories have")
             yield f"{number} no {split} objects ({name_list(empty, 3)})"
     rare = [train.classes[label] for label in imbalance(train, data).rare()]
     if rare and data.sampling == "uniform":
-        number = _counted(len(rare), "category is", "categories are")
+        number = number_of(len(rare), "category is", "categories are")
         yield f"{number} rare ({name_list(rare, 3)}): see data.sampling=repeat_factor"
-
-
-def _counted(count: int, one: str, several: str) -> str:
-    return f"{count} {one if count == 1 else several}"

@@ -10,6 +10,7 @@ from resdet.detection.check.report import Depth, check_config
 from resdet.detection.check.text import summary
 from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.config import AutoConfig
+from resdet.errors import number_of
 from resdet.files.atomic import write_text
 from resdet.progress import Activity
 from resdet.tasks import CheckOptions
@@ -30,7 +31,7 @@ def run_check(experiment: DetectionExperiment, options: CheckOptions) -> dict[st
     if options.fix:
         folder = Path(options.fix)
         content["changes"] = write_fixed(report, folder)
-        print(f"{content['changes']} changes, listed in {folder / LOG}; the cleaned copy is in {folder}")
+        print(f"{number_of(content['changes'], 'change')}, listed in {folder / LOG}; the cleaned copy is in {folder}")
         print(f"train on it with --config custom.yaml data.root={folder}")
     elif content["findings"] and not options.html:
         print("--html FILE shows pictures, --json FILE lists all findings")

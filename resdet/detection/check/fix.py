@@ -18,6 +18,7 @@ from resdet.detection.check.files import UNUSABLE
 from resdet.detection.check.finding import Finding
 from resdet.detection.check.report import Report
 from resdet.detection.check.split import Split
+from resdet.errors import number_of
 from resdet.files.tar_member import placeless
 from resdet.threads import map_in_threads
 
@@ -122,7 +123,7 @@ class Fixed:
             return
         owned = self._owned(finding.image_row) if self.split.images.valid[finding.image_row] else []
         dropped = [self.annotations.pop(row) for row in owned if row in self.annotations]
-        self._log(finding, f"dropped the image and its {len(dropped)} annotations")
+        self._log(finding, f"dropped the image and its {number_of(len(dropped), 'annotation')}")
 
     def _settle(self, row: int) -> None:
         """Swaps negative sides and clips a box to its image, which may have another size now; drops an annotation

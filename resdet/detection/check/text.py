@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from resdet.detection.check.finding import KINDS, SEVERITIES, Finding
 from resdet.detection.check.report import Report, size_of_split
 from resdet.detection.check.split import Split
-from resdet.errors import one_line, printable
+from resdet.errors import number_of, one_line, printable
 
 EXAMPLES = 2  # of each kind
 MANY = 8  # kinds, from which one example of each is shown
@@ -20,7 +20,7 @@ def summary(report: Report) -> str:
 def headline(report: Report) -> str:
     """Number of findings by severity."""
     counts = [(report.count(severity), severity) for severity in SEVERITIES]
-    words = [f"{count} {severity}{'' if count == 1 else 's'}" for count, severity in counts if count]
+    words = [number_of(count, severity) for count, severity in counts if count]
     return ", ".join(words) or "nothing found"
 
 
@@ -78,7 +78,7 @@ def _classes(report: Report) -> Iterator[str]:
         spread = f"{size[0]:.0f}–{size[2]:.0f} px, {ratio[0]:.2f}–{ratio[2]:.2f}" if size else ""
         yield f"{printable(each['name'])[:24]:24} {each['images']:7} {each['objects']:8}  {spread}"
     if len(ordered) > CLASSES:
-        yield f"… {len(ordered) - CLASSES} more categories in between"
+        yield f"… {number_of(len(ordered) - CLASSES, 'more category', 'more categories')} in between"
 
 
 def _anchors(report: Report) -> Iterator[str]:

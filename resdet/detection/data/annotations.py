@@ -17,7 +17,7 @@ from resdet.detection.data.compile_annotations import NAMED
 from resdet.detection.data.keypoints import Keypoints, keypoint_names, written
 from resdet.detection.data.segmentation import Segment
 from resdet.detection.data.segmentation_columns import SegmentColumns
-from resdet.errors import DataError
+from resdet.errors import DataError, number_of
 from resdet.files.json_file import read_json
 from resdet.files.tar_member import is_remote
 from resdet.images.decode import EncodedImage, RawImage, map_image, read_image
@@ -126,7 +126,7 @@ class Annotations:
         objects = self.maskless()
         names = self.arrays["numbers"][objects[:NAMED]].tolist() if "numbers" in self.arrays else []
         named = f": {', '.join(map(str, names))}{', …' if len(objects) > NAMED else ''}" if names else ""
-        count = f"{len(objects)} object{'' if len(objects) == 1 else 's'} without a mask"
+        count = f"{number_of(len(objects), 'object')} without a mask"
         return f"{self.file or self.root}: mask AP leaves out {count}{named}"
 
     def objects(self, i: int) -> Objects:

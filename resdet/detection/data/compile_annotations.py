@@ -12,7 +12,7 @@ import numpy as np
 from resdet.data.array_cache import Arrays, Strings
 from resdet.detection.data.segmentation_columns import SegmentColumns
 from resdet.detection.data.validation import Records
-from resdet.errors import DataError
+from resdet.errors import DataError, number_of
 from resdet.images.decode import map_image
 from resdet.threads import map_in_threads
 
@@ -63,9 +63,8 @@ class Problems:
     def note(self, noun: str, names: Sequence[object], problem: str, action: str) -> None:
         """Records a problem and the action taken; never raises."""
         if names:
-            plural = "s" if len(names) > 1 else ""
             named = ", ".join(map(_short, names[:NAMED])) + (", …" if len(names) > NAMED else "")
-            self.sentences.append(f"{self.file}: {action} {len(names)} {noun}{plural} with {problem}: {named}")
+            self.sentences.append(f"{self.file}: {action} {number_of(len(names), noun)} with {problem}: {named}")
 
 
 def compile_annotations(raw: RawAnnotations, classes: dict[int, str], problems: Problems, noun: str) -> Arrays:

@@ -15,7 +15,7 @@ from resdet.detection.evaluation.metrics import PREFIXES, coco_evaluations, trut
 from resdet.detection.evaluation.protocols import COCO, evaluators
 from resdet.detection.model import Detector
 from resdet.engine import distributed
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, number_of
 from resdet.files.atomic import check_not_inputs, write_json
 from resdet.progress import Activity
 from resdet.tasks import EvaluateOptions
@@ -49,8 +49,9 @@ def evaluate(models: Sequence[Detector], experiment: DetectionExperiment, option
 def check_classes(model: Detector, source: Annotations) -> str | None:
     """Refuses data with category ids or names that do not fit the model's; returns a note on names that differ."""
     if not set(source.category_ids) <= set(model.category_ids):
+        number = number_of(len(model.category_ids), "class", "classes")
         raise ConfigError(
-            f"The model has {len(model.category_ids)} classes and the data {len(source.category_ids)} others: "
+            f"The model has {number} and the data {len(source.category_ids)} others: "
             "choose the data it was trained for."
         )
     names = model.keypoints.keypoint_names if model.draws_keypoints else None

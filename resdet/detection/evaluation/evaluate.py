@@ -20,7 +20,7 @@ from resdet.detection.inference.choice import choose
 from resdet.detection.inference.predictor import BranchPredictor, finish
 from resdet.detection.model import Detector
 from resdet.engine.distributed import World, gather
-from resdet.errors import DataError
+from resdet.errors import DataError, number_of
 from resdet.images.resizing import resize
 from resdet.progress import track
 from resdet.results.box_format import xyxy_to_xywh
@@ -69,7 +69,8 @@ def detect(
     if models[0].draws_masks and len(source.maskless()):
         notes.note([source.maskless_note()])
     if surplus:
-        notes.note([f"{len(surplus)} categories of the model are not in the data and are not evaluated"])
+        number = number_of(len(surplus), "category of the model is", "categories of the model are")
+        notes.note([f"{number} not in the data and not evaluated"])
     if len(models) > 1 or not settings.plain or settings.tile:
         detector, on_bad_image = choose(models, settings), experiment.scenes.on_bad_image
         return detect_one_by_one(detector, source, on_bad_image, world, notes, settings.score)

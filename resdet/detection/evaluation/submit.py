@@ -14,6 +14,7 @@ from resdet.detection.evaluation.evaluate import detect
 from resdet.detection.evaluation.results import Results
 from resdet.detection.model import Detector
 from resdet.engine import distributed
+from resdet.errors import number_of
 
 
 def submit_detections(models: Sequence[Detector], experiment: DetectionExperiment, path: str) -> dict[str, float]:
@@ -32,7 +33,7 @@ def submit_detections(models: Sequence[Detector], experiment: DetectionExperimen
         distributed.leave()
     if world.is_main:
         write(path, results, source, data)
-        print(f"{path}: {len(results)} detections in {len(source)} images")
+        print(f"{path}: {number_of(len(results), 'detection')} in {number_of(len(source), 'image')}")
     return {}
 
 

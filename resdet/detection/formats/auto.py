@@ -7,6 +7,7 @@ from resdet.detection.data.annotations import Annotations
 from resdet.detection.formats.data_set import DataSet
 from resdet.detection.formats.registry import recognize
 from resdet.detection.formats.share_classes import Content
+from resdet.errors import number_of
 
 if TYPE_CHECKING:
     from resdet.detection.data.config import AutoConfig
@@ -34,7 +35,7 @@ def notes(data: DataSet) -> list[str]:
     sentences = [str(layout)]
     for other in layout.rivals:
         sentences.append(
-            f"{layout.root} is also in the format {other.format} ({other.annotated} annotated images, "
+            f"{layout.root} is also in the format {other.format} ({number_of(other.annotated, 'annotated image')}, "
             f"{layout.annotated} in {layout.format}): set data.format={other.format} to use that"
         )
     if made:

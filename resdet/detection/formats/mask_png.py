@@ -12,7 +12,7 @@ from resdet.detection.formats.collector import Collector, read_text
 from resdet.detection.formats.folder import Folder, by_split, split_in, stem
 from resdet.detection.formats.layout import Layout, Split, Unfit
 from resdet.detection.formats.shapes import rle_of
-from resdet.errors import DataError
+from resdet.errors import DataError, number_of
 from resdet.images.decode import map_image
 
 FOLDERS = ("mask", "instance")  # parts of the names of folders of masks
@@ -39,7 +39,8 @@ class MaskPng:
             return Unfit(f"{CLASSES} has {len(names)} classes, and instance masks number objects", len(masks))
         classes = names or ["object"]
         shared = (CLASSES,) if folder.has(CLASSES) else ()
-        return Layout("mask_png", folder, splits, f"{len(pairs)} masks such as {masks[0]}", classes, shared)
+        evidence = f"{number_of(len(pairs), 'mask')} such as {masks[0]}"
+        return Layout("mask_png", folder, splits, evidence, classes, shared)
 
     def read(self, layout: Layout, split: str, collector: Collector) -> dict[str, Any]:
         files = layout.splits[split]

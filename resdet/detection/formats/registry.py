@@ -5,7 +5,7 @@ from pathlib import Path
 
 from resdet.detection.formats.folder import Folder
 from resdet.detection.formats.layout import Format, Layout, Unfit
-from resdet.errors import DataError
+from resdet.errors import DataError, number_of
 from resdet.files.remote import ORIGIN, local
 from resdet.registry import Registry
 
@@ -56,6 +56,6 @@ def _refusal(folder: Folder, unfit: dict[str, Unfit]) -> str:
     nearest = sorted(unfit, key=lambda key: -unfit[key].near)[:NEAREST]
     reasons = "; ".join(f"{key}: {unfit[key].reason}" for key in nearest)
     return (
-        f"{folder.root} has {len(folder.images)} images and no annotations in a known format ({reasons}): "
+        f"{folder.root} has {number_of(len(folder.images), 'image')} and no annotations in a known format ({reasons}): "
         f"see docs/data.md for the formats."
     )

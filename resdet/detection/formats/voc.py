@@ -8,6 +8,7 @@ from resdet.detection.data.voc import BROKEN, CLASSES, Record, VocObject, read_r
 from resdet.detection.formats.collector import Collector, read_text
 from resdet.detection.formats.folder import Folder, by_split, stem
 from resdet.detection.formats.layout import Layout, Split, Unfit
+from resdet.errors import number_of
 
 ROOT = re.compile(rb"<annotation[\s>]")
 SAMPLE = 5  # XML files that are looked into
@@ -24,7 +25,7 @@ class Voc:
             return Unfit(f"{files[0]} has no element <annotation>", len(files))
         listed, lists = _listed(folder, files)
         splits = listed or by_split(files)
-        evidence = f"{files[0]} and {len(files) - 1} more XML files" if len(files) > 1 else files[0]
+        evidence = f"{files[0]} and {number_of(len(files) - 1, 'more XML file')}" if len(files) > 1 else files[0]
         layout = {split: Split(tuple(names), annotated=len(names)) for split, names in splits.items() if names}
         devkit = any(re.search(r"(^|/)VOC20\d\d/", file) for file in files)
         classes = CLASSES if devkit else ()

@@ -12,7 +12,7 @@ from resdet.data.tar_index import samples_in
 from resdet.detection.formats.collector import Collector, number_in, size_in
 from resdet.detection.formats.folder import Folder, split_in, split_of
 from resdet.detection.formats.layout import Layout, Split, Unfit
-from resdet.errors import DataError
+from resdet.errors import DataError, number_of
 from resdet.files.remote import INDEX
 from resdet.files.tar_member import Member, Place
 
@@ -36,7 +36,7 @@ class WebDataset:
         for tar in tars:
             files.setdefault(split_of(tar.rpartition("/")[2]) or split_in(tar) or "train", []).append(tar)
         splits = {split: Split(tuple(names), annotated=len(names)) for split, names in files.items()}
-        return Layout("webdataset", folder, splits, f"{len(tars)} tar files of images with .json files")
+        return Layout("webdataset", folder, splits, f"{number_of(len(tars), 'tar file')} of images with .json files")
 
     def read(self, layout: Layout, split: str, collector: Collector) -> dict[str, Any]:
         for file in layout.splits[split].annotations:

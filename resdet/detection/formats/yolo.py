@@ -15,7 +15,7 @@ from resdet.detection.formats.collector import Collector, read_text, relative
 from resdet.detection.formats.folder import Folder, by_split, stem
 from resdet.detection.formats.layout import Layout, Split, Unfit
 from resdet.detection.formats.yolo_keypoints import DIGITS, Shape, names_of, shape_of
-from resdet.errors import DataError
+from resdet.errors import DataError, number_of
 from resdet.images.listing import is_image
 
 SIDES = 4  # numbers of a box
@@ -70,7 +70,7 @@ class Yolo:
         if problem:
             return Unfit(problem, len(labels.files))
         count = sum(split.annotated for split in splits.values())
-        evidence = ", ".join(filter(None, [source, f"{count} label files"]))
+        evidence = ", ".join(filter(None, [source, number_of(count, "label file")]))
         shared = tuple(filter(None, [source, described.file if described else ""]))
         return Layout("yolo", folder, splits, evidence, names, shared)
 

@@ -11,7 +11,7 @@ from resdet.detection.report.evaluation import EvaluatedDetector, evaluate_detec
 from resdet.detection.report.galleries import DETECTIONS, scene_picture
 from resdet.detection.report.marks import detection_marks, truth_marks
 from resdet.detection.report.matches import Matches
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, number_of
 from resdet.results.differences import ALL, COLUMNS, explanation, most, resample, room, row
 from resdet.results.sections import TRUTH, Cell, Gallery, Part, Picture, Section, Table
 from resdet.tasks import EvaluatedRun
@@ -86,4 +86,4 @@ def drawn(first: EvaluatedDetector, other: EvaluatedDetector, image: int, object
         f"{DETECTIONS} of {each.run.name}": detection_marks(source, index, each.results, each.score)
         for each in (first, other)
     }
-    return scene_picture(source, index, f"{objects} object{'' if objects == 1 else 's'}", layers)
+    return scene_picture(source, index, number_of(objects, "object"), layers)

@@ -18,7 +18,7 @@ import numpy as np
 from resdet.classification.data.imagenet import OFFICIAL, imagenet
 from resdet.data.array_cache import Arrays, Strings, cached
 from resdet.detection.data.coco_file import LARGEST
-from resdet.errors import DataError
+from resdet.errors import DataError, number_of
 from resdet.images.decode import EncodedImage, EncodedSource
 
 FOLDERS = ("ILSVRC/Annotations/CLS-LOC/{}", "Annotations/CLS-LOC/{}", "bbox_{}")
@@ -113,7 +113,8 @@ def _compile(origin: Path) -> Arrays:
     if not stems:
         raise DataError(f"{origin} has no readable XML files: download the boxes again from {OFFICIAL}.")
     kinds, codes = np.unique(names, return_inverse=True)
-    problems = [f"{origin}: skipped {len(broken)} invalid XML files: {', '.join(broken[:5])}"] if broken else []
+    skipped = f"{origin}: skipped {number_of(len(broken), 'invalid XML file')}: {', '.join(broken[:5])}"
+    problems = [skipped] if broken else []
     return {
         "sizes": np.array(sizes, np.int32).reshape(-1, 2),
         "starts": np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),

@@ -252,7 +252,7 @@ def test_categories_missing_from_the_data_are_not_evaluated(root, source, tmp_pa
         judged = detect_models([model], few, experiment, WORLD, notes)
         assert len(judged.results) and gone not in judged.results.category_ids
         assert headline_metrics(COCO, few, judged.results, BOTH)["AP"] >= 0
-    assert said == ["note on the data 1: 1 categories of the model are not in the data and are not evaluated"]
+    assert said == ["note on the data 1: 1 category of the model is not in the data and not evaluated"]
 
 
 def test_results_have_the_size_of_the_annotations():

@@ -162,6 +162,21 @@ def test_commands_explain_errors(tmp_path):
         assert "Traceback" not in done.stderr
 
 
+def test_summaries_count_one_in_the_singular(tmp_path):
+    content = coco({1: "a.png"}, [(1, 1, 1, 1, 9, 9)], ("cat",))
+    content["annotations"][0]["segmentation"] = [[1, 1, 10, 1, 10, 10, 1, 10]]
+    root = write(
+        tmp_path / "data", {"train/a.png": None, "train/a.json": content, "val/b.json": coco({}, [], ("cat",))}
+    )
+    _, text = run(tmp_path, "convert", root, tmp_path / "voc", "--to", "voc")
+    assert "\n1 image of train with 1 object, 0 images of val with 0 objects in" in text
+    assert "\nvoc cannot hold masks: lost 1\n" in text
+    _, text = run(tmp_path, "show", root)
+    assert "\n1 image in sheet.png\n" in text
+    _, text = run(tmp_path, "shard", root, tmp_path / "shards")
+    assert text.splitlines()[1].startswith("1 image of train (shards: 1), 0 images of val")
+
+
 @pytest.mark.parametrize("words", [["convert", "--to=coco"], ["merge"], ["subset"], ["shard"], ["check", "--fix"]])
 def test_a_target_inside_a_source_is_refused(tmp_path, words):
     root = yolo(tmp_path / "data", ["cat"], lambda k: [0], count=2)

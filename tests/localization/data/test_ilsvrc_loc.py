@@ -105,7 +105,7 @@ def test_every_form_yields_the_same_boxes(root, form):
 def test_skipped_images_are_reported(root):
     unpack(root / "bbox_train")
     sentences = open_ilsvrc_loc(root, "train").problems
-    assert any("1 invalid XML files: n01443537_2" in sentence for sentence in sentences)
+    assert any("1 invalid XML file: n01443537_2" in sentence for sentence in sentences)
     assert any("skipped 3 of 7 images, without a box" in sentence for sentence in sentences)
 
 
