@@ -53,7 +53,7 @@ def _add(record: Record, collector: Collector) -> None:
     image = collector.add_image(record.file, record.size)
     for number, item in enumerate(record.objects, 1):
         place = f"{number} of {record.stem}"
-        polygon = {"segmentation": [item.polygon]} if item.polygon and not item.difficult else {}
+        polygon = {"segmentation": [item.polygon]} if item.polygon else {}
         box = item.box or _bounds(item)
         if box:
             collector.add_object(image, item.name, box, place, iscrowd=int(item.difficult), **polygon)

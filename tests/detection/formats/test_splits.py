@@ -105,6 +105,15 @@ def test_a_voc_polygon_without_a_box_has_the_box_around_it(tmp_path):
     assert "1 object with no box of four numbers" in opened(root).problems[0]
 
 
+def test_difficult_voc_objects_keep_their_polygons(tmp_path):
+    corners = [(3, 4), (13, 4), (13, 9), (3, 9)]
+    points = "".join(f"<x{k}>{x}</x{k}><y{k}>{y}</y{k}>" for k, (x, y) in enumerate(corners))
+    thing = f"<object><name>cat</name><difficult>1</difficult><polygon>{points}</polygon></object>"
+    root = write(tmp_path, {"train/a.jpg": None, "train/a.xml": f"<annotation>{thing}</annotation>", "val/c.jpg": None})
+    own = opened(write(root, {"val/c.xml": XML})).objects(0)
+    assert own.crowd.tolist() == [True] and own.segments[0].bitmap(40, 60).sum() == 10 * 5
+
+
 def test_names_that_differ_in_case(tmp_path):
     labels = {"labels/xA.txt": CAT, "labels/xa.txt": "1 0.5 0.5 0.5 0.5\n", "classes.txt": "cat\ndog\n"}
     root = write(tmp_path / "yolo", {"images/xA.jpg": None, "images/xa.jpg": None} | labels)
