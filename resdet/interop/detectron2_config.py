@@ -31,6 +31,7 @@ from resdet.interop.detectron2_keys import (
 from resdet.interop.detectron2_yaml import nested, read
 from resdet.weights import coco_keypoints
 
+SECTIONS = {key.partition(".")[0] for key in (*SAME, *OTHERS, *ONLY)}
 MIN_SIZE = 1e-6  # pixels; detectron2's 0 removes proposals without an area
 ZOO = "https://dl.fbaipublicfiles.com/detectron2/"
 TORCHVISION = "ImageNetPretrained/torchvision/R-"
@@ -76,7 +77,10 @@ class Source:
 
 def translate(path: str | Path) -> Translation:
     """Translates a config and its `_BASE_` files: Faster, Mask, Keypoint and Cascade R-CNN with C4, DC5 and FPN."""
-    source = Source(read(Path(path)))
+    given = read(Path(path))
+    if not any(key.partition(".")[0] in SECTIONS for key in given):
+        raise ConfigError(f"{path} has no key of detectron2 (MODEL, SOLVER, …): give a YAML config of detectron2.")
+    source = Source(given)
     try:
         settings = nested(
             {

@@ -225,6 +225,19 @@ def test_keys_without_a_counterpart_are_listed(write, text, listed):
 
 
 @pytest.mark.parametrize(
+    "text", ["", "task: detection\nmodel: {box: {nms: 0.6}}", "A: 1", "Models: [{Name: mask-rcnn}]"]
+)
+def test_files_without_a_key_of_detectron2_are_refused(write, text):
+    with pytest.raises(ConfigError, match="a.yaml has no key of detectron2"):
+        translate(write(text))
+
+
+@pytest.mark.parametrize("text", ["VERSION: 2", "SOLVER: {MAX_ITER: 5}", "MODEL.RPN.NMS_THRESH: 0.6"])
+def test_one_key_makes_a_config_of_detectron2(write, text):
+    assert translate(write(text)).left_out == []
+
+
+@pytest.mark.parametrize(
     "text, message",
     [
         ("MODEL: {META_ARCHITECTURE: RetinaNet}", "META_ARCHITECTURE is RetinaNet"),
