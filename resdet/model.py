@@ -40,5 +40,11 @@ class Model(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """The device of the weights."""
-        return next(self.parameters()).device
+        """The device of the weights; the CPU without weights, as of exported models."""
+        return next((weight.device for weight in self.parameters()), torch.device("cpu"))
+
+    @device.setter
+    def device(self, value: Any) -> None:
+        raise AttributeError(
+            f"{type(self).__name__}.device is the device of the weights, which .to(device) moves: use another name."
+        )
