@@ -107,11 +107,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     extension.import_modules(modules, "--import")
     extension.GIVEN[:] = modules
     parser = build_parser()
+    unknown.refuse_options(parser, words)
     parsed, rest = parser.parse_known_args(words)
     scattered: list[str] | None = getattr(parsed, "overrides", getattr(parsed, "images", None))
     late = [word for word in rest if ("=" in word or hasattr(parsed, "images")) and not word.startswith("-")]
     if len(late) < len(rest) or (late and scattered is None):
-        unknown.refuse(parser, words, [word for word in rest if word not in late] or late)
+        unknown.refuse(parser, words, ([word for word in rest if word not in late] or late)[0])
     if scattered is not None:
         scattered += late
     return parsed
@@ -136,7 +137,7 @@ def split_imports(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 def build_parser() -> argparse.ArgumentParser:
     from resdet import __version__
 
-    parser = argparse.ArgumentParser(
+    parser = help.Parser(
         prog="resdet",
         usage="resdet COMMAND …",
         description=f"Train, evaluate, run and export residual nets and detectors.\n\n{help.overview()}",

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from resdet.cli.help import Parser
 from resdet.errors import ConfigError
 from resdet.files.atomic import check_file, check_folder
 
@@ -16,7 +17,7 @@ class Paragraphs(argparse.HelpFormatter):
         return "\n\n".join(super(Paragraphs, self)._fill_text(each, width, indent) for each in text.split("\n\n"))
 
 
-def add_command(commands, name: str, summary: str) -> argparse.ArgumentParser:
+def add_command(commands, name: str, summary: str) -> Parser:
     description = f"{summary[0].upper()}{summary[1:]}."
     return commands.add_parser(name, help=summary, description=description, formatter_class=Paragraphs)
 

@@ -1,6 +1,7 @@
 """The help of `resdet`: all commands on one screen, in groups, with an example of each."""
 
 import argparse
+from typing import NoReturn
 
 GROUPS = {  # title -> the arguments of an example -> what it does; the first word is the command
     "Models": {
@@ -43,6 +44,16 @@ ACTIONS = (  # the arguments of an example of each action of `resdet data`
 WIDTH = 40  # of an example
 
 
+class Parser(argparse.ArgumentParser):
+    """Ends the error for missing arguments with the example of the help."""
+
+    example = ""
+
+    def error(self, message: str) -> NoReturn:
+        is_missing = message.startswith("the following arguments are required")
+        super().error(f"{message}; for example: {self.example}" if is_missing and self.example else message)
+
+
 def overview() -> str:
     blocks = []
     for title, examples in GROUPS.items():
@@ -51,18 +62,19 @@ def overview() -> str:
     return "\n".join(blocks)
 
 
-def add_examples(commands: dict[str, argparse.ArgumentParser]) -> None:
+def add_examples(commands: dict[str, Parser]) -> None:
     """Ends the help of each command with its example."""
     for examples in GROUPS.values():
         for words in examples:
             end_with_example(commands[words.split()[0]], f"resdet {words}")
 
 
-def add_action_examples(actions: dict[str, argparse.ArgumentParser]) -> None:
+def add_action_examples(actions: dict[str, Parser]) -> None:
     """Ends the help of each action of `resdet data` with its example."""
     for words in ACTIONS:
         end_with_example(actions[words.split()[0]], f"resdet data {words}")
 
 
-def end_with_example(parser: argparse.ArgumentParser, command: str) -> None:
+def end_with_example(parser: Parser, command: str) -> None:
+    parser.example = command
     parser.epilog = "\n\n".join(filter(None, (parser.epilog, f"Example: {command}")))

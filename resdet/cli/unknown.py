@@ -43,15 +43,25 @@ IMAGES = ("image", "images", "input", "source")  # names in other libraries of w
 NEAR = 0.75  # least similarity of an option that is suggested
 
 
-def refuse(parser: argparse.ArgumentParser, words: Sequence[str], unknown: Sequence[str]) -> NoReturn:
-    """Exits with the usage of the subcommand, and the option or key that the first unknown word may mean."""
+def refuse_options(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Exits with the usage of the subcommand, and the option or key that the first unknown option may mean, before
+    argparse asks for missing arguments."""
+    place = Place(parser)
+    for word in words:
+        if word in ("-h", "--help", "--"):
+            return
+        place.pass_over(word)
+        name, options = word.partition("=")[0], place.parser._option_string_actions
+        if name.startswith("--") and not any(option.startswith(name) for option in options):
+            place.parser.error(f"there is no option {name}: {remedy(place.parser, name)}")
+
+
+def refuse(parser: argparse.ArgumentParser, words: Sequence[str], unknown: str) -> NoReturn:
+    """Exits with the usage of the subcommand."""
     place = Place(parser)
     for word in words:
         place.pass_over(word)
-    name = unknown[0].partition("=")[0]
-    if name.startswith("--"):
-        place.parser.error(f"there is no option {name}: {remedy(place.parser, name)}")
-    place.parser.error(f"{unknown[0]!r} is not expected here: leave it out.")
+    place.parser.error(f"{unknown!r} is not expected here: leave it out.")
 
 
 def remedy(command: argparse.ArgumentParser, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Tests the errors for options that a command does not have."""
+"""Tests the errors for options that a command does not have, or that it needs."""
 
 import pytest
 
@@ -23,11 +23,16 @@ from resdet.cli import main
         ("predict --weights a.pth --seed 3 a.jpg", "no option --seed: `resdet predict --help` lists the options."),
         ("predict --weights a.pth --classes 3 a.jpg", "--classes: `resdet predict --help` lists the options."),
         ("export a.pth --to onnx --output b.onnx", "no option --output: did you mean --out?"),
+        ("export a.pth --format onnx", "no option --format: did you mean --to?"),
+        ("train --epochs=3", "--epochs: give train.unit=epochs train.length=VALUE instead."),
         ("data check photos --lr 3", "no option --lr: give optim.lr=VALUE instead."),
         ("data convert a b c --to coco", "'c' is not expected here: leave it out."),
+        ("data convert a b --to coco -x", "'-x' is not expected here: leave it out."),
+        ("export a.pth", "the following arguments are required: --to; for example: resdet export best.pth --to onnx"),
+        ("data merge", "SRC, DST; for example: resdet data merge PHOTOS OTHERS NEW"),
     ],
 )
-def test_unknown_options_name_what_they_may_mean(words, remedy, capsys):
+def test_unknown_and_missing_options_name_what_they_may_mean(words, remedy, capsys):
     with pytest.raises(SystemExit) as ended:
         main(words.split())
     error = capsys.readouterr().err
