@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from resdet.engine.metrics_file import METRICS, read_entries
 from resdet.engine.run import Run
 from resdet.files.atomic import append_bytes, make_folder
 from resdet.images.encode import encode_image
@@ -30,7 +31,14 @@ class TensorBoardLogger:
         required("tensorboard.summary.writer.record_writer", "tensorboard", "train.loggers=[tensorboard]")
 
     def open(self, run: Run) -> None:
-        self.writer = EventWriter(run.folder / "tensorboard", run.step)
+        """Invalidates the points that the run writes again, also those of an evaluation at its step that metrics.jsonl
+        does not have; then writes the other points of this step."""
+        source = run.folder / METRICS
+        last = [entry for entry in read_entries(source) if entry["step"] == run.step] if source.exists() else []
+        evaluated = any(entry["kind"] == "val" for entry in last)
+        self.writer = EventWriter(run.folder / "tensorboard", run.step + evaluated)
+        for entry in last if not evaluated else []:
+            self.metrics(entry.pop("step"), entry.pop("kind"), entry)
 
     def metrics(self, step: int, kind: str, values: Mapping[str, float]) -> None:
         self.writer.add(step, {f"{kind}/{key}": value for key, value in values.items()})
@@ -43,10 +51,10 @@ class TensorBoardLogger:
 
 
 class EventWriter:
-    """Appends points and images to a file in `folder`; invalidates those after step `resumed_at` in older files, also
-    of a run that was killed before its first checkpoint, which starts again at 0."""
+    """Appends points and images to a file in `folder`; invalidates those from step `start` on in older files, also of a
+    run that was killed before its first checkpoint, which starts again at 0."""
 
-    def __init__(self, folder: Path, resumed_at: int):
+    def __init__(self, folder: Path, start: int):
         from tensorboard.compat.proto.event_pb2 import SessionLog
 
         make_folder(folder)
@@ -55,7 +63,7 @@ class EventWriter:
         self.path = folder / name
         self.append(file_version="brain.Event:2")
         if earlier:
-            self.append(step=resumed_at + 1, session_log=SessionLog(status=SessionLog.START))
+            self.append(step=start, session_log=SessionLog(status=SessionLog.START))
 
     def add(self, step: int, points: Mapping[str, float]) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary

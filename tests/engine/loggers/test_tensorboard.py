@@ -5,9 +5,12 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from torch import nn
 
 from resdet.commands import train
-from resdet.engine.loggers.tensorboard import EventWriter
+from resdet.engine.loggers.tensorboard import EventWriter, TensorBoardLogger
+from resdet.engine.metrics_file import METRICS, append, keep_until
+from resdet.engine.run import Run
 
 
 @pytest.mark.parametrize("resumed_at", [0, 2])
@@ -20,7 +23,7 @@ def test_a_resumed_run_goes_on_with_the_curves(resumed_at, tmp_path, monkeypatch
     board = EventWriter(tmp_path / "a/b", 0)
     for step in range(1, 5):
         board.add(step, {"train/loss": step / 10, "train/error": 0.5})
-    board = EventWriter(tmp_path / "a/b", resumed_at)
+    board = EventWriter(tmp_path / "a/b", resumed_at + 1)
     board.add(resumed_at + 1, {"train/loss": 3.5})
     assert len(list((tmp_path / "a/b").iterdir())) == 2
     events = EventAccumulator(str(tmp_path / "a/b"))
@@ -28,6 +31,28 @@ def test_a_resumed_run_goes_on_with_the_curves(resumed_at, tmp_path, monkeypatch
     losses = [(event.step, round(event.value, 5)) for event in events.Scalars("train/loss")]
     assert losses == [(1, 0.1), (2, 0.2)][:resumed_at] + [(resumed_at + 1, 3.5)]
     assert [event.step for event in events.Scalars("train/error")] == [1, 2][:resumed_at]
+
+
+@pytest.mark.parametrize("due", [True, False])
+def test_an_evaluation_at_the_checkpoint_is_one_point(due, tmp_path):
+    """A run killed after the evaluation of its last step; it is due again if the checkpoint was written before it."""
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    points = [(1, "train", 0.5), (2, "train", 0.25), (2, "val", 0.75)]
+    for resumed_at, more in ((0, points), (2, [(2, "val", 0.875)] * due + [(3, "train", 0.125)])):
+        keep_until(tmp_path / METRICS, resumed_at, due)
+        board = TensorBoardLogger()
+        board.open(Run(tmp_path, {}, nn.Identity(), 9, resumed_at))
+        for step, kind, value in more:
+            append(tmp_path / METRICS, step, kind, {"error": value})
+            board.metrics(step, kind, {"error": value})
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    found = {
+        kind: [(event.step, event.value) for event in events.Scalars(f"{kind}/error")] for kind in ("train", "val")
+    }
+    assert found == {"train": [(1, 0.5), (2, 0.25), (3, 0.125)], "val": [(2, 0.875 if due else 0.75)]}
 
 
 def test_tensorboard_reads_the_pictures(tmp_path):
