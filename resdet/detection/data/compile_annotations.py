@@ -12,7 +12,7 @@ import numpy as np
 from resdet.data.array_cache import Arrays, Strings
 from resdet.detection.data.segmentation_columns import SegmentColumns
 from resdet.detection.data.validation import Records
-from resdet.errors import DataError, number_of
+from resdet.errors import DataError, number_of, printable, shorten
 from resdet.images.decode import map_image
 from resdet.threads import map_in_threads
 
@@ -137,11 +137,7 @@ def _check_boxes(
 
 
 def _short(name: object) -> str:
-    """Name as text for a sentence: on one line, with the middle of long names left out."""
-    text = str(name)
-    if not text.isprintable():
-        text = text.encode("unicode_escape").decode()
-    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME // 2]}…{text[-LONGEST_NAME // 2 :]}"
+    return shorten(printable(str(name)), LONGEST_NAME)
 
 
 class Measured:

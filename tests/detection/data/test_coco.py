@@ -15,6 +15,7 @@ from pycocotools.coco import COCO
 
 from resdet.detection.data import coco, segmentation_columns
 from resdet.detection.data.coco import open_coco
+from resdet.detection.data.compile_annotations import Problems
 from resdet.detection.data.segmentation import Bitmap, Polygons
 from resdet.errors import DataError
 from resdet.files import json_columns
@@ -240,6 +241,14 @@ def test_many_problems_are_one_sentence_with_a_few_ids(write, tmp_path):
     assert open_coco(write(data), tmp_path).problems == [
         f"{tmp_path}/gt.json: left out 50 annotations with a box without area: 100, 101, 102, 103, 104, …"
     ]
+
+
+def test_names_in_a_sentence_are_on_one_line_and_keep_their_letters():
+    problems = Problems(Path("a.json"), "skip")
+    problems.leave_out("object", ["Käfer\n中.jpg", f"{'a' * 60}/{'b' * 60}.jpg"], "no class")
+    first, long = problems.sentences[0].removeprefix("a.json: left out 2 objects with no class: ").split(", ")
+    assert first == "Käfer\\n中.jpg"
+    assert len(long) == 60 and long.startswith("aaa") and "…" in long and long.endswith("bbb.jpg")
 
 
 def test_boxes_partly_outside_are_clipped_and_noted_beyond_a_pixel(write, tmp_path):
