@@ -1,5 +1,6 @@
 """`resdet data convert|split|merge|subset|show`: data sets of detection in any annotation format."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,20 +26,29 @@ def convert(source: str, target: str, to: str, name: str | None = None) -> dict[
     """Writes the data set `source` (in the format `name`, or in the one that fits) as `to`; returns a summary."""
     generated.check_target(target, source)
     data = _opened(source, name)
-    return _summary(write_data_set(Path(target), gather(data), to), target, to, data)
+    return _summary(write_data_set(Path(target), gather(data), to), target, to, [data])
 
 
 def merge(sources: Sequence[str], target: str) -> dict[str, Any]:
-    """Writes several data sets as one in COCO's format; classes of the same name are one class."""
+    """Writes several data sets as one in COCO's format; classes of the same name are one class, also of one source."""
     generated.check_target(target, *sources)
     sets = [_opened(source) for source in sources]
-    gathered = [(split, content) for data in sets for split, content in gather(data).items()]
+    parts = [gather(data) for data in sets]
+    gathered = [(split, content) for part in parts for split, content in part.items()]
     shared = share_classes([content for _, content in gathered])
     contents: dict[str, list[Content]] = {}
     for (split, _), content in zip(gathered, shared):
         contents.setdefault(split, []).append(content)
     joined = {split: _join(parts) for split, parts in contents.items()}
-    return _summary(write_data_set(Path(target), joined, "coco"), target, "coco", *sets)
+    written = write_data_set(Path(target), joined, "coco")
+    names = _repeated(shared[0])
+    notes = [
+        f"{data.layout.root}: the {count} classes named {printable(name)} are one class"
+        for data, part in zip(sets, parts)
+        for name, count in _repeated(next(iter(part.values()))).items()
+        if name not in names
+    ]
+    return _summary(written, target, "coco", sets, notes)
 
 
 def subset(source: str, target: str, classes: Sequence[str], count: int | None, min_size: float) -> dict[str, Any]:
@@ -51,7 +61,7 @@ def subset(source: str, target: str, classes: Sequence[str], count: int | None, 
     data = _opened(source)
     contents = {split: _part(content, classes, count, min_size) for split, content in gather(data).items()}
     to = data.layout.format if data.layout.format in writers else "coco"
-    return _summary(write_data_set(Path(target), contents, to), target, to, data)
+    return _summary(write_data_set(Path(target), contents, to), target, to, [data])
 
 
 def split(root: str, share: float, seed: int) -> dict[str, Any]:
@@ -104,9 +114,17 @@ def _opened(root: str, name: str | None = None) -> DataSet:
     return DataSet(recognize(root, name))
 
 
-def _summary(written: Written, target: str, to: str, *sources: DataSet) -> dict[str, Any]:
+def _repeated(content: Content) -> dict[str, int]:
+    """The names of several classes, with their number."""
+    counts = Counter(category["name"] for category in content["categories"])
+    return {name: count for name, count in counts.items() if count > 1}
+
+
+def _summary(
+    written: Written, target: str, to: str, sources: Sequence[DataSet], notes: Sequence[str] = ()
+) -> dict[str, Any]:
     """Prints what was written and what was lost; returns it."""
-    problems = [sentence for data in sources for sentence in data.problems]
+    problems = [*(sentence for data in sources for sentence in data.problems), *notes]
     lost = {kind: count for kind, count in written.lost.items() if count}
     for data in sources:
         print(data.layout)

@@ -68,6 +68,23 @@ def test_merge_joins_classes_by_name(tmp_path):
     assert all(train.header_size(i) == (60, 40) for i in range(len(train)))
 
 
+def test_merge_says_which_classes_of_a_source_it_joins(tmp_path):
+    """As exports whose first category is the project, named as a class."""
+
+    def source(name, *classes):
+        content = coco({1: f"{name}.jpg"}, [(1, k, k, 1, 9, 9) for k in range(1, len(classes) + 1)], classes)
+        empty = coco({}, [], classes)
+        return write(tmp_path / name, {f"train/{name}.jpg": None, "train/a.json": content, "val/a.json": empty})
+
+    twice, other = source("twice", "cat", "dog", "cat"), source("other", "cat")
+    said, text = run(tmp_path, "merge", twice, other, tmp_path / "all")
+    assert said["problems"] == [f"{twice}: the 2 classes named cat are one class"] and said["problems"][0] in text
+    joined = opened(tmp_path / "all")
+    assert dict(zip(joined.classes, joined.label_counts().tolist())) == {"cat": 3, "dog": 1}
+    said, _ = run(tmp_path, "merge", twice, source("same", "cat", "dog", "cat"), tmp_path / "equal")
+    assert said["problems"] == [] and opened(tmp_path / "equal").label_counts().tolist() == [2, 2, 2]
+
+
 def test_subset(tmp_path):
     root = yolo(tmp_path / "data", ["cat", "dog", "bird"], lambda k: [0, 1] if k < 5 else [0])
     said, _ = run(tmp_path, "subset", root, tmp_path / "dogs", "--classes", "dog")
