@@ -447,6 +447,7 @@ report.names = names;
     assert coco["images"] == [{"id": 1, "file_name": "photo.png", "width": 240, "height": 160}]
     assert [each["category_id"] for each in coco["annotations"]] == [1, 2, 1]
     assert coco["annotations"][0]["bbox"] == [40, 30, 100, 80]
+    assert coco["annotations"][0]["area"] == 40 * 93  # pixels of the mask
     assert coco["categories"] == [{"id": 1, "name": "disc"}, {"id": 2, "name": "square"}]
     lines = found["csv"].splitlines()
     assert lines[0] == "image,name,label,category_id,score,x1,y1,x2,y2" and len(lines) == 4

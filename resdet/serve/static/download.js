@@ -1,3 +1,5 @@
+import { area } from "./rle.js";
+
 // Results as files. An entry is { name, result: what the server sent, shown: the detections that are visible }.
 export function toCoco(entries) {
   const images = entries.map(({ name, result }, number) => (
@@ -7,7 +9,8 @@ export function toCoco(entries) {
     categories.set(each.category_id, each.name);
     const [left, top, right, bottom] = each.box;
     const annotation = { image_id: number + 1, category_id: each.category_id, iscrowd: 0, score: each.score,
-      bbox: [left, top, right - left, bottom - top], area: (right - left) * (bottom - top) };
+      bbox: [left, top, right - left, bottom - top],
+      area: each.segmentation ? area(each.segmentation) : (right - left) * (bottom - top) };
     if (each.segmentation) annotation.segmentation = each.segmentation;
     if (each.keypoints) annotation.keypoints = Object.values(each.keypoints).flatMap(([x, y]) => [x - 0.5, y - 0.5, 1]);
     return annotation;

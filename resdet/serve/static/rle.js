@@ -16,6 +16,11 @@ export function runsOf(text) {
   return runs;
 }
 
+// The number of pixels of a mask.
+export function area({ counts }) {
+  return runsOf(counts).reduce((sum, run, number) => sum + (number % 2 ? run : 0), 0);
+}
+
 // Writes a color [r, g, b, alpha] to the pixels of a mask in the RGBA data of an image of its size.
 export function paint({ size: [height, width], counts }, data, color) {
   let at = 0;
