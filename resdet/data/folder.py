@@ -9,7 +9,7 @@ import numpy as np
 from resdet.data.array_cache import Strings
 from resdet.errors import DataError
 from resdet.images.decode import EncodedImage, map_image, read_image
-from resdet.images.listing import IMAGE_SUFFIXES, is_image
+from resdet.images.listing import IMAGE_SUFFIXES, SKIPPED, is_image
 
 UNREADABLE = "restore it or remove it"
 
@@ -43,20 +43,17 @@ class ImageFolder(ImageFiles):
     split: labels then agree, and an extra or a missing folder raises a DataError.
     """
 
-    def __init__(
-        self, root: Path | str, classes: Sequence[str] | None = None, extensions: Sequence[str] = IMAGE_SUFFIXES
-    ):
+    def __init__(self, root: Path | str, classes: Sequence[str] | None = None):
         folders, _ = list_folder(root)
         if not folders:
             raise DataError(f"{root} has no class folders: put the images of each class into a folder of its name.")
         classes = folders if classes is None else list(classes)
         _check_classes(root, folders, classes)
-        paths = [_images_under(root, name, tuple(extensions)) for name in classes]
+        paths = [_images_under(root, name) for name in classes]
         for name, images in zip(classes, paths):
             if not images:
-                raise DataError(
-                    f"{root}/{name} has no images ({', '.join(extensions)}): add some or remove the folder."
-                )
+                suffixes = ", ".join(IMAGE_SUFFIXES)
+                raise DataError(f"{root}/{name} has no images ({suffixes}): add some or remove the folder.")
         labels = np.repeat(np.arange(len(classes), dtype=np.int64), [len(images) for images in paths])
         super().__init__(root, Strings.pack(path for images in paths for path in images), labels, classes)
 
@@ -68,7 +65,7 @@ def list_folder(folder: Path | str) -> tuple[list[str], list[str]]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if not entry.name.startswith("."):
+                if not entry.name.startswith(".") and entry.name != SKIPPED:
                     (folders if entry.is_dir() else files).append(entry.name)
     except OSError as error:
         raise DataError(
@@ -85,7 +82,7 @@ def _check_classes(root: Path | str, folders: list[str], classes: list[str]) -> 
         raise DataError(f"{root} has no folder for the class {min(missing)}: add it or remove the class.")
 
 
-def _images_under(root: Path | str, folder: str, extensions: tuple[str, ...]) -> list[str]:
+def _images_under(root: Path | str, folder: str) -> list[str]:
     """The paths, relative to `root`, of the images in `folder` and its subfolders: sorted within each folder."""
     listing, pending = [], [folder]
     while pending:
@@ -93,4 +90,4 @@ def _images_under(root: Path | str, folder: str, extensions: tuple[str, ...]) ->
         folders, files = list_folder(os.path.join(root, current))
         pending += [f"{current}/{name}" for name in folders]
         listing.append((current, files))
-    return [f"{current}/{name}" for current, files in sorted(listing) for name in files if is_image(name, extensions)]
+    return [f"{current}/{name}" for current, files in sorted(listing) for name in files if is_image(name)]

@@ -7,13 +7,13 @@ from pathlib import Path
 from resdet.errors import DataError
 
 IMAGE_SUFFIXES = tuple(".jpg .jpeg .jpe .jfif .png .bmp .dib .gif .tif .tiff .webp .ppm .pgm .pbm .pnm .jp2".split())
-SKIPPED = "__MACOSX"
+SKIPPED = "__MACOSX"  # in archives made on macOS, with files about the images
 DEEPEST = 64  # folders
 
 
-def is_image(name: str, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> bool:
+def is_image(name: str) -> bool:
     """Whether the name of a file has the suffix of an image, in upper or lower case."""
-    return name.lower().endswith(suffixes)
+    return name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def images_of(folder: Path | str) -> list[Path]:

@@ -36,15 +36,18 @@ def touch(root, names):
 def test_order_and_labels_match_torchvision(tmp_path):
     from torchvision.datasets import ImageFolder as Reference
 
-    touch(tmp_path, FILES)
-    ours, reference = ImageFolder(tmp_path), Reference(str(tmp_path))
+    touch(tmp_path / "set", FILES)
+    touch(tmp_path / "elsewhere", ["deep/1.png", "2.png"])
+    for link in ("linked", "dog/linked"):
+        (tmp_path / "set" / link).symlink_to(tmp_path / "elsewhere")
+    ours, reference = ImageFolder(tmp_path / "set"), Reference(str(tmp_path / "set"))
     assert ours.classes == reference.classes
     assert [(ours.name(i), label) for i, label in enumerate(ours.labels)] == reference.samples
-    assert ours.labels.dtype == np.int64 and len(ours) == 8
+    assert ours.labels.dtype == np.int64 and len(ours) == 8 + 2 * 2
 
 
 def test_images_are_read_and_hidden_files_are_not(tmp_path):
-    touch(tmp_path, ["a/x.png", "a/.x.png", "a/.cache/y.png", ".git/z.png", "readme.md"])
+    touch(tmp_path, ["a/x.png", "a/.x.png", "a/.cache/y.png", ".git/z.png", "__MACOSX/a/._x.png", "readme.md"])
     images = ImageFolder(tmp_path)
     assert images.classes == ["a"] and len(images) == 1
     assert images.image(0).data == b"a/x.png" and images.image(0).name == f"{tmp_path}/a/x.png"
