@@ -115,6 +115,13 @@ def test_groups_are_the_connected_components_of_all_pairs():
         assert len(set(found.tolist())) == count and len(set(zip(found.tolist(), expected.tolist()))) == count
 
 
+def test_a_chain_of_near_duplicates_that_agree_in_the_same_bits_is_one_group():
+    """Five hashes that differ from their neighbors by three of the lowest 16 bits, and by more from the others."""
+    chain = [0x123456789ABC0000 | (2 ** (3 * k) - 1) for k in range(5)]
+    for order in ([0, 1, 2, 3, 4], [4, 2, 0, 1, 3]):
+        assert group([chain[k] for k in order]).tolist() == [0] * 5
+
+
 def test_equal_images_are_compared_in_linear_time(monkeypatch):
     compared = []
     count = near_duplicates.bit_count
