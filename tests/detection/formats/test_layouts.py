@@ -264,6 +264,16 @@ def test_coco_instances_take_precedence_over_other_files(tmp_path):
     assert "2 other COCO files are not read" in layout.evidence
 
 
+def test_settings_hold_for_coco_files_with_a_split_each(tmp_path):
+    content = coco({1: "a.jpg"}, [(1, 1, 2, 3, 0, 9)], ("person",))
+    content["categories"][0] |= {"keypoints": ["nose"], "skeleton": []}
+    root = write(tmp_path, {f"{split}/a.jpg": None for split in ("train", "valid")})
+    write(root, {f"{split}/a.json": content for split in ("train", "valid")})
+    assert opened(root).keypoints.names == ["nose"] and opened(root, keypoints=False).keypoints is None
+    with pytest.raises(DataError, match="a.json: annotation 1 has a box without area: fix it"):
+        opened(root, on_bad_annotation="error")
+
+
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_coco_file_that_is_cut_short_is_refused(tmp_path, split):
     """Cuts a file before its categories; the other split is complete."""
