@@ -19,7 +19,7 @@ from resdet.files.atomic import append_bytes, make_folder
 from resdet.images.encode import encode_image
 from resdet.optional import required
 
-serial = itertools.count()  # tells the files of one process apart
+serial = itertools.count()  # orders the files of one process
 
 
 class TensorBoardLogger:
@@ -59,7 +59,7 @@ class EventWriter:
 
         make_folder(folder)
         earlier = any(folder.iterdir())
-        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}.{next(serial)}"
+        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}.{next(serial):04}"
         self.path = folder / name
         self.append(file_version="brain.Event:2")
         if earlier:

@@ -1,6 +1,7 @@
 """TensorBoard reads what a run has written, and after a resumption the new points alone."""
 
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 from torch import nn
 
 from resdet.commands import train
+from resdet.engine.loggers import tensorboard
 from resdet.engine.loggers.tensorboard import EventWriter, TensorBoardLogger
 from resdet.engine.metrics_file import METRICS, append, keep_until
 from resdet.engine.run import Run
@@ -15,8 +17,9 @@ from resdet.engine.run import Run
 
 @pytest.mark.parametrize("resumed_at", [0, 2])
 def test_a_resumed_run_goes_on_with_the_curves(resumed_at, tmp_path, monkeypatch):
-    """In a new file, even within the same second and process."""
+    """In a new file, even within the same second and process, as the tenth and eleventh of it."""
     monkeypatch.setattr("time.time", lambda: 1795977965.0)
+    monkeypatch.setattr(tensorboard, "serial", itertools.count(9))
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
