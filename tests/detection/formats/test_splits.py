@@ -90,6 +90,23 @@ def test_voc_names_that_end_in_a_number(tmp_path):
     assert found["val"] == ["JPEGImages/other.jpg", "JPEGImages/photo 2.jpg"]
 
 
+def test_an_edit_that_keeps_the_size_of_a_file_is_noticed(tmp_path):
+    files = {"classes.txt": "cat\ndog\n", "train/a.jpg": None, "train/a.txt": CAT, "val/b.jpg": None, "val/b.txt": CAT}
+    assert opened(write(tmp_path, files)).label_counts().tolist() == [1, 0]
+    write(tmp_path, {"train/a.txt": CAT.replace("0", "1", 1)})
+    os.utime(tmp_path / "train/a.txt", (1, 1))  # also where the clock of the file system is coarse
+    assert opened(tmp_path).label_counts().tolist() == [0, 1]
+
+
+def test_a_voc_image_moves_to_another_list(tmp_path):
+    """The XML files of both lists, one after the other, stay the same."""
+    files = {f"JPEGImages/{k}.jpg": None for k in range(3)} | {f"Annotations/{k}.xml": XML for k in range(3)}
+    lists = {"ImageSets/Main/train.txt": "0\n1\n", "ImageSets/Main/val.txt": "2\n"}
+    assert len(opened(write(tmp_path, files | lists), "val")) == 1
+    moved = write(tmp_path, {"ImageSets/Main/train.txt": "0\n", "ImageSets/Main/val.txt": "1\n2\n"})
+    assert len(opened(moved, "val")) == 2 and len(opened(moved)) == 1
+
+
 def test_voc_images_are_named_as_their_files_rather_than_in_them(tmp_path):
     outdated = voc(("cat", 16, 11, 45, 30), filename="b.jpg")
     root = write(tmp_path, {"train/a.jpg": None, "train/a.xml": outdated, "train/b.jpg": None, "val/c.jpg": None})
