@@ -98,6 +98,26 @@ def test_an_edit_that_keeps_the_size_of_a_file_is_noticed(tmp_path):
     assert opened(tmp_path).label_counts().tolist() == [0, 1]
 
 
+def test_clipped_boxes_are_named_by_their_place(tmp_path):
+    root = write(tmp_path, LABELED | {"labels/train/a.txt": f"{CAT}0 0.9 0.5 0.5 0.5\n"})
+    assert opened(root).problems == [
+        f"{root}: clipped 1 annotation with a box that reaches out of its image: labels/train/a.txt:2"
+    ]
+
+
+def test_an_image_that_is_added_later_is_found(tmp_path):
+    files = {"train/a.jpg": None, "train/a.xml": XML, "train/b.xml": XML, "val/c.jpg": None, "val/c.xml": XML}
+    assert list(opened(write(tmp_path, files)).files) == ["train/a.jpg", "b.jpg"]
+    assert list(opened(write(tmp_path, {"train/b.png": None})).files) == ["train/a.jpg", "train/b.png"]
+
+
+def test_classes_of_a_coco_file_without_a_validation_split_keep_their_ids(tmp_path):
+    content = coco({k: f"{k}.jpg" for k in range(1, 6)}, [(k, 8, 1, 1, 9, 9) for k in range(1, 6)])
+    content["categories"] = [{"id": 3, "name": "zebra"}, {"id": 8, "name": "ant"}]
+    source = opened(write(tmp_path, {"a.json": content} | {f"{k}.jpg": None for k in range(1, 6)}))
+    assert source.classes == ["zebra", "ant"] and list(source.category_ids) == [3, 8]
+
+
 def test_a_voc_image_moves_to_another_list(tmp_path):
     """The XML files of both lists, one after the other, stay the same."""
     files = {f"JPEGImages/{k}.jpg": None for k in range(3)} | {f"Annotations/{k}.xml": XML for k in range(3)}
