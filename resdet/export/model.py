@@ -17,7 +17,7 @@ from resdet.detection.config import InputConfig
 from resdet.detection.heads.config import KeypointConfig
 from resdet.detection.heads.matcher import take
 from resdet.detection.heads.roi_heads import final_nms
-from resdet.detection.inference.predictor import finish
+from resdet.detection.inference.predictor import postprocess
 from resdet.errors import WeightsError
 from resdet.export import graph_description
 from resdet.export.runtime import Runtime
@@ -146,8 +146,8 @@ class ExportedDetector(Exported):
         """Results for padded images; `originals`: heights and widths of the original images."""
         detections, maps = self.detect(images, score)
         if self.description["masks"] != "inside":
-            return finish(self, maps, detections, images.sizes, originals)
-        # The graph has pasted the masks into the padded images, so finish() must not.
+            return postprocess(self, maps, detections, images.sizes, originals)
+        # The graph has pasted the masks into the padded images, so postprocess() must not.
         without_masks = SimpleNamespace(
             draws_masks=False,
             draws_keypoints=self.draws_keypoints,
@@ -157,7 +157,7 @@ class ExportedDetector(Exported):
             classes=self.classes,
             category_ids=self.category_ids,
         )
-        results = finish(without_masks, maps[1:], detections, images.sizes, originals)
+        results = postprocess(without_masks, maps[1:], detections, images.sizes, originals)
         for result, padded, size in zip(results, maps[0], images.sizes.int().tolist()):
             result.rles = to_original(padded[: len(result)], size, result.size)
         return results

@@ -17,7 +17,7 @@ from resdet.detection.evaluation.ground_truth import Kind
 from resdet.detection.evaluation.results import Results
 from resdet.detection.evaluation.validation_loss import LossSums
 from resdet.detection.inference.choice import choose
-from resdet.detection.inference.predictor import BranchPredictor, finish
+from resdet.detection.inference.predictor import BranchPredictor, postprocess
 from resdet.detection.model import Detector
 from resdet.engine.distributed import World, gather
 from resdet.errors import DataError, number_of
@@ -128,7 +128,7 @@ def detect_batch(
     torch.manual_seed(indices[0])
     losses = {} if batch.targets is None else model.losses_of(maps, batch.images, batch.targets)
     originals = [(height, width) for width, height in source.sizes[indices].tolist()]
-    return finish(model, maps, detections, batch.images.sizes, originals), indices, losses
+    return postprocess(model, maps, detections, batch.images.sizes, originals), indices, losses
 
 
 def to_results(result: Result, source: Annotations, index: int) -> Results:

@@ -22,7 +22,7 @@ from resdet.ops.masks import paste, paste_as_torchvision
 from resdet.ops.rle import RLE, encode
 from resdet.results.result import Result
 from resdet.results.stream import Predictor
-from resdet.structures import Detections, Images, bucket, each, upload
+from resdet.structures import Detections, Images, bucket, upload
 
 BATCH = 8  # images of equal padded size per batch on a GPU
 
@@ -37,12 +37,13 @@ class BranchPredictor(Predictor, Protocol):
     def draws_keypoints(self) -> bool: ...
 
 
-class DetectionArrays(NamedTuple):
-    """The n detections of one image, on the CPU."""
+class Instances(NamedTuple):
+    """The detections of one image and others that fill a bucket, for masks and keypoints."""
 
-    boxes: np.ndarray  # float32 [n, 4], in original pixels
-    scores: np.ndarray  # float32 [n]
-    labels: np.ndarray  # int64 [n]
+    maps: Any  # the input of `model.masks`
+    boxes: Tensor  # [1, k, 4], in pixels of the padded image
+    labels: Tensor  # [1, k]
+    ratio: Tensor  # [2]: original pixels per pixel, x and y
 
 
 def stream(model: Any, images: Iterable, score: float | None = None, batch: int | None = None) -> Iterator[Result]:
@@ -94,78 +95,69 @@ def results_of(
 ) -> list[Result]:
     """Results of a batch; `originals`: original height and width of each image."""
     detections, maps = model.detect(images, score)
-    return finish(model, maps, detections, images.sizes, originals)
+    return postprocess(model, maps, detections, images.sizes, originals)
 
 
-def finish(
+def postprocess(
     model: Any, maps: Sequence[Tensor], detections: Detections, sizes: Tensor, originals: Sequence[tuple[int, int]]
 ) -> list[Result]:
     """Results in original pixels, from detections in padded images and their feature maps."""
     inputs = [[x[number : number + 1] for x in maps] for number in range(len(originals))]
-    return finish_each(model, inputs, detections, sizes, originals)
+    return postprocess_each(model, inputs, detections, sizes, originals)
 
 
-def finish_each(
+def postprocess_each(
     model: Any, inputs: Sequence[Any], detections: Detections, sizes: Tensor, originals: Sequence[tuple[int, int]]
 ) -> list[Result]:
-    """`finish` for given `inputs` of `model.masks`, one per image."""
+    """`postprocess` for given `inputs` of `model.masks`, one per image."""
     ratios = to_original(sizes, originals)
-    boxes = detections.boxes * ratios.repeat(1, 2)[:, None]
-    results = []
-    for number, arrays in enumerate(download(detections, boxes)):
-        selected = each(detections, lambda field: field[number : number + 1])
-        results.append(finish_one(model, inputs[number], selected, ratios[number], arrays, originals[number]))
+    results = box_results(model, detections, ratios, originals)
+    for number, result in enumerate(results):
+        kept = bucket(len(result), detections.boxes.shape[1])
+        boxes, labels = (field[number, None, :kept] for field in (detections.boxes, detections.labels))
+        instances = Instances(inputs[number], boxes, labels, ratios[number])
+        if model.draws_masks:
+            result.rles = draw(model, instances, len(result), result.size)
+        if model.draws_keypoints:
+            result.keypoints = find_keypoints(model, instances, len(result))
+            result.keypoint_names, result.skeleton = [*model.keypoints.keypoint_names], [*model.keypoints.limbs]
     return results
 
 
-def download(detections: Detections, boxes: Tensor) -> list[DetectionArrays]:
-    """The detections of each image with these `boxes` [B, D, 4]: one copy, and one wait, for the whole batch."""
+def box_results(
+    model: Any, detections: Detections, ratios: Tensor, originals: Sequence[tuple[int, int]]
+) -> list[Result]:
+    """Results without masks and keypoints: one copy, and one wait, for the whole batch; `ratios` of `to_original`."""
+    boxes = detections.boxes * ratios.repeat(1, 2)[:, None]
     fields = (detections.scores, detections.labels, detections.valid)
     packed = torch.cat([boxes, *(field[..., None].float() for field in fields)], 2).cpu().numpy()
-    rows = [image[: int(image[:, 6].sum())] for image in packed]
-    return [DetectionArrays(part[:, :4].copy(), part[:, 4].copy(), part[:, 5].astype(np.int64)) for part in rows]
+    results = []
+    for image, size in zip(packed, originals):
+        rows = image[: int(image[:, 6].sum())]
+        labels = rows[:, 5].astype(np.int64)
+        names, category_ids = [model.classes[label] for label in labels], np.array(model.category_ids, np.int64)[labels]
+        results.append(Result(rows[:, :4].copy(), rows[:, 4].copy(), labels, names, category_ids, size))
+    return results
 
 
-def finish_one(
-    model: Any, maps: Any, detections: Detections, ratio: Tensor, arrays: DetectionArrays, original: tuple[int, int]
-) -> Result:
-    """The result of one image; `maps`: the input of `model.masks`; `ratio` [2]: original pixels per pixel, x and y."""
-    count = len(arrays.boxes)
-    boxes = detections.boxes[0, :count] * ratio.repeat(2)
-    keypoints = find_keypoints(model, maps, detections, count, ratio) if model.draws_keypoints else {}
-    return Result(
-        boxes=arrays.boxes,
-        scores=arrays.scores,
-        labels=arrays.labels,
-        names=[model.classes[label] for label in arrays.labels],
-        category_ids=np.array(model.category_ids, np.int64)[arrays.labels],
-        size=original,
-        rles=draw(model, maps, detections, boxes, original) if model.draws_masks else None,
-        **keypoints,
-    )
-
-
-def draw(model: Any, maps: Any, detections: Detections, boxes: Tensor, original: tuple[int, int]) -> list[RLE]:
-    """Encoded masks of an image's first n detections; `boxes` [n, 4] are in original pixels."""
-    if not len(boxes):
-        return []
-    kept = bucket(len(boxes), detections.boxes.shape[1])
-    masks = model.masks(maps, detections.boxes[:, :kept], detections.labels[:, :kept])[0, : len(boxes)]
-    pasted = (paste_as_torchvision if model.input.resize == "torchvision" else paste)(masks, boxes, *original)
-    return [rle for part in pasted for rle in encode(part.masks, original, part.left, part.top)]
-
-
-def find_keypoints(model: Any, maps: Any, detections: Detections, count: int, ratio: Tensor) -> dict[str, Any]:
-    """Fields of the result: keypoints of an image's first `count` detections, in original pixels."""
-    names, limbs = model.keypoints.keypoint_names, model.keypoints.limbs
+def draw(model: Any, instances: Instances, count: int, size: tuple[int, int]) -> list[RLE]:
+    """Encoded masks of the first `count` instances, in an image of this height and width."""
     if not count:
-        return {"keypoints": np.zeros((0, len(names), 3), np.float32), "keypoint_names": names, "skeleton": limbs}
-    kept = bucket(count, detections.boxes.shape[1])
-    boxes = detections.boxes[:, :kept]
-    heatmaps = model.heatmaps(maps, boxes, detections.labels[:, :kept])[0, :count]
-    located = locate(heatmaps, boxes[0, :count].float())
-    located[..., :2] *= ratio
-    return {"keypoints": located.cpu().numpy(), "keypoint_names": names, "skeleton": limbs}
+        return []
+    masks = model.masks(instances.maps, instances.boxes, instances.labels)[0, :count]
+    boxes = instances.boxes[0, :count] * instances.ratio.repeat(2)
+    pasted = (paste_as_torchvision if model.input.resize == "torchvision" else paste)(masks, boxes, *size)
+    return [rle for part in pasted for rle in encode(part.masks, size, part.left, part.top)]
+
+
+def find_keypoints(model: Any, instances: Instances, count: int) -> np.ndarray:
+    """Keypoints float32 [count, K, 3] of the first `count` instances, in original pixels."""
+    if not count:
+        return np.zeros((0, len(model.keypoints.keypoint_names), 3), np.float32)
+    heatmaps = model.heatmaps(instances.maps, instances.boxes, instances.labels)[0, :count]
+    located = locate(heatmaps, instances.boxes[0, :count].float())
+    located[..., :2] *= instances.ratio
+    return located.cpu().numpy()
 
 
 def to_original(sizes: Tensor, originals: Sequence[tuple[int, int]]) -> Tensor:

@@ -17,7 +17,7 @@ from resdet.detection.heads.config import KeypointConfig
 from resdet.detection.heads.mnc import MNC
 from resdet.detection.heads.roi_heads import MIN_SIZE
 from resdet.detection.inference.config import TTAConfig
-from resdet.detection.inference.predictor import finish_each
+from resdet.detection.inference.predictor import postprocess_each
 from resdet.detection.inference.refinement import Candidates, refine, vote, vote_masks, voters
 from resdet.detection.inference.views import MultiScale, Scored, View, views_of
 from resdet.detection.model import Detector
@@ -92,7 +92,7 @@ class EnsembleDetector(ImageByImage):
         size = torch.tensor([original], dtype=torch.float32, device=scored.boxes.device)
         candidates = self.candidates_of(scored, score, size, self.limit(views))
         inputs = [MaskInput(views, candidates)]
-        (result,) = finish_each(self, inputs, self.detections(candidates), size, [original])
+        (result,) = postprocess_each(self, inputs, self.detections(candidates), size, [original])
         return result
 
     def classify(self, views: Views, boxes: Tensor) -> Scored:

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from resdet.detection.config import InputConfig
 from resdet.detection.inference import predictor
-from resdet.detection.inference.predictor import finish, pad
+from resdet.detection.inference.predictor import pad, postprocess
 from resdet.errors import Error
 from resdet.images.grouped import grouped
 from resdet.structures import BUCKETS, Detections
@@ -49,7 +49,7 @@ def test_boxes_are_scaled_to_the_input_images():
     """The first image was reduced to half, 50 x 80; the second was enlarged 1.6 times in height and twice in width."""
     found = detections([[10, 5, 40, 25], [0, 0, 80, 50]], [[16, 16, 32, 48]])
     sizes, originals = torch.tensor([[50.0, 80.0], [64.0, 48.0]]), [(100, 160), (40, 24)]
-    first, second = finish(Stub(), [], found, sizes, originals)
+    first, second = postprocess(Stub(), [], found, sizes, originals)
     assert first.boxes.tolist() == [[20, 10, 80, 50], [0, 0, 160, 100]] and first.size == (100, 160)
     assert second.boxes.tolist() == [[8, 10, 16, 30]] and second.masks.shape == (1, 40, 24)
     assert first.names == ["cat", "dog"] and first.category_ids.tolist() == [17, 3] and first.labels.tolist() == [0, 1]
@@ -72,7 +72,7 @@ def test_the_detections_of_a_batch_are_downloaded_once(monkeypatch):
     model.draws_masks = False
     found = detections([[10, 5, 40, 25]], [], [[1, 2, 3, 4]] * 7)
     with Waits() as waits:
-        results = finish(model, [], found, torch.full((3, 2), 64.0), [(64, 64)] * 3)
+        results = postprocess(model, [], found, torch.full((3, 2), 64.0), [(64, 64)] * 3)
     assert [len(result) for result in results] == [1, 0, 7] and results[2].labels.tolist() == [0, 1, 0, 1, 0, 1, 0]
     assert copies == [(3, 100, 7)] and waits.count == 0
     assert results[0].boxes.dtype == results[0].scores.dtype == np.float32 and results[0].scores.tolist() == [0.5]
@@ -81,7 +81,7 @@ def test_the_detections_of_a_batch_are_downloaded_once(monkeypatch):
 def test_masks_fill_their_boxes():
     """Compares pixels; the borders of boxes are rounded to whole pixels."""
     found = detections([[10, 20, 40, 60], [3.2, 4.8, 9.1, 7.0], [-5, -5, 200, 2]])
-    result = finish(Stub(), [], found, torch.tensor([[80.0, 90.0]]), [(80, 90)])[0]
+    result = postprocess(Stub(), [], found, torch.tensor([[80.0, 90.0]]), [(80, 90)])[0]
     expected = np.zeros((3, 80, 90), bool)
     expected[0, 20:60, 10:40] = True
     expected[1, 5:7, 3:9] = True
@@ -93,7 +93,7 @@ def test_masks_of_torchvision_weights_are_pasted_as_in_torchvision():
     from torchvision.models.detection.roi_heads import paste_masks_in_image
 
     boxes = [[10.0, 20, 40, 60], [3.2, 4.8, 9.1, 7.0], [0, 0, 90, 2]]
-    result = finish(Stub("torchvision"), [], detections(boxes), torch.tensor([[80.0, 90.0]]), [(80, 90)])[0]
+    result = postprocess(Stub("torchvision"), [], detections(boxes), torch.tensor([[80.0, 90.0]]), [(80, 90)])[0]
     expected = paste_masks_in_image(torch.ones(3, 1, 28, 28), torch.tensor(boxes), (80, 90))[:, 0] > 0.5
     assert (torch.from_numpy(result.masks) == expected).all()
 
@@ -104,7 +104,7 @@ def test_masks_of_torchvision_weights_are_pasted_as_in_torchvision():
 def test_the_mask_head_runs_on_the_smallest_bucket(counts, kept):
     model = Stub()
     found = detections(*[[[1, 1, 9, 9]] * count for count in counts])
-    results = finish(model, [], found, torch.full((2, 2), 20.0), [(20, 20), (30, 10)])
+    results = postprocess(model, [], found, torch.full((2, 2), 20.0), [(20, 20), (30, 10)])
     assert model.asked == [(1, places) for places in kept] and {*kept} <= {*BUCKETS, 100}
     assert [len(result) for result in results] == list(counts)
     assert [result.masks.shape for result in results] == [(counts[0], 20, 20), (counts[1], 30, 10)]
