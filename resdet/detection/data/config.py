@@ -68,7 +68,7 @@ class ScenesConfig(DataConfig):
         return None
 
     def open_test(self) -> "Annotations":
-        """Opens a test set without public annotations."""
+        """Opens the images of `val` or `val_sets` without objects; `image_id`s are those of the test server."""
         raise ConfigError(f"data.name is {self.name}: submissions need coco, voc, ilsvrc_det or ilsvrc_vid.")
 
 

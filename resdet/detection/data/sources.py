@@ -15,8 +15,3 @@ def open_scenes(config: ScenesConfig, split: str) -> Annotations:
         reason = f" ({source.problems[0]})" if source.problems else ""
         raise DataError(f"{source.file or source.root or config.root} has no {missing}{reason}: check data.{split}.")
     return source
-
-
-def open_test_images(config: ScenesConfig) -> Annotations:
-    """Opens the images of `data.val` or `data.val_sets` without objects; `image_id`s are those of the test server."""
-    return config.open_test()

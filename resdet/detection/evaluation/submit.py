@@ -7,7 +7,6 @@ from resdet.data.loader import Notes
 from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.config import CocoConfig, ScenesConfig, VocConfig
-from resdet.detection.data.sources import open_test_images
 from resdet.detection.evaluation import submissions
 from resdet.detection.evaluation.command import check_classes
 from resdet.detection.evaluation.evaluate import detect
@@ -22,7 +21,7 @@ def submit_detections(models: Sequence[Detector], experiment: DetectionExperimen
     data = experiment.scenes
     if isinstance(data, CocoConfig):
         submissions.check_coco_name(Path(path))  # early, since detection takes hours
-    source = open_test_images(data)
+    source = data.open_test()
     experiment.eval.losses = False
     world = distributed.join(experiment.train.device)
     try:

@@ -4,7 +4,7 @@ Masks and keypoints are computed for the valid detections only, their number rou
 images are processed batch by batch, two batches are decoded ahead, and masks are run-length encoded in chunks.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -14,7 +14,6 @@ from torch import Tensor
 from resdet.backbones.modes import evaluating
 from resdet.detection.config import InputConfig
 from resdet.detection.data.buckets import Shape, rounded_up
-from resdet.images import grouped
 from resdet.images.decode import as_image
 from resdet.images.resizing import resize
 from resdet.ops.keypoints import locate
@@ -44,13 +43,6 @@ class Instances(NamedTuple):
     boxes: Tensor  # [1, k, 4], in pixels of the padded image
     labels: Tensor  # [1, k]
     ratio: Tensor  # [2]: original pixels per pixel, x and y
-
-
-def stream(model: Any, images: Iterable, score: float | None = None, batch: int | None = None) -> Iterator[Result]:
-    """Yields one result per image, in order, as early as possible; `images` are paths and uint8 RGB arrays [H, W, 3].
-    Up to `batch` images of one padded size are detected together; of a sequence, two batches are read ahead."""
-    most = batch_for(model.device) if batch is None else batch
-    return grouped.stream(model, images, most, score=score)
 
 
 def batch_for(device: torch.device) -> int:

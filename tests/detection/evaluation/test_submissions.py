@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from resdet.detection.data.config import CocoConfig, IlsvrcDetConfig, IlsvrcVidConfig, SplitConfig, VocConfig
-from resdet.detection.data.sources import open_test_images
 from resdet.detection.evaluation import submissions
 from resdet.detection.evaluation.results import Results
 from resdet.errors import ConfigError, DataError
@@ -29,7 +28,7 @@ def voc(tmp_path):
         picture(home / f"JPEGImages/{stem}.jpg", *size)
     (home / "ImageSets/Main").mkdir(parents=True)
     (home / "ImageSets/Main/test.txt").write_text("2012_000007\n2012_000003\n")
-    return open_test_images(VocConfig("voc", str(tmp_path / "VOCdevkit"), val_sets=["2012_test"]))
+    return VocConfig("voc", str(tmp_path / "VOCdevkit"), val_sets=["2012_test"]).open_test()
 
 
 @pytest.fixture
@@ -39,7 +38,7 @@ def det(tmp_path):
     (tmp_path / "ILSVRC/ImageSets/DET").mkdir(parents=True)
     lines = "ILSVRC2012_test_00000001 1\nILSVRC2012_test_00000002 2\n"
     (tmp_path / "ILSVRC/ImageSets/DET/test.txt").write_text(lines)
-    return open_test_images(IlsvrcDetConfig("ilsvrc_det", str(tmp_path), val="test"))
+    return IlsvrcDetConfig("ilsvrc_det", str(tmp_path), val="test").open_test()
 
 
 @pytest.fixture
@@ -49,7 +48,7 @@ def vid(tmp_path):
     (tmp_path / "ILSVRC2015/ImageSets/VID").mkdir(parents=True)
     lines = "ILSVRC2015_test_00000001/000000 1\nILSVRC2015_test_00001000/000000 2\n"
     (tmp_path / "ILSVRC2015/ImageSets/VID/test.txt").write_text(lines)
-    return open_test_images(IlsvrcVidConfig("ilsvrc_vid", str(tmp_path), val="test"))
+    return IlsvrcVidConfig("ilsvrc_vid", str(tmp_path), val="test").open_test()
 
 
 @pytest.fixture
@@ -59,7 +58,7 @@ def coco(tmp_path):
         "categories": [{"id": 18, "name": "dog"}, {"id": 3, "name": "car"}],
     }
     (tmp_path / "info.json").write_text(json.dumps(content))
-    return open_test_images(CocoConfig("coco", str(tmp_path), val=SplitConfig("test2015", "info.json")))
+    return CocoConfig("coco", str(tmp_path), val=SplitConfig("test2015", "info.json")).open_test()
 
 
 BAD_INFO = {
@@ -76,7 +75,7 @@ BAD_INFO = {
 def test_invalid_info_files_are_refused(tmp_path, complaint):
     (tmp_path / "info.json").write_text(json.dumps(BAD_INFO[complaint]))
     with pytest.raises(DataError, match=f"info.json.*({complaint})"):
-        open_test_images(CocoConfig("coco", str(tmp_path), val=SplitConfig("test2015", "info.json")))
+        CocoConfig("coco", str(tmp_path), val=SplitConfig("test2015", "info.json")).open_test()
 
 
 def results(source, categories=(1, 2, 2)):
@@ -101,7 +100,7 @@ def test_test_images_ignore_exif_rotation(tmp_path):
         Image.new("RGB", (30, 20)).save(path, exif=tags)
     (tmp_path / "ILSVRC/ImageSets/DET").mkdir(parents=True)
     (tmp_path / "ILSVRC/ImageSets/DET/test.txt").write_text("a 1\n")
-    det = open_test_images(IlsvrcDetConfig("ilsvrc_det", str(tmp_path), val="test"))
+    det = IlsvrcDetConfig("ilsvrc_det", str(tmp_path), val="test").open_test()
     assert det.sizes.tolist() == [[30, 20]] and det.image(0).decode().shape == (20, 30, 3)
     images = localization_test(str(tmp_path))
     assert len(images) == 1 and images.image(0).decode().shape == (20, 30, 3)
@@ -247,9 +246,9 @@ def test_invalid_coco_submissions_are_refused(coco, tmp_path):
 
 def test_missing_sets_are_refused(tmp_path):
     with pytest.raises(DataError, match="ImageSets/Main/test.txt is missing"):
-        open_test_images(VocConfig("voc", str(tmp_path), val_sets=["2012_test"]))
+        VocConfig("voc", str(tmp_path), val_sets=["2012_test"]).open_test()
     with pytest.raises(ConfigError, match="needs one set"):
-        open_test_images(VocConfig("voc", str(tmp_path), val_sets=["2007_test", "2012_test"]))
+        VocConfig("voc", str(tmp_path), val_sets=["2007_test", "2012_test"]).open_test()
 
 
 @pytest.mark.parametrize("count", [1, 2])
