@@ -3,12 +3,12 @@
 A detection then takes about 130 bytes, with a mask or without. The arrays are those of all detections at once.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from resdet.detection.data.coco_file import objects_by_image
 from resdet.detection.evaluation import ground_truth
 from resdet.detection.evaluation.coco_engines import Arrays, arrays_of
 from resdet.detection.evaluation.ground_truth import Kind, Truth
@@ -21,9 +21,7 @@ def run_stream(annotations: Truth, parts: Iterable[Results], kind: Kind, max_det
 
     truth = ground_truth.read(annotations, kind)
     images = {image["id"]: image for image in truth["images"]}
-    objects = defaultdict(list)  # by image
-    for entry in truth["annotations"]:
-        objects[entry["image_id"]].append(entry)
+    objects = objects_by_image(truth)
     params = hotcoco.Params(kind)
     params.max_dets = list(max_detections)
     stream = hotcoco.StreamingEval(truth["categories"], iou_type=kind, params=params)

@@ -46,8 +46,7 @@ def chosen_images(source: Annotations, count: int) -> Iterator[tuple[int, str, n
 def drawn_results(pixels: np.ndarray, source: Annotations, results: Results, index: int) -> np.ndarray:
     """An image with its detections; a small one is enlarged."""
     label_of = {category: label for label, category in enumerate(source.category_ids)}
-    rows = np.flatnonzero((results.image_ids == source.result_id(index)) & (results.scores >= SCORE))
-    rows = rows[np.argsort(-results.scores[rows], kind="stable")]
+    rows = results.rows_of(source.result_id(index), SCORE)
     labels = [label_of[category] for category in results.category_ids[rows].tolist()]
     captions = [f"{source.classes[label]} {score:.2f}" for label, score in zip(labels, results.scores[rows])]
     scale = scale_of(source, index, pixels)  # a few of ILSVRC's are annotated in another size

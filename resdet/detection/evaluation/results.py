@@ -85,6 +85,11 @@ class Results:
         image_ids, category_ids = self.image_ids[rows], self.category_ids[rows]
         return Results(image_ids, category_ids, self.scores[rows], self.boxes[rows], masks, keypoints, self.name)
 
+    def rows_of(self, image_id: int, score: float) -> np.ndarray:
+        """int64 [k]: rows of the detections of an image with at least this score, by descending score."""
+        rows = np.flatnonzero((self.image_ids == image_id) & (self.scores >= score))
+        return rows[np.argsort(-self.scores[rows], kind="stable")]
+
     def to_list(self) -> list[dict]:
         """COCO's results format, in JSON types."""
         rows = zip(*(column.tolist() for column in (self.image_ids, self.category_ids, self.boxes, self.scores)))

@@ -80,7 +80,7 @@ def galleries(first: EvaluatedDetector, other: EvaluatedDetector, number: int, r
 
 def drawn(first: EvaluatedDetector, other: EvaluatedDetector, image: int, objects: int) -> Picture:
     source = first.source
-    index = first.indices()[int(first.matches.image_ids[image])]
+    index = first.indices[int(first.matches.image_ids[image])]
     layers = {TRUTH: truth_marks(source, index)}
     layers |= {
         f"{DETECTIONS} of {each.run.name}": detection_marks(source, index, each.results, each.score)

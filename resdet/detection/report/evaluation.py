@@ -1,6 +1,7 @@
 """The validation data of a run, its detections and their matches."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -47,6 +48,7 @@ class EvaluatedDetector:
             return "No detections, since there is no score threshold"
         return f"Detections with a score of at least {self.score:.3f}, at IoU 0.5"
 
+    @cached_property
     def indices(self) -> dict[int, int]:
         """Image id of results -> index in the source."""
         return {self.source.result_id(index): index for index in range(len(self.source))}

@@ -39,7 +39,7 @@ def f1_of(counts: np.ndarray) -> np.ndarray:
 
 def drawn(evaluated: EvaluatedDetector, image: int, counts: np.ndarray) -> Picture:
     """An image, by its position in `matches.image_ids`, with its objects and detections."""
-    index = evaluated.indices()[int(evaluated.matches.image_ids[image])]
+    index = evaluated.indices[int(evaluated.matches.image_ids[image])]
     true, false, missed = counts.tolist()
     caption = f"{true} found, {missed} missed, {false} false"
     layers = {
@@ -61,7 +61,7 @@ def doubts_section(evaluated: EvaluatedDetector) -> Section:
     """Labels to check: detections with high scores that contradict the annotations."""
     score = max(DOUBT_SCORE, evaluated.score) if evaluated.threshold else DOUBT_SCORE
     doubts = label_doubts(evaluated.truth, evaluated.results, score)
-    source, results, indices = evaluated.source, evaluated.results, evaluated.indices()
+    source, results, indices = evaluated.source, evaluated.results, evaluated.indices
     category = dict(zip(source.category_ids, source.classes))
     rows = [
         (
@@ -81,15 +81,15 @@ def doubts_section(evaluated: EvaluatedDetector) -> Section:
     columns = ("image", "doubt", "label", "detected", "score", "box")
     parts: list[Part] = [
         Table("doubts", "Labels to check", columns, rows),
-        Gallery("crops", "Crops", [crop(evaluated, doubt, indices) for doubt in doubts[:CROPS]]),
+        Gallery("crops", "Crops", [crop(evaluated, doubt) for doubt in doubts[:CROPS]]),
     ]
     return Section("labels", "Possible label errors", parts, note)
 
 
-def crop(evaluated: EvaluatedDetector, doubt: Doubt, indices: dict[int, int]) -> Picture:
+def crop(evaluated: EvaluatedDetector, doubt: Doubt) -> Picture:
     """The surroundings of a doubted object."""
     source, results = evaluated.source, evaluated.results
-    index = indices[int(results.image_ids[doubt.row])]
+    index = evaluated.indices[int(results.image_ids[doubt.row])]
     pixels = source.image(index).decode()
     stretch = np.tile(scale_of(source, index, pixels), 2)
     box = xywh_to_xyxy(results.boxes[doubt.row]) * stretch

@@ -33,7 +33,7 @@ def truth_marks(source: Annotations, index: int) -> list[Mark]:
 
 def detection_marks(source: Annotations, index: int, results: Results, score: float) -> list[Mark]:
     """The detections of an image with at least this score, in annotated pixels."""
-    rows = np.flatnonzero((results.image_ids == source.result_id(index)) & (results.scores >= score))
+    rows = results.rows_of(source.result_id(index), score)
     return [detection_mark(source, results, row) for row in rows.tolist()]
 
 
