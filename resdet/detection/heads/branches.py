@@ -55,45 +55,29 @@ class RoIBranch(Protocol):
         ...
 
 
-class RoIFeatures(Protocol):
-    """The input of a branch's head."""
-
-    @property
-    def channels(self) -> int: ...
-
-    def __call__(self, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
-        """Features [B·N, channels, s, s] of any boxes [B, N, 4]."""
-        ...
-
-    def of_sample(self, maps: Sequence[Tensor], boxes: Tensor, first_maps: Tensor) -> Tensor:
-        """Features [B·R, channels, s, s] of the sampled RoIs, boxes [B, R, 4]."""
-        ...
-
-    def of_positives(self, maps: Sequence[Tensor], packed: PackedPositives, first_maps: Tensor) -> Tensor:
-        """Features [P, channels, s, s] of the packed RoIs."""
-        ...
-
-
 @dataclass
 class PooledFeatures:
-    """Features from the branch's own pooler."""
+    """The input of a branch's head, from its own pooler."""
 
     pooler: RoIPooler
     channels: int
 
     def __call__(self, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
+        """Features [B·N, channels, s, s] of any boxes [B, N, 4]."""
         return self.pooler(maps, boxes)
 
     def of_sample(self, maps: Sequence[Tensor], boxes: Tensor, first_maps: Tensor) -> Tensor:
+        """Features [B·R, channels, s, s] of the sampled RoIs, boxes [B, R, 4]."""
         return self.pooler(maps, boxes)
 
     def of_positives(self, maps: Sequence[Tensor], packed: PackedPositives, first_maps: Tensor) -> Tensor:
+        """Features [P, channels, s, s] of the packed RoIs."""
         return self.pooler(maps, packed.rois.boxes, images=packed.images)
 
 
 @dataclass
 class Conv5Features:
-    """The conv5_x maps of the box head, computed once for a sample."""
+    """As `PooledFeatures`: the conv5_x maps of the box head, computed once for a sample."""
 
     pooler: nn.Module
     head: Conv5Head
@@ -113,6 +97,9 @@ class Conv5Features:
         return first_maps.index_select(0, (packed.images * per_image + packed.places)[0])
 
 
+RoIFeatures = PooledFeatures | Conv5Features
+
+
 @dataclass
 class BranchInput:
     """The arguments of a branch's builder that come from the detector."""
@@ -124,7 +111,7 @@ class BranchInput:
     classes: int
     conv5: Conv5Features | None  # with features c4: what branches use instead of poolers
 
-    def features(self, resolution: int, sampling: int, aligned: bool) -> PooledFeatures | Conv5Features:
+    def features(self, resolution: int, sampling: int, aligned: bool) -> RoIFeatures:
         """`resolution`, `sampling` and `aligned` are those of the branch's own pooler."""
         if self.conv5 is not None:
             return self.conv5

@@ -110,6 +110,8 @@ class MNCMaskBranch:
 class MNC(RoIHeads):
     """Losses and detections from feature maps and proposals."""
 
+    mask_head: AgnosticMaskHead
+
     def __init__(self, config: BoxConfig, mnc: MNCConfig, head: Conv5Head, pooler: Warper, classes: int):
         side = -(-pooler.size // 2)  # conv5_x has a stride of 2
         mask_head = AgnosticMaskHead(head.width, side, mnc.width, mnc.resolution)
@@ -123,15 +125,12 @@ class MNC(RoIHeads):
     def stage(self) -> MaskedStage:
         return cast(MaskedStage, self.stages[0])
 
-    def mask_logits(self, maps: Tensor) -> Tensor:
-        return cast(MNCMaskBranch, self.branches["mask"]).head(maps)
-
     def predict(self, maps: Sequence[Tensor], boxes: Tensor) -> RoundOutput:
         """One round on boxes [B, N, 4]."""
         stage = self.stage
         pooled = self.pooler(maps, boxes)
         whole = stage.head.maps(pooled)
-        masks = self.mask_logits(whole)
+        masks = self.mask_head(whole)
         masked = pooled * F.adaptive_avg_pool2d(masks.sigmoid(), pooled.shape[-2:])[:, None]
         vectors = torch.cat([stage.head(masked), stage.head.vectors(whole)], 1)
         box_scores, deltas = stage.predictor(vectors, len(boxes))
