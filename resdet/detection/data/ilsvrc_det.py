@@ -23,7 +23,7 @@ BLACKLIST = "*_det_validation_blacklist.txt"
 SPLITS = ("train", "val", "val1", "val2")
 
 
-def open_ilsvrc_det(root: Path | str, split: str, on_bad: OnBad = "skip", cache_dir: Path | None = None) -> Annotations:
+def open_ilsvrc_det(root: Path | str, split: str, on_bad: OnBad = "skip") -> Annotations:
     """Opens a split: train, val, val1, val2, or several as "train+val1", the paper's training set.
 
     train has every image with an XML file, and the negatives without one, marked only with -1 in the lists
@@ -34,7 +34,7 @@ def open_ilsvrc_det(root: Path | str, split: str, on_bad: OnBad = "skip", cache_
     for part in parts:
         if part not in SPLITS:
             raise DataError(f"ILSVRC DET has no split {part}: choose from {', '.join(SPLITS)}, or several joined by +.")
-    return concatenate([_open(home, part, on_bad, cache_dir) for part in parts])
+    return concatenate([_open(home, part, on_bad) for part in parts])
 
 
 def home_of(root: Path | str, task: Literal["DET", "VID"], remedy: str = "") -> Path:
@@ -49,7 +49,7 @@ def home_of(root: Path | str, task: Literal["DET", "VID"], remedy: str = "") -> 
     raise DataError(f"{missing}: unpack ILSVRC {task} there{remedy}.")
 
 
-def _open(home: Path, split: str, on_bad: OnBad, cache_dir: Path | None) -> Annotations:
+def _open(home: Path, split: str, on_bad: OnBad) -> Annotations:
     folder = "train" if split == "train" else "val"
     annotations, images = home / "Annotations/DET" / folder, home / "Data/DET" / folder
     lists = _lists(home / "ImageSets/DET", split)
@@ -61,7 +61,7 @@ def _open(home: Path, split: str, on_bad: OnBad, cache_dir: Path | None) -> Anno
         records = read_records(annotations, measured, stems, jpeg, 0, problems, negatives)
         return compile_records(records, NAMES, problems)
 
-    source = open_indexed(f"ilsvrc-det-{split}", annotations, images, lists, read, on_bad, cache_dir)
+    source = open_indexed(f"ilsvrc-det-{split}", annotations, images, lists, read, on_bad)
     if split != "train":
         source.arrays["blacklist"] = _blacklist(home, source)
     return source
@@ -74,7 +74,6 @@ def open_indexed(
     lists: Sequence[Path],
     read: Callable[[Problems, Measured], Arrays],
     on_bad: OnBad,
-    cache_dir: Path | None,
 ) -> Annotations:
     """Opens the arrays of `read`, which is called if the index of a former start is out of date."""
 
@@ -83,7 +82,7 @@ def open_indexed(
         return read(problems, measured) | measured.arrays()
 
     holds = lambda arrays: unchanged(arrays, images)
-    arrays = cached(f"{key}-{on_bad}", [annotations, *lists], build, cache_dir, places=[images], holds=holds)
+    arrays = cached(f"{key}-{on_bad}", [annotations, *lists], build, places=[images], holds=holds)
     return Annotations(arrays, images, other_sizes=True)
 
 

@@ -25,20 +25,16 @@ from resdet.results.box_format import xyxy_to_xywh
 WITHOUT_DET = ", or set data.det_images=0 to train on the videos only"
 
 
-def open_train(
-    root: Path | str, frames_per_video: int, det_images: int, on_bad: OnBad = "skip", cache_dir: Path | None = None
-) -> Annotations:
+def open_train(root: Path | str, frames_per_video: int, det_images: int, on_bad: OnBad = "skip") -> Annotations:
     """Opens evenly spaced frames of each training video, and up to `det_images` of DET's training images per class.
 
     The videos are those of the lists train_1.txt to train_30.txt, without the videos of val.txt.
     """
-    frames = open_train_frames(root, frames_per_video, on_bad, cache_dir)
-    return concatenate([frames, open_det_images(root, det_images, on_bad, cache_dir)]) if det_images else frames
+    frames = open_train_frames(root, frames_per_video, on_bad)
+    return concatenate([frames, open_det_images(root, det_images, on_bad)]) if det_images else frames
 
 
-def open_train_frames(
-    root: Path | str, frames_per_video: int, on_bad: OnBad = "skip", cache_dir: Path | None = None
-) -> Annotations:
+def open_train_frames(root: Path | str, frames_per_video: int, on_bad: OnBad = "skip") -> Annotations:
     home = home_of(root, "VID")
     annotations, images = home / "Annotations/VID/train", home / "Data/VID/train"
     lists = [list_of(home, "VID", f"train_{number}") for number in range(1, len(NAMES) + 1)]
@@ -53,12 +49,10 @@ def open_train_frames(
         records = read_records(annotations, measured, stems, jpeg, 0, problems)
         return compile_records(records, NAMES, problems)
 
-    return open_indexed(f"ilsvrc-vid-train-{frames_per_video}", annotations, images, sources, read, on_bad, cache_dir)
+    return open_indexed(f"ilsvrc-vid-train-{frames_per_video}", annotations, images, sources, read, on_bad)
 
 
-def open_det_images(
-    root: Path | str, per_class: int, on_bad: OnBad = "skip", cache_dir: Path | None = None
-) -> Annotations:
+def open_det_images(root: Path | str, per_class: int, on_bad: OnBad = "skip") -> Annotations:
     """Opens DET's training images that its lists mark as positive for one of the 30 classes, evenly spaced in each
     list; objects of other classes are left out."""
     home = home_of(root, "DET", WITHOUT_DET)
@@ -74,12 +68,10 @@ def open_det_images(
         records = [record for record in records if record.objects]
         return compile_records(records, NAMES, problems)
 
-    return open_indexed(f"ilsvrc-vid-det-{per_class}", annotations, images, lists, read, on_bad, cache_dir)
+    return open_indexed(f"ilsvrc-vid-det-{per_class}", annotations, images, lists, read, on_bad)
 
 
-def open_val(
-    root: Path | str, frame_stride: int = 1, on_bad: OnBad = "skip", cache_dir: Path | None = None
-) -> Annotations:
+def open_val(root: Path | str, frame_stride: int = 1, on_bad: OnBad = "skip") -> Annotations:
     """Opens every `frame_stride`-th frame of each validation video, with the motion IoUs among all frames."""
     home = home_of(root, "VID")
     annotations, images = home / "Annotations/VID/val", home / "Data/VID/val"
@@ -102,7 +94,7 @@ def open_val(
         )
         return arrays | {name: column[kept] for name, column in image_columns.items()}
 
-    return open_indexed(f"ilsvrc-vid-val-{frame_stride}", annotations, images, [frames], read, on_bad, cache_dir)
+    return open_indexed(f"ilsvrc-vid-val-{frame_stride}", annotations, images, [frames], read, on_bad)
 
 
 def list_of(home: Path, task: str, name: str) -> Path:
