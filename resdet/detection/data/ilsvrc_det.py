@@ -15,7 +15,7 @@ import numpy as np
 from resdet.data.array_cache import Arrays, cached
 from resdet.detection.data.annotations import Annotations, concatenate
 from resdet.detection.data.compile_annotations import Measured, OnBad, Problems, unchanged
-from resdet.detection.data.ilsvrc_det_classes import NAMES
+from resdet.detection.data.ilsvrc_classes import DET
 from resdet.detection.data.voc import compile_records, read_records
 from resdet.errors import DataError
 
@@ -59,7 +59,7 @@ def _open(home: Path, split: str, on_bad: OnBad) -> Annotations:
         stems = sorted({*marks, *_stems_below(annotations)}) if split == "train" else list(marks)
         negatives = frozenset(stem for stem, values in marks.items() if values == {"-1"})
         records = read_records(annotations, measured, stems, jpeg, 0, problems, negatives)
-        return compile_records(records, NAMES, problems)
+        return compile_records(records, DET, problems)
 
     source = open_indexed(f"ilsvrc-det-{split}", annotations, images, lists, read, on_bad)
     if split != "train":
@@ -100,7 +100,7 @@ def _blacklist(home: Path, source: Annotations) -> np.ndarray:
         return np.zeros((0, 2), np.int64)
     stem_of = dict(enumerate(marks_in(_lists(home / "ImageSets/DET", "val")), 1))
     index_of = {source.image_id(i): i for i in range(len(source))}
-    id_of = dict(zip(NAMES, source.category_ids))
+    id_of = dict(zip(DET, source.category_ids))
     pairs = [line.split() for line in files[0].read_text().splitlines() if line.strip()]
     try:
         named = [(stem_of[int(number)], id_of[wnid]) for number, wnid in pairs]

@@ -12,11 +12,10 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from resdet.data.array_cache import Arrays
-from resdet.detection.data import ilsvrc_det_classes
 from resdet.detection.data.annotations import Annotations, concatenate
 from resdet.detection.data.compile_annotations import Measured, OnBad, Problems
+from resdet.detection.data.ilsvrc_classes import DET, VID
 from resdet.detection.data.ilsvrc_det import home_of, jpeg, marks_in, open_indexed
-from resdet.detection.data.ilsvrc_vid_classes import NAMES
 from resdet.detection.data.motion import instance_ids, motion_ious
 from resdet.detection.data.voc import Record, compile_records, read_records
 from resdet.errors import DataError
@@ -37,7 +36,7 @@ def open_train(root: Path | str, frames_per_video: int, det_images: int, on_bad:
 def open_train_frames(root: Path | str, frames_per_video: int, on_bad: OnBad = "skip") -> Annotations:
     home = home_of(root, "VID")
     annotations, images = home / "Annotations/VID/train", home / "Data/VID/train"
-    lists = [list_of(home, "VID", f"train_{number}") for number in range(1, len(NAMES) + 1)]
+    lists = [list_of(home, "VID", f"train_{number}") for number in range(1, len(VID) + 1)]
     val = home / "ImageSets/VID/val.txt"
     sources = [*lists, *([val] if val.is_file() else [])]
 
@@ -47,7 +46,7 @@ def open_train_frames(root: Path | str, frames_per_video: int, on_bad: OnBad = "
         problems.leave_out("video", [video for video in videos if not frames[video]], "no XML files")
         stems = [f"{video}/{frame}" for video in videos for frame in frames[video]]
         records = read_records(annotations, measured, stems, jpeg, 0, problems)
-        return compile_records(records, NAMES, problems)
+        return compile_records(records, VID, problems)
 
     return open_indexed(f"ilsvrc-vid-train-{frames_per_video}", annotations, images, sources, read, on_bad)
 
@@ -57,16 +56,16 @@ def open_det_images(root: Path | str, per_class: int, on_bad: OnBad = "skip") ->
     list; objects of other classes are left out."""
     home = home_of(root, "DET", WITHOUT_DET)
     annotations, images = home / "Annotations/DET/train", home / "Data/DET/train"
-    number_of = {synset: number for number, synset in enumerate(ilsvrc_det_classes.NAMES, 1)}
-    lists = [list_of(home, "DET", f"train_{number_of[synset]}") for synset in NAMES]
+    number_of = {synset: number for number, synset in enumerate(DET, 1)}
+    lists = [list_of(home, "DET", f"train_{number_of[synset]}") for synset in VID]
 
     def read(problems: Problems, measured: Measured) -> Arrays:
         stems = {stem for file in lists for stem in evenly(fully_annotated(file), per_class)}
         records = read_records(annotations, measured, sorted(stems), jpeg, 0, problems)
         for record in records:
-            record.objects = [item for item in record.objects if item.name in NAMES]
+            record.objects = [item for item in record.objects if item.name in VID]
         records = [record for record in records if record.objects]
-        return compile_records(records, NAMES, problems)
+        return compile_records(records, VID, problems)
 
     return open_indexed(f"ilsvrc-vid-det-{per_class}", annotations, images, lists, read, on_bad)
 
@@ -88,7 +87,7 @@ def open_val(root: Path | str, frame_stride: int = 1, on_bad: OnBad = "skip") ->
         in_kept = np.repeat(kept, [len(record.objects) for record in records])
         arrays = compile_records(
             [record for record, keep in zip(records, kept) if keep],
-            NAMES,
+            VID,
             problems,
             {name: column[in_kept] for name, column in object_columns.items()},
         )

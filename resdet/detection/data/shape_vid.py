@@ -13,14 +13,15 @@ import numpy as np
 
 from resdet.data import generated
 from resdet.data.shapes import CLASSES, clutter, ground
-from resdet.detection.data import ilsvrc_det_classes, ilsvrc_vid_classes, shape_scenes
+from resdet.detection.data import shape_scenes
+from resdet.detection.data.ilsvrc_classes import DET, VID
 from resdet.detection.data.shape_scenes import Canvas, Object, turned
 from resdet.detection.data.voc_xml import XmlObject, box_of, to_xml
 
 FORMAT = 1  # version of the generated data; a change invalidates older folders
 MARKER = "shape_vid.json"
 STREAMS = {"train": 0, "val": 1, "DET": 2}
-SYNSETS = list(ilsvrc_vid_classes.NAMES)[: len(CLASSES)]  # one per shape
+SYNSETS = list(VID)[: len(CLASSES)]  # one per shape
 
 SPEEDS = (0.002, 0.025, 0.12)  # diameters per frame
 DIAMETERS = (0.25, 0.5)  # range, as fractions of the side
@@ -83,9 +84,9 @@ def _bounced(center: np.ndarray, radius: float, side: int) -> np.ndarray:
 
 
 def _write(root: Path, arguments: dict[str, Any]) -> None:
-    lists: dict[str, list[str]] = {f"VID/train_{number}": [] for number in range(1, len(ilsvrc_vid_classes.NAMES) + 1)}
-    numbers = {synset: number for number, synset in enumerate(ilsvrc_det_classes.NAMES, 1)}
-    lists |= {f"DET/train_{numbers[synset]}": [] for synset in ilsvrc_vid_classes.NAMES} | {"VID/val": []}
+    lists: dict[str, list[str]] = {f"VID/train_{number}": [] for number in range(1, len(VID) + 1)}
+    numbers = {synset: number for number, synset in enumerate(DET, 1)}
+    lists |= {f"DET/train_{numbers[synset]}": [] for synset in VID} | {"VID/val": []}
     for index in range(arguments["train"]):
         video = f"ILSVRC2015_VID_train_{index // 1000:04d}/ILSVRC2015_train_{index:08d}"
         for label in sorted(set(_write_video(root, "train", video, index, arguments))):

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from resdet.data.array_cache import Arrays
-from resdet.detection.data import ilsvrc_det_classes, ilsvrc_vid_classes
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.coco_file import CocoFile, is_text
 from resdet.detection.data.compile_annotations import Problems, RawAnnotations, compile_annotations
+from resdet.detection.data.ilsvrc_classes import DET, VID
 from resdet.detection.data.validation import refuse
 from resdet.detection.data.voc import CLASSES
 from resdet.errors import ConfigError, DataError
@@ -29,12 +29,12 @@ def voc_test(root: Path, sets: Sequence[str]) -> Annotations:
 
 def det_test(root: Path, split: str) -> Annotations:
     """Opens test or val; ImageSets/DET lists the images in the order of the server's numbers."""
-    return ilsvrc_test(root, "DET", split, list(ilsvrc_det_classes.NAMES.values()))
+    return ilsvrc_test(root, "DET", split, list(DET.values()))
 
 
 def vid_test(root: Path, split: str) -> Annotations:
     """Opens test or val; ImageSets/VID lists the frames in the order of the server's numbers."""
-    return ilsvrc_test(root, "VID", split, list(ilsvrc_vid_classes.NAMES.values()))
+    return ilsvrc_test(root, "VID", split, list(VID.values()))
 
 
 def ilsvrc_test(root: Path, task: str, split: str, classes: Sequence[str]) -> Annotations:

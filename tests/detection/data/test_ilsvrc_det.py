@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from resdet.detection.data.geometry import read_scene
+from resdet.detection.data.ilsvrc_classes import DET
 from resdet.detection.data.ilsvrc_det import open_ilsvrc_det
-from resdet.detection.data.ilsvrc_det_classes import NAMES
 from resdet.detection.data.loader import EvaluationSamples
 from resdet.detection.evaluation.ilsvrc_det import evaluate_det
 from resdet.errors import DataError
@@ -74,11 +74,11 @@ def stems(source) -> list[str]:
 
 
 def test_class_names_are_wordnets():
-    assert len(NAMES) == len(set(NAMES.values())) == 200
-    assert list(NAMES.values())[:3] == ["accordion", "airplane", "ant"] and list(NAMES)[-1] == ZEBRA
+    assert len(DET) == len(set(DET.values())) == 200
+    assert list(DET.values())[:3] == ["accordion", "airplane", "ant"] and list(DET)[-1] == ZEBRA
     timm_data = pytest.importorskip("timm.data")
     lemmas = timm_data.ImageNetInfo("imagenet22k")
-    for wnid, name in NAMES.items():
+    for wnid, name in DET.items():
         words = lemmas.label_name_to_description(wnid, detailed=False).split(", ")
         assert OWN_WORDS.get(name, name).lower() in [word.lower() for word in words], wnid
 
@@ -87,9 +87,9 @@ def test_classes_have_the_devkits_numbers():
     """The order is not quite alphabetical; compares with the label map of SSD's models for ILSVRC DET."""
     known = {27: "bookshelf", 28: "bow tie", 29: "bow", 30: "bowl", 54: "cup or mug", 58: "dog", 124: "person"}
     known |= {127: "ping-pong ball", 181: "tie", 184: "traffic light", 189: "tv or monitor", 197: "watercraft"}
-    names = list(NAMES.values())
+    names = list(DET.values())
     assert {number: names[number - 1] for number in known} == known
-    assert list(NAMES)[27:29] == ["n02883205", "n02879718"]
+    assert list(DET)[27:29] == ["n02883205", "n02879718"]
 
 
 def test_train_has_positives_and_negatives(root):
@@ -97,7 +97,7 @@ def test_train_has_positives_and_negatives(root):
     assert stems(source) == ["n02391049_10", "ILSVRC2013_train_00000001", "ILSVRC2014_train_00000003"]
     assert source.sizes.tolist() == [[64, 48]] * 3 and source.image(1).size == (64, 48)
     assert len(source.objects(1)) == 0
-    assert source.classes == list(NAMES.values()) and source.category_ids == list(range(1, 201))
+    assert source.classes == list(DET.values()) and source.category_ids == list(range(1, 201))
     assert [source.classes[label] for label in source.objects(2).labels] == ["dog", "zebra"]
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from resdet.commands.data import make_shape_vid
 from resdet.data.config import formats
-from resdet.detection.data import ilsvrc_det_classes, ilsvrc_vid, shape_vid
+from resdet.detection.data import ilsvrc_vid, shape_vid
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.config import IlsvrcVidConfig, ShapeVidConfig
-from resdet.detection.data.ilsvrc_vid_classes import NAMES
+from resdet.detection.data.ilsvrc_classes import DET, VID
 from resdet.detection.data.motion import motion_ious
 from resdet.errors import ConfigError, DataError
 
@@ -58,8 +58,8 @@ def root(tmp_path):
     put(home / "ImageSets/VID/train_9.txt", f"{LONG} 1\n{SHORT} 1\n{OTHER} -1\n")
     put(home / "ImageSets/VID/train_30.txt", f"{LONG} -1\n")
     put(home / "ImageSets/VID/val.txt", "".join(f"{VALIDATED}/{n:06d} {n + 1}\n" for n in range(30)))
-    numbers = {synset: number for number, synset in enumerate(ilsvrc_det_classes.NAMES, 1)}
-    for synset in NAMES:
+    numbers = {synset: number for number, synset in enumerate(DET, 1)}
+    for synset in VID:
         put(home / f"ImageSets/DET/train_{numbers[synset]}.txt", "")
     dogs = [f"ILSVRC2013_train/{DOG}/{DOG}_{n}" for n in range(5)]
     put(home / f"ImageSets/DET/train_{numbers[DOG]}.txt", "".join(f"{s} 1\n" for s in dogs) + "partly 0\nnone -1\n")
@@ -80,10 +80,10 @@ def files(source: Annotations) -> list[str]:
 
 
 def test_classes_are_the_devkits_and_named_as_in_det():
-    assert [name.replace(" ", "_") for name in NAMES.values()] == PUBLISHED
+    assert [name.replace(" ", "_") for name in VID.values()] == PUBLISHED
     known = {1: "n02691156", 2: "n02419796", 9: DOG, 10: "n02121808", 21: "n02509815", 28: "n04530566", 30: ZEBRA}
-    assert {number: list(NAMES)[number - 1] for number in known} == known
-    assert [synset for synset in ilsvrc_det_classes.NAMES if synset in NAMES] == list(NAMES)
+    assert {number: list(VID)[number - 1] for number in known} == known
+    assert [synset for synset in DET if synset in VID] == list(VID)
 
 
 def test_frames_are_evenly_spaced_in_each_video(root):
@@ -91,7 +91,7 @@ def test_frames_are_evenly_spaced_in_each_video(root):
     source = open_data(root, frames_per_video=5, det_images=0)
     spaced = [f"VID/train/{LONG}/{number:06d}.JPEG" for number in (3, 9, 15, 21, 27)]
     assert files(source) == [*spaced, *(f"VID/train/{SHORT}/{number:06d}.JPEG" for number in range(3))]
-    assert source.classes == list(NAMES.values()) and source.category_ids == list(range(1, 31))
+    assert source.classes == list(VID.values()) and source.category_ids == list(range(1, 31))
     assert source.objects(1).boxes.tolist() == [[9, 5, 29, 15]] and source.objects(1).labels.tolist() == [8]
 
 
@@ -258,7 +258,7 @@ def test_generated_lists_match_the_annotations(shapes):
     """Lists are numbered by the devkit's number of their class, in VID and in DET."""
     shapes.ensure()
     home, listed = Path(shapes.root) / "ILSVRC", 0
-    for task, names in (("VID", NAMES), ("DET", ilsvrc_det_classes.NAMES)):
+    for task, names in (("VID", VID), ("DET", DET)):
         for file in (home / f"ImageSets/{task}").glob("train_*.txt"):
             synset = list(names)[int(file.stem.removeprefix("train_")) - 1]
             for line in file.read_text().splitlines():

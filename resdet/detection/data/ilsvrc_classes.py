@@ -1,6 +1,6 @@
-"""The 200 classes of ILSVRC DET in the order of its development kit, 1 to 200: WordNet ids and names."""
+"""WordNet ids and names of the 200 classes of ILSVRC DET and the 30 of VID, in the order of the development kits."""
 
-NAMES = dict(
+DET = dict(
     entry.split(" ", 1)
     for entry in """
 n02672831 accordion, n02691156 airplane, n02219486 ant, n02419796 antelope, n07739125 apple, n02454379 armadillo,
@@ -44,3 +44,11 @@ n02062744 whale, n04591713 wine bottle, n02391049 zebra
     .strip()
     .split(", ")
 )
+VID = {
+    synset: DET[synset]
+    for synset in """
+n02691156 n02419796 n02131653 n02834778 n01503061 n02924116 n02958343 n02402425 n02084071 n02121808 n02503517 n02118333
+n02510455 n02342885 n02374451 n02129165 n01674464 n02484322 n03790512 n02324045 n02509815 n02411705 n01726692 n02355227
+n02129604 n04468005 n01662784 n04530566 n02062744 n02391049
+""".split()
+}
