@@ -14,7 +14,7 @@ import numpy as np
 
 from resdet.data.array_cache import Arrays, Strings
 from resdet.detection.data.compile_annotations import NAMED
-from resdet.detection.data.keypoints import Keypoints, keypoint_names, written
+from resdet.detection.data.keypoints import Keypoints, coco_keys, keypoint_names
 from resdet.detection.data.segmentation import Segment
 from resdet.detection.data.segmentation_columns import SegmentColumns
 from resdet.errors import DataError, number_of
@@ -259,8 +259,7 @@ def _compose(source: Annotations) -> dict[str, Any]:
                 "difficult": int(difficult),
             } | {key: values[k] for key, values in of_objects.items()}
             if objects.keypoints is not None:
-                points = written(objects.keypoints.points[k - first])
-                annotation |= {"keypoints": points.flatten().tolist(), "num_keypoints": int((points[:, 2] > 0).sum())}
+                annotation |= coco_keys(objects.keypoints.points[k - first])
             annotations.append(annotation | (_masked(segment, height, width) if segment else {}))
     for i, category in source.blacklist.tolist():
         images[i].setdefault(BLACKLISTED, []).append(category)

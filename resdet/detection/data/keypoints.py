@@ -146,9 +146,10 @@ def read_points(annotations: Records, names: KeypointNames) -> np.ndarray:
     return visible(np.where(finite, values, 0) + (HALF, HALF, 0))
 
 
-def written(points: np.ndarray) -> np.ndarray:
-    """Keypoints [..., 3] as COCO's files count: without the half pixel, zeros where the visibility is 0."""
-    return np.where(points[..., 2:] > 0, points - np.array((HALF, HALF, 0), points.dtype), 0)
+def coco_keys(points: np.ndarray) -> dict[str, Any]:
+    """The keys of an object with keypoints [K, 3] in COCO's format: without the half pixel, zeros where invisible."""
+    written = visible(points - np.array((HALF, HALF, 0), points.dtype))
+    return {"keypoints": written.flatten().tolist(), "num_keypoints": int((points[:, 2] > 0).sum())}
 
 
 def _is_pair(pair: Any, count: int) -> bool:

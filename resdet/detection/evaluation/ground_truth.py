@@ -11,7 +11,7 @@ import numpy as np
 
 from resdet.detection.data.annotations import BLACKLISTED
 from resdet.detection.data.coco_file import CocoFile
-from resdet.detection.data.keypoints import names_in, read_points, written
+from resdet.detection.data.keypoints import coco_keys, names_in, read_points
 from resdet.detection.data.rle import without_slivers
 from resdet.detection.data.segmentation_columns import SegmentColumns
 from resdet.detection.data.validation import refuse, whole_numbers
@@ -75,8 +75,7 @@ def annotations_of(coco: CocoFile, kind: Kind, keypoints: np.ndarray | None) -> 
             outline = given["segmentation"]
             annotation["segmentation"] = outline if isinstance(outline, dict) else without_slivers(outline)
         if keypoints is not None:
-            points = keypoints[row]
-            annotation |= {"keypoints": points.flatten().tolist(), "num_keypoints": int((points[:, 2] > 0).sum())}
+            annotation |= coco_keys(keypoints[row])
         annotations.append(annotation)
     return annotations
 
@@ -96,11 +95,11 @@ def check_masks(coco: CocoFile) -> None:
 
 
 def keypoints_of(coco: CocoFile, categories: list[dict], file: str) -> np.ndarray:
-    """float64 [M, K, 3] in the file's coordinates; refuses a file without keypoints, and invalid ones."""
+    """float64 [M, K, 3]; refuses a file without keypoints, and invalid ones."""
     names = names_in(categories, file)
     if names is None:
         raise DataError(f"{file}: no category has a list of keypoints: give a file such as COCO's person_keypoints.")
-    return written(read_points(coco.annotations, names))
+    return read_points(coco.annotations, names)
 
 
 def image_sizes(images: list[dict]) -> dict[int, tuple[int, int]]:
