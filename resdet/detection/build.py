@@ -11,7 +11,7 @@ from resdet.detection.config import DetectionExperiment, DetectorConfig
 from resdet.detection.heads.box_head import Conv5Head, RoIPooler, VGGHead
 from resdet.detection.heads.branches import BranchInput, Conv5Features, RoIBranch
 from resdet.detection.heads.config import positive_count
-from resdet.detection.heads.mnc import MNC, Warper
+from resdet.detection.heads.mnc import MNC, RoIWarp
 from resdet.detection.heads.registry import BoxHead, box_heads, roi_branches
 from resdet.detection.heads.roi_heads import RoIHeads
 from resdet.detection.heads.rpn import RPN
@@ -101,7 +101,7 @@ def build_roi_heads(
         )
     size = box.resolution or (14 if conv5 else 7)
     if config.mnc is not None:
-        return MNC(box, config.mnc, cast(Conv5Head, conv5), Warper(strides[0], size), classes)
+        return MNC(box, config.mnc, cast(Conv5Head, conv5), RoIWarp(strides[0], size), classes)
     if box.pool == "max" and len(strides) > 1:
         raise ConfigError("model.box.pool=max supports one feature level only: use align with fpn.")
     pooler = RoIPooler(strides, size, box.pool, box.sampling, box.aligned, box.canonical_size)

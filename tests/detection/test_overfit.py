@@ -14,7 +14,7 @@ from resdet.detection.config import InputConfig
 from resdet.detection.data.segmentation import Bitmap
 from resdet.detection.heads.box_head import Conv5Head
 from resdet.detection.heads.config import AnchorConfig, BoxConfig, MNCConfig, RPNConfig
-from resdet.detection.heads.mnc import MNC, Warper
+from resdet.detection.heads.mnc import MNC, RoIWarp
 from resdet.detection.heads.rpn import RPN
 from resdet.detection.model import Detector
 from resdet.images.normalize import Normalize
@@ -101,7 +101,7 @@ def cascade() -> Detector:
     rpn = RPNConfig(anchors, channels=24, batch_per_image=64, pre_nms=(100, 100), post_nms=(30, 30))
     conv5_x = nn.Sequential(nn.Conv2d(24, 48, 3, 2, 1), nn.ReLU(), nn.Conv2d(48, 48, 3, 1, 1), nn.ReLU())
     box = BoxConfig(batch_per_image=16, positive_fraction=0.5, nms=0.3)
-    regions = MNC(box, MNCConfig(14, 64), Conv5Head(conv5_x, 48), Warper(4, 8), len(tiny.CLASSES))
+    regions = MNC(box, MNCConfig(14, 64), Conv5Head(conv5_x, 48), RoIWarp(4, 8), len(tiny.CLASSES))
     parts = (TwoLayers(), None, ["c2"], RPN(rpn, 24, [4], anchors.sizes), regions, Normalize([60.0] * 3, [60.0] * 3))
     return Detector(*parts, tiny.CLASSES, [1, 2, 3], InputConfig(SIDE, SIDE))
 

@@ -30,7 +30,7 @@ ROUNDS = 2
 GRADIENT_SHARE = 1 / 8
 
 
-class Warper(nn.Module):
+class RoIWarp(nn.Module):
     """Warped RoI features, from one level."""
 
     def __init__(self, stride: int, size: int):
@@ -112,7 +112,7 @@ class MNC(RoIHeads):
 
     mask_head: AgnosticMaskHead
 
-    def __init__(self, config: BoxConfig, mnc: MNCConfig, head: Conv5Head, pooler: Warper, classes: int):
+    def __init__(self, config: BoxConfig, mnc: MNCConfig, head: Conv5Head, pooler: RoIWarp, classes: int):
         side = -(-pooler.size // 2)  # conv5_x has a stride of 2
         mask_head = AgnosticMaskHead(head.width, side, mnc.width, mnc.resolution)
         branch = MNCMaskBranch(mask_head, Conv5Features(pooler, head))
@@ -189,7 +189,7 @@ class MNC(RoIHeads):
     def detect(self, maps: Sequence[Tensor], proposals: Proposals, sizes: Tensor, score: Tensor | float) -> Detections:
         """Detections above `score` of both rounds, after NMS within each class."""
         scores, boxes, deltas = self.classify(maps, proposals.boxes, sizes)
-        return self.best(scores, boxes, deltas, proposals.valid.repeat(1, ROUNDS), sizes, score)
+        return self.postprocess_detections(scores, boxes, deltas, proposals.valid.repeat(1, ROUNDS), sizes, score)
 
     def classify(self, maps: Sequence[Tensor], boxes: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Probabilities [B, 2·N, C] and boxes [B, 2·N, 4] of the first and the second round, and deltas of zero.

@@ -180,9 +180,9 @@ class RoIHeads(nn.Module):
     def detect(self, maps: Sequence[Tensor], proposals: Proposals, sizes: Tensor, score: Tensor | float) -> Detections:
         """Detections above `score` after NMS within each class; `sizes` [B, 2]: height and width of each image."""
         scores, boxes, deltas = self.classify(maps, proposals.boxes, sizes)
-        return self.best(scores, boxes, deltas, proposals.valid, sizes, score)
+        return self.postprocess_detections(scores, boxes, deltas, proposals.valid, sizes, score)
 
-    def best(
+    def postprocess_detections(
         self, scores: Tensor, boxes: Tensor, deltas: Tensor, valid: Tensor, sizes: Tensor, score: Tensor | float
     ) -> Detections:
         """Detections from N boxes with probabilities [B, N, C], deltas [B, N, C or 1, 4] and `valid` [B, N]."""

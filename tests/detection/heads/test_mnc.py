@@ -24,7 +24,7 @@ from resdet.detection.heads import mnc as module
 from resdet.detection.heads.box_head import Conv5Head
 from resdet.detection.heads.branches import SampledProposals
 from resdet.detection.heads.config import BoxConfig, MNCConfig
-from resdet.detection.heads.mnc import MNC, Warper, limit_gradient, mask_iou
+from resdet.detection.heads.mnc import MNC, RoIWarp, limit_gradient, mask_iou
 from resdet.errors import ConfigError, WeightsError
 from resdet.structures import Proposals, Targets
 
@@ -46,7 +46,7 @@ def make(stride: int = 16, size: int = 4, classes: int = CLASSES, channels: int 
     torch.manual_seed(0)
     config = BoxConfig(batch_per_image=40, positive_fraction=0.5, **options)
     head = Conv5Head(Conv5(channels), 6)
-    return MNC(config, MNCConfig(resolution=DRAWN, width=16), head, Warper(stride, size), classes)
+    return MNC(config, MNCConfig(resolution=DRAWN, width=16), head, RoIWarp(stride, size), classes)
 
 
 def fixed(**options) -> MNC:
