@@ -15,7 +15,7 @@ from resdet.detection.check.brief import brief
 from resdet.detection.check.objects import ObjectTable
 from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.annotations import Annotations
-from resdet.detection.data.collate import COMPILED_ROOM
+from resdet.detection.data.collate import COMPILED_ROOM, TargetFormat
 from resdet.detection.data.loader import SceneLoader
 from resdet.detection.data.resampling import class_aware, repeat_factors
 from resdet.detection.data.sources import open_scenes
@@ -121,6 +121,8 @@ class DetectionTraining(ObjectsTraining):
 
     def make_loader(self) -> SceneLoader:
         data, train = self.experiment.scenes, self.experiment.train
+        mask_size = data.mask_size if self.model.draws_masks else None
+        rooms = (COMPILED_ROOM,) if train.compile else ()
         return SceneLoader(
             self.source,
             data.augment,
@@ -129,10 +131,7 @@ class DetectionTraining(ObjectsTraining):
             self.world.device,
             self.notes,
             copies=self.copies(),
-            max_objects=data.max_objects,
-            mask_size=data.mask_size if self.model.draws_masks else None,
-            keypoints=self.model.keypoint_count,
-            rooms=(COMPILED_ROOM,) if train.compile else (),
+            targets=TargetFormat(data.max_objects, mask_size, self.model.keypoint_count, rooms),
             workers=data.workers,
             on_bad_image=data.on_bad_image,
             rank=self.world.rank,

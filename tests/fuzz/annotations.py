@@ -28,7 +28,7 @@ from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.augment_config import SceneConfig
 from resdet.detection.data.buckets import buckets, training_shape
 from resdet.detection.data.coco import open_coco
-from resdet.detection.data.collate import collate_scenes
+from resdet.detection.data.collate import TargetFormat, collate_scenes
 from resdet.detection.data.loader import EvaluationSamples, SceneSamples, collate_evaluation
 from resdet.detection.data.transforms import TrainScene
 from resdet.detection.data.voc import open_voc
@@ -319,13 +319,13 @@ def make_batch(source: Annotations, options: dict[str, Any], train: bool) -> Non
     augment = AUGMENTED[options["augment"] if source.has_masks else "plain"]
     scene = SceneConfig(min_size=[32], max_size=48, **augment)
     shape = partial(training_shape, shapes=buckets(*(scene.limits() if train else (32, 48))))
-    collated = {"shape": shape, "max_objects": 100, "mask_size": options["mask_size"]}
+    form = TargetFormat(100, options["mask_size"])
     if train:
         samples = SceneSamples(source, TrainScene(scene), options["seed"], "skip")
-        collate_scenes([samples[position, position % len(source)] for position in range(4)], **collated)
+        collate_scenes([samples[position, position % len(source)] for position in range(4)], shape, form)
     else:
         samples = EvaluationSamples(source, partial(resize, short=32, long=48), "skip")
-        collate_evaluation([samples[index] for index in range(min(4, len(source)))], with_targets=True, **collated)
+        collate_evaluation([samples[index] for index in range(min(4, len(source)))], shape, form)
 
 
 def judge(source: Annotations, trial: Trial) -> None:

@@ -12,6 +12,7 @@ from resdet import config
 from resdet.data.loader import Notes
 from resdet.detection.build import build_detector
 from resdet.detection.data.coco import open_coco
+from resdet.detection.data.collate import TargetFormat
 from resdet.detection.data.loader import SceneLoader
 from resdet.detection.inference.config import TTAConfig
 from resdet.detection.inference.tta import EnsembleDetector
@@ -80,7 +81,9 @@ def learned(root, steps: int) -> tuple:
     torch.manual_seed(0)
     model = build_detector(experiment, source.classes, source.category_ids)
     device, notes = torch.device("cpu"), Notes(print)
-    batches = SceneLoader(source, experiment.data.augment, 8, 0, device, notes, keypoints=4, workers=0).batches(0)
+    batches = SceneLoader(
+        source, experiment.data.augment, 8, 0, device, notes, targets=TargetFormat(keypoints=4), workers=0
+    ).batches(0)
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     history = []
     for _, batch in zip(range(steps), batches):

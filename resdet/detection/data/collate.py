@@ -20,6 +20,18 @@ WITHOUT_SEGMENT = (
 )
 
 
+class TargetFormat(NamedTuple):
+    """What a batch holds of each image's objects."""
+
+    max_objects: int = MAX_OBJECTS  # of more, the largest
+    mask_size: int | None = None  # side of their masks; None: no masks
+    keypoints: int | None = None  # number of keypoints of an object; None: no keypoints
+    rooms: Sequence[int] = ()  # the counts that objects are padded to, below `max_objects`; none: 8, 16, 32, …
+
+
+BOXES = TargetFormat()
+
+
 class Sample(NamedTuple):
     """A scene with its image index, name, and a note for the log."""
 
@@ -32,17 +44,12 @@ class Sample(NamedTuple):
 def collate_scenes(
     samples: list[Sample],
     shape: Callable[[int, int], Shape],
-    max_objects: int = MAX_OBJECTS,
-    mask_size: int | None = None,
-    keypoints: int | None = None,
-    rooms: Sequence[int] = (),
+    form: TargetFormat = BOXES,
 ) -> tuple[Batch, list[str]]:
     """Returns a batch, and notes on what was left out of it.
 
-    Images are padded with 0 to `shape` of the largest height and width, channels_last in memory. Objects are padded to
-    the next of `rooms` (none: 8, 16, 32, …) or `max_objects`, of which the largest are kept; crowds come last. With
-    `mask_size` there are masks, and objects without segmentation count as crowds. `keypoints` is the number of
-    keypoints of an object, None to leave them out.
+    Images are padded with 0 to `shape` of the largest height and width, channels_last in memory. Crowds come last; with
+    masks, objects without segmentation count as crowds.
     """
     notes = [sample.note for sample in samples if sample.note]
     scenes = []
@@ -50,17 +57,17 @@ def collate_scenes(
         scene = sample.scene
         if scene is None:
             scene = empty_scene()
-        if mask_size and None in scene.segments:
+        if form.mask_size and None in scene.segments:
             scene = without_segment_as_crowd(scene)
             notes.append(WITHOUT_SEGMENT)
-        if len(scene) > max_objects:
+        if len(scene) > form.max_objects:
             notes.append(
-                f"{sample.name} has more than {max_objects} objects: only the largest of {len(scene)} are used"
+                f"{sample.name} has more than {form.max_objects} objects: only the largest of {len(scene)} are used"
             )
-        scenes.append(largest_first(scene, max_objects))
+        scenes.append(largest_first(scene, form.max_objects))
     images = Images(pad_images(scenes, shape), sizes_of(samples))
     indices = torch.tensor([sample.index for sample in samples])
-    return Batch(images, pad_objects(scenes, max_objects, mask_size, keypoints, rooms), indices), notes
+    return Batch(images, pad_objects(scenes, form), indices), notes
 
 
 def empty_scene() -> Scene:
@@ -97,11 +104,10 @@ def pad_images(scenes: list[Scene], shape: Callable[[int, int], Shape]) -> Tenso
     return torch.from_numpy(padded).permute(0, 3, 1, 2)
 
 
-def pad_objects(
-    scenes: list[Scene], limit: int, mask_size: int | None, keypoints: int | None = None, rooms: Sequence[int] = ()
-) -> Targets:
+def pad_objects(scenes: list[Scene], form: TargetFormat) -> Targets:
     """The objects of each scene, [B, G, …]."""
-    shape = (len(scenes), padded_count(max(map(len, scenes)), limit, rooms))
+    mask_size, keypoints = form.mask_size, form.keypoints
+    shape = (len(scenes), padded_count(max(map(len, scenes)), form.max_objects, form.rooms))
     boxes, labels = np.zeros((*shape, 4), np.float32), np.zeros(shape, np.int64)
     valid, crowd = np.zeros(shape, bool), np.zeros(shape, bool)
     masks = np.zeros((*shape, mask_size, mask_size), np.uint8) if mask_size else None

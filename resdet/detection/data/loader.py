@@ -1,6 +1,6 @@
 """Batches of scenes from worker processes, for training and evaluation."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -14,7 +14,7 @@ from resdet.data.samplers import GroupedSampler, generator_for
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.augment_config import SceneConfig
 from resdet.detection.data.buckets import Shape, buckets, group_of, training_shape
-from resdet.detection.data.collate import MAX_OBJECTS, Sample, collate_scenes
+from resdet.detection.data.collate import BOXES, Sample, TargetFormat, collate_scenes
 from resdet.detection.data.geometry import open_image, scale_of
 from resdet.detection.data.scene import Scene
 from resdet.detection.data.transforms import TrainScene
@@ -79,30 +79,18 @@ class SceneLoader(Loader):
         notes: Notes,
         *,
         copies: np.ndarray | None = None,
-        max_objects: int = MAX_OBJECTS,
-        mask_size: int | None = None,
-        keypoints: int | None = None,
-        rooms: Sequence[int] = (),
+        targets: TargetFormat = BOXES,
         on_bad_image: str = "error",
         workers: int = -1,
         rank: int = 0,
         world: int = 1,
     ):
-        """`rooms`: see `collate_scenes`."""
         limits = augment.limits()
         self.shapes = buckets(*limits)
-        shape = partial(training_shape, shapes=self.shapes)
         super().__init__(
             SceneSamples(source, TrainScene(augment), seed, on_bad_image),
             GroupedSampler(group_of(source.sizes, *limits, self.shapes), batch, seed, copies),
-            partial(
-                collate_scenes,
-                shape=shape,
-                max_objects=max_objects,
-                mask_size=mask_size,
-                keypoints=keypoints,
-                rooms=rooms,
-            ),
+            partial(collate_scenes, shape=partial(training_shape, shapes=self.shapes), form=targets),
             workers,
             device,
             notes,
@@ -124,17 +112,18 @@ class EvaluationBatch(NamedTuple):
 
 
 def collate_evaluation(
-    samples: list[Sample], with_targets: bool, **options: Any
+    samples: list[Sample], shape: Callable[[int, int], Shape], targets: TargetFormat | None
 ) -> tuple[EvaluationBatch | None, list[str]]:
     """A batch of the readable samples, None if there are none; and notes, also on the unreadable ones."""
     readable = [sample for sample in samples if sample.scene is not None]
     left_out = [sample.note for sample in samples if sample.scene is None]
     if not readable:
         return None, left_out
-    batch, notes = collate_scenes(readable, **options)
-    notes += left_out
-    images, targets = cast(Images, batch.images), cast(Targets, batch.targets)
-    return EvaluationBatch(images, batch.indices, targets if with_targets else None), notes
+    batch, notes = collate_scenes(readable, shape, targets or BOXES)
+    images = cast(Images, batch.images)
+    if targets is None:
+        return EvaluationBatch(images, batch.indices, None), left_out
+    return EvaluationBatch(images, batch.indices, cast(Targets, batch.targets)), notes + left_out
 
 
 def evaluation_batches(
@@ -144,10 +133,7 @@ def evaluation_batches(
     device: torch.device,
     notes: Notes,
     *,
-    targets: bool = False,
-    max_objects: int = MAX_OBJECTS,
-    mask_size: int | None = None,
-    keypoints: int | None = None,
+    targets: TargetFormat | None = None,
     shape: Callable[[int, int], Shape],
     on_bad_image: str = "error",
     workers: int = -1,
@@ -161,13 +147,6 @@ def evaluation_batches(
     widths, heights = np.asarray(source.sizes, np.float64).T
     ordered = np.argsort(widths / heights, kind="stable")
     keys = [ordered[start : start + batch].tolist() for start in range(0, len(ordered), batch)][rank::world]
-    collate = partial(
-        collate_evaluation,
-        with_targets=targets,
-        shape=shape,
-        max_objects=max_objects,
-        mask_size=mask_size,
-        keypoints=keypoints,
-    )
+    collate = partial(collate_evaluation, shape=shape, targets=targets)
     samples = EvaluationSamples(source, resize, on_bad_image)
     return to_device(collated(samples, keys, collate, worker_count(workers), device), device, notes)

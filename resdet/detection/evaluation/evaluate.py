@@ -11,6 +11,7 @@ from torch import Tensor
 from resdet.data.loader import Notes, skip_or_raise
 from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.annotations import Annotations
+from resdet.detection.data.collate import TargetFormat
 from resdet.detection.data.geometry import open_image
 from resdet.detection.data.loader import EvaluationBatch, evaluation_batches
 from resdet.detection.evaluation.ground_truth import Kind
@@ -41,16 +42,14 @@ def evaluation_batches_of(
 ) -> Iterator[EvaluationBatch]:
     """Batches of this rank's share of a source, resized for the model."""
     data, size = experiment.scenes, model.input
+    targets = TargetFormat(data.max_objects, data.mask_size if model.draws_masks else None, model.keypoint_count)
     batches = evaluation_batches(
         source,
         partial(resize, short=size.min_size, long=size.max_size, style=size.resize),
         experiment.eval.batch,
         world.device,
         notes,
-        targets=experiment.eval.losses,
-        max_objects=data.max_objects,
-        mask_size=data.mask_size if model.draws_masks else None,
-        keypoints=model.keypoint_count,
+        targets=targets if experiment.eval.losses else None,
         shape=model.padded_shape,
         on_bad_image=data.on_bad_image,
         workers=data.workers,

@@ -11,8 +11,8 @@ from resdet.data.loader import Notes
 from resdet.detection.data.annotations import Objects
 from resdet.detection.data.augment_config import SceneConfig
 from resdet.detection.data.buckets import buckets, rounded_up, training_shape
-from resdet.detection.data.collate import Sample, collate_scenes
-from resdet.detection.data.loader import SceneLoader, SceneSamples, evaluation_batches
+from resdet.detection.data.collate import Sample, TargetFormat, collate_scenes
+from resdet.detection.data.loader import SceneLoader, SceneSamples, collate_evaluation, evaluation_batches
 from resdet.detection.data.scene import Scene
 from resdet.detection.data.segmentation import Polygons
 from resdet.detection.data.transforms import TrainScene
@@ -34,7 +34,9 @@ def boxes_scene(count: int, crowd: int = 0, size: tuple[int, int] = (100, 100)) 
 
 
 def collated(*scenes: Scene | None, **options):
-    return collate_scenes([Sample(scene, i, f"{i}.jpg") for i, scene in enumerate(scenes)], SHAPE, **options)
+    return collate_scenes(
+        [Sample(scene, i, f"{i}.jpg") for i, scene in enumerate(scenes)], SHAPE, TargetFormat(**options)
+    )
 
 
 def test_images_are_padded_to_a_bucket():
@@ -124,7 +126,7 @@ def source(fakes, rng):
 
 
 def loader(source, said=None, augment=PLAIN, **options) -> SceneLoader:
-    options = {"workers": 0, "mask_size": 14, **options}
+    options = {"workers": 0, "targets": TargetFormat(mask_size=14), **options}
     return SceneLoader(source, augment, 4, 3, CPU, Notes((said if said is not None else []).append), **options)
 
 
@@ -236,7 +238,7 @@ def test_evaluation_takes_every_image_once(source, world):
 
 
 def test_evaluation_has_sizes_and_targets(source):
-    for batch in judged(source, targets=True, mask_size=14):
+    for batch in judged(source, targets=TargetFormat(mask_size=14)):
         for slot, index in enumerate(batch.indices.tolist()):
             scale = batch.images.sizes[slot].flip(0).numpy() / source.sizes[index]
             boxes = batch.targets.boxes[slot][batch.targets.valid[slot]].numpy()
@@ -244,6 +246,15 @@ def test_evaluation_has_sizes_and_targets(source):
             area = lambda boxes: (boxes[:, 2:] - boxes[:, :2]).prod(1)
             wanted = source.objects(index).boxes
             np.testing.assert_allclose(original, wanted[np.argsort(-area(wanted))], atol=1e-3)
+
+
+def test_evaluation_without_losses_says_nothing_about_objects():
+    """The objects are then not used, so that none are left out."""
+    samples = [Sample(boxes_scene(300), 0, "0.jpg"), Sample(None, 1, "1.jpg", "unreadable")]
+    batch, notes = collate_evaluation(samples, SHAPE, None)
+    assert batch.targets is None and batch.indices.tolist() == [0] and notes == ["unreadable"]
+    batch, notes = collate_evaluation(samples, SHAPE, TargetFormat(100))
+    assert batch.targets.boxes.shape == (1, 100, 4) and len(notes) == 2
 
 
 @pytest.mark.parametrize("divisor", [1, 32])

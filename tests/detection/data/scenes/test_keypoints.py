@@ -5,7 +5,7 @@ import pytest
 
 from resdet.detection.data.annotations import Objects
 from resdet.detection.data.augment_config import SceneConfig
-from resdet.detection.data.collate import Sample, collate_scenes
+from resdet.detection.data.collate import Sample, TargetFormat, collate_scenes
 from resdet.detection.data.compose import copy_paste, mosaic
 from resdet.detection.data.geometry import flip, jitter, random_crop, resize, window
 from resdet.detection.data.keypoints import Keypoints, mirror_of
@@ -128,7 +128,7 @@ def test_batches_have_as_many_keypoints_as_the_model(rng):
     """Collates an image with objects, one without, and an unreadable one."""
     full, bare = scene(rng), scene(rng).select(np.zeros(0, np.int64))
     samples = [Sample(made, i, "") for i, made in enumerate([full, bare, None])]
-    targets = collate_scenes(samples, lambda h, w: (128, 160), keypoints=3)[0].targets
+    targets = collate_scenes(samples, lambda h, w: (128, 160), TargetFormat(keypoints=3))[0].targets
     assert targets.keypoints.shape == (3, 8, 3, 3)
     order = np.argsort(-(full.boxes[:, 2:] - full.boxes[:, :2]).prod(1), kind="stable")
     np.testing.assert_array_equal(targets.keypoints[0, :3], full.keypoints.points[order])
