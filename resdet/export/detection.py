@@ -22,7 +22,6 @@ from resdet.export import verify
 from resdet.export.exporters import Agreement, Sides
 from resdet.export.form import Form, Place
 from resdet.export.model import ExportedDetector, fit
-from resdet.ops import boxes as box_ops
 from resdet.ops.boxes import iou
 from resdet.ops.masks import paste_probabilities, paste_probabilities_as_torchvision
 from resdet.results.result import Result
@@ -79,10 +78,9 @@ class RegionsGraph(nn.Module):
         model, batch = self.model, Images(images, sizes)
         maps = model.maps(batch)
         proposals = model.propose(maps, batch)
-        scores, boxes, deltas = model.roi_heads.classify(maps, proposals.boxes, sizes)
-        decoded = box_ops.decode(boxes[:, :, None], deltas, model.roi_heads.weights[-1])
-        real = proposals.valid[..., None] & torch.isfinite(scores)
-        return box_ops.clip(decoded, sizes), torch.where(real, scores, 0.0)
+        predictions = model.roi_heads.classify(maps, proposals.boxes, sizes)
+        real = proposals.valid[..., None] & torch.isfinite(predictions.scores)
+        return model.roi_heads.decode(predictions, sizes), torch.where(real, predictions.scores, 0.0)
 
 
 class DetectorExporter:

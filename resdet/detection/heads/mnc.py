@@ -19,7 +19,7 @@ from resdet.detection.heads.branches import Conv5Features, SampledProposals
 from resdet.detection.heads.config import BoxConfig, MNCConfig
 from resdet.detection.heads.mask_head import mask_targets
 from resdet.detection.heads.matcher import take
-from resdet.detection.heads.roi_heads import BOX_WEIGHTS, RoIHeads
+from resdet.detection.heads.roi_heads import BOX_WEIGHTS, RoIHeads, RoIPredictions
 from resdet.ops import boxes as box_ops
 from resdet.ops.roi_warp import roi_warp
 from resdet.structures import Detections, Proposals, Targets
@@ -188,11 +188,11 @@ class MNC(RoIHeads):
 
     def detect(self, maps: Sequence[Tensor], proposals: Proposals, sizes: Tensor, score: Tensor | float) -> Detections:
         """Detections above `score` of both rounds, after NMS within each class."""
-        scores, boxes, deltas = self.classify(maps, proposals.boxes, sizes)
-        return self.postprocess_detections(scores, boxes, deltas, proposals.valid.repeat(1, ROUNDS), sizes, score)
+        predictions = self.classify(maps, proposals.boxes, sizes)
+        return self.postprocess_detections(predictions, proposals.valid.repeat(1, ROUNDS), sizes, score)
 
-    def classify(self, maps: Sequence[Tensor], boxes: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Probabilities [B, 2·N, C] and boxes [B, 2·N, 4] of the first and the second round, and deltas of zero.
+    def classify(self, maps: Sequence[Tensor], boxes: Tensor, sizes: Tensor) -> RoIPredictions:
+        """Scores and boxes of the first and of the second round, 2·N in all, and deltas of zero.
 
         Scores are those of the mask inside the input box of a round, so that box is the detection.
         """
@@ -201,7 +201,7 @@ class MNC(RoIHeads):
         second = self.predict(maps, refined)
         scores = torch.cat([first.scores, second.scores], 1).float().softmax(-1)[..., :-1]
         boxes = torch.cat([boxes, refined], 1)
-        return scores, boxes, torch.zeros_like(boxes)[:, :, None]
+        return RoIPredictions(scores, boxes, torch.zeros_like(boxes)[:, :, None])
 
 
 def mask_areas(masks: Tensor, boxes: Tensor) -> Tensor:

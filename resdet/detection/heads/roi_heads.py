@@ -6,7 +6,7 @@ positive ones first, so that the losses of boxes and branches use a prefix of fi
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,14 @@ BOX_WEIGHTS = (
     (30.0, 30.0, 15.0, 15.0),
 )  # of the deltas of each stage
 MIN_SIZE = 1e-2  # of detections, in pixels of the resized image
+
+
+class RoIPredictions(NamedTuple):
+    """Predictions for N RoIs of each image."""
+
+    scores: Tensor  # [B, N, C] probabilities
+    boxes: Tensor  # [B, N, 4], which the deltas transform
+    deltas: Tensor  # [B, N, C or 1, 4]
 
 
 class Stage(nn.Module):
@@ -179,14 +187,15 @@ class RoIHeads(nn.Module):
 
     def detect(self, maps: Sequence[Tensor], proposals: Proposals, sizes: Tensor, score: Tensor | float) -> Detections:
         """Detections above `score` after NMS within each class; `sizes` [B, 2]: height and width of each image."""
-        scores, boxes, deltas = self.classify(maps, proposals.boxes, sizes)
-        return self.postprocess_detections(scores, boxes, deltas, proposals.valid, sizes, score)
+        predictions = self.classify(maps, proposals.boxes, sizes)
+        return self.postprocess_detections(predictions, proposals.valid, sizes, score)
 
     def postprocess_detections(
-        self, scores: Tensor, boxes: Tensor, deltas: Tensor, valid: Tensor, sizes: Tensor, score: Tensor | float
+        self, predictions: RoIPredictions, valid: Tensor, sizes: Tensor, score: Tensor | float
     ) -> Detections:
-        """Detections from N boxes with probabilities [B, N, C], deltas [B, N, C or 1, 4] and `valid` [B, N]."""
+        """Detections from the predictions for `valid` [B, N] RoIs."""
         config, classes = self.config, self.classes
+        scores, boxes, deltas = predictions
         scores = torch.where(valid[..., None] & torch.isfinite(scores), scores, 0.0).flatten(1)
         best, chosen = scores.topk(min(config.candidates, scores.shape[1]), dim=1)
         labels, rows = chosen % classes, chosen // classes
@@ -194,8 +203,13 @@ class RoIHeads(nn.Module):
         decoded = box_ops.clip(box_ops.decode(take(boxes, rows), selected, self.weights[-1]), sizes)
         return final_nms(decoded, best, labels, score, config.nms, config.detections)
 
-    def classify(self, maps: Sequence[Tensor], boxes: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Probabilities [B, N, C], averaged over the stages, and the input boxes and deltas of the last stage."""
+    def decode(self, predictions: RoIPredictions, sizes: Tensor) -> Tensor:
+        """The predicted boxes [B, N, C or 1, 4], clipped to the images."""
+        decoded = box_ops.decode(predictions.boxes[:, :, None], predictions.deltas, self.weights[-1])
+        return box_ops.clip(decoded, sizes)
+
+    def classify(self, maps: Sequence[Tensor], boxes: Tensor, sizes: Tensor) -> RoIPredictions:
+        """Scores, averaged over the stages, for boxes [B, N, 4], and the input boxes and deltas of the last stage."""
         deltas: Tensor | None = None
         probabilities: list[Tensor] = []
         for number, stage in enumerate(cast("Sequence[Stage]", self.stages)):
@@ -205,7 +219,7 @@ class RoIHeads(nn.Module):
             deltas = deltas.float()
             probabilities.append(logits.float().softmax(-1)[..., :-1])
         assert deltas is not None
-        return sum(probabilities[1:], probabilities[0]) / len(self.stages), boxes, deltas
+        return RoIPredictions(sum(probabilities[1:], probabilities[0]) / len(self.stages), boxes, deltas)
 
 
 def final_nms(

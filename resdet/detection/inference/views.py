@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from resdet.detection.data.keypoints import mirror_of
-from resdet.detection.heads.roi_heads import Stage
+from resdet.detection.heads.roi_heads import RoIPredictions, Stage
 from resdet.detection.inference.predictor import pad
 from resdet.detection.model import Detector
 from resdet.ops import boxes as box_ops
@@ -47,13 +47,12 @@ class View:
 
     def classify(self, boxes: Tensor) -> Scored:
         rois = self.to_view(boxes)[None]
-        return self.scored(*self.net.roi_heads.classify(self.maps, rois, self.images.sizes))
+        return self.scored(self.net.roi_heads.classify(self.maps, rois, self.images.sizes))
 
-    def scored(self, scores: Tensor, rois: Tensor, deltas: Tensor) -> Scored:
-        """Decodes probabilities [1, N, C], RoIs [1, N, 4] and deltas [1, N, C or 1, 4] in pixels of the view."""
-        boxes = box_ops.decode(rois[:, :, None], deltas, self.net.roi_heads.weights[-1])
-        boxes = box_ops.clip(boxes, self.images.sizes).expand(-1, -1, scores.shape[2], -1)
-        return Scored(scores[0].nan_to_num(0), self.to_image(boxes[0]))
+    def scored(self, predictions: RoIPredictions) -> Scored:
+        """Decodes predictions for RoIs in pixels of the view."""
+        scores, boxes = predictions.scores, self.net.roi_heads.decode(predictions, self.images.sizes)
+        return Scored(scores[0].nan_to_num(0), self.to_image(boxes.expand(-1, -1, scores.shape[2], -1)[0]))
 
     def masks(self, boxes: Tensor, labels: Tensor) -> Tensor:
         """Mask probabilities [N, m, m] in boxes [N, 4]."""
@@ -101,7 +100,7 @@ class MultiScale:
         if self.base.net.roi_heads.config.context:
             vectors = torch.cat([vectors, self.context(rois[:, :0])])
         logits, deltas = self.stage.predict(vectors, 1)
-        return self.base.scored(logits.float().softmax(-1)[..., :-1], rois, deltas.float())
+        return self.base.scored(RoIPredictions(logits.float().softmax(-1)[..., :-1], rois, deltas.float()))
 
     def vectors(self, boxes: Tensor) -> Tensor:
         """[N, width]: elementwise maximum over the two scales of each RoI."""

@@ -14,7 +14,7 @@ from resdet.detection.heads.box_head import Conv5Head, ConvFCHead, RoIPooler
 from resdet.detection.heads.branches import Conv5Features, PooledFeatures
 from resdet.detection.heads.config import BoxConfig, MaskConfig
 from resdet.detection.heads.mask_head import MaskBranch, MaskHead
-from resdet.detection.heads.roi_heads import RoIHeads, share_gradient
+from resdet.detection.heads.roi_heads import RoIHeads, RoIPredictions, share_gradient
 from resdet.structures import Proposals, Targets
 
 pytest.importorskip("torchvision")
@@ -172,7 +172,8 @@ def test_regions_with_nan_displace_no_candidates():
     scores = torch.full((1, 3, CLASSES), 0.5)
     scores[0, 0] = float("nan")
     valid = torch.ones(1, 3, dtype=torch.bool)
-    found = make(candidates=3, detections=3, nms=1.0).postprocess_detections(scores, boxes, deltas, valid, SIZES, 0.1)
+    heads, given = make(candidates=3, detections=3, nms=1.0), RoIPredictions(scores, boxes, deltas)
+    found = heads.postprocess_detections(given, valid, SIZES, 0.1)
     assert found.valid.all() and (found.scores == 0.5).all()
 
 
@@ -296,5 +297,6 @@ def test_detections_below_a_hundredth_of_a_pixel_are_left_out():
     heads = make(class_agnostic=True)
     boxes = torch.tensor([[[10.0, 10, 10.005, 30], [10, 10, 30, 10.005], [10, 10, 10.02, 30]]])
     scores, valid = torch.full((1, 3, CLASSES), 0.5), torch.ones(1, 3, dtype=torch.bool)
-    found = heads.postprocess_detections(scores, boxes, torch.zeros(1, 3, 1, 4), valid, SIZES, 0.1)
+    given = RoIPredictions(scores, boxes, torch.zeros(1, 3, 1, 4))
+    found = heads.postprocess_detections(given, valid, SIZES, 0.1)
     torch.testing.assert_close(found.boxes[found.valid], boxes[0, 2].expand(CLASSES, 4))
