@@ -194,8 +194,6 @@ def compressed(records: Records) -> list[dict]:
 
 def with_boxes(entries: Sequence[dict], masks: list[dict]) -> list[dict]:
     """The entries, with missing boxes computed from their masks."""
-    if all("bbox" in entry for entry in entries):
-        return list(entries)
     from hotcoco import mask
 
     boxes = mask.toBbox(masks).tolist()
