@@ -31,7 +31,7 @@ from resdet.interop.detectron2_keys import (
 from resdet.interop.detectron2_yaml import nested, read
 from resdet.weights import coco_keypoints
 
-SECTIONS = {key.partition(".")[0] for key in (*SAME, *OTHERS, *ONLY)}
+SECTIONS = {key.partition(".")[0] for key in (*DEFAULTS, *ONLY)}
 MIN_SIZE = 1e-6  # pixels; detectron2's 0 removes proposals without an area
 ZOO = "https://dl.fbaipublicfiles.com/detectron2/"
 TORCHVISION = "ImageNetPretrained/torchvision/R-"

@@ -50,7 +50,6 @@ SAME_OF_KEYPOINTS: dict[str, tuple[Any, str]] = {
     "MODEL.ROI_KEYPOINT_HEAD.POOLER_SAMPLING_RATIO": (0, "model.keypoint.sampling"),
     "MODEL.ROI_KEYPOINT_HEAD.LOSS_WEIGHT": (1.0, "model.keypoint.loss_weight"),
 }
-SAME_OF_SECTIONS = SAME | SAME_OF_LINEAR_HEADS | SAME_OF_MASKS | SAME_OF_KEYPOINTS
 
 OTHERS: dict[str, Any] = {  # keys that detectron2_config.py translates individually -> their defaults
     "MODEL.META_ARCHITECTURE": "GeneralizedRCNN",
@@ -110,7 +109,9 @@ OTHERS: dict[str, Any] = {  # keys that detectron2_config.py translates individu
     "TEST.KEYPOINT_OKS_SIGMAS": [],
 }
 
-DEFAULTS = OTHERS | {key: value for key, (value, _) in SAME_OF_SECTIONS.items()}
+DEFAULTS = OTHERS | {
+    key: value for key, (value, _) in (SAME | SAME_OF_LINEAR_HEADS | SAME_OF_MASKS | SAME_OF_KEYPOINTS).items()
+}
 
 ONLY: dict[str, Any] = {  # key -> the only supported value
     "VERSION": 2,
