@@ -25,6 +25,7 @@ EVALUATE_OPTIONS = {  # option of `resdet evaluate` -> error of tasks without it
     "per_class": "--per-class is for classifiers and detectors, and {path} is a localizer: omit it.",
     "save": "--save is for detectors, and {path} is none: use --json for its metrics.",
     "classifiers": "--classifier is for localizers, and {path} is none: omit it.",
+    "split": "--split is for detectors, and {path} is none: set data.val to evaluate it on other images.",
 }
 
 
@@ -36,6 +37,7 @@ class EvaluateOptions:
     json: str | None = None  # output file of the metrics
     submission: str | None = None  # output file for a test server, instead of metrics
     save: str | None = None  # output file of the detections
+    split: str | None = None  # split to evaluate on; None: val
     classifiers: Mapping[str, Model] = field(default_factory=dict)  # by path; they predict the classes for a localizer
 
 

@@ -96,7 +96,7 @@ def test_an_engine_of_coco_is_refused_with_another_protocol(engine, results, cap
     assert main(["evaluate", *map(str, results), "--protocol", "coco", "--engine", engine]) == 0
 
 
-@pytest.mark.parametrize("option", ["--per-class", "--json a.json", "--save a.json"])
+@pytest.mark.parametrize("option", ["--per-class", "--json a.json", "--save a.json", "--split test"])
 def test_metric_options_are_refused_with_a_submission(option, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     told = refusal(["evaluate", "--weights", "none.pth", "--submission", "a.zip", *option.split()], capsys)
@@ -122,12 +122,16 @@ def test_options_of_other_models_are_refused(kind):
     with torch.device("meta"):
         model = resdet.build(*MODELS[kind])
     check = lambda path, **given: tasks[model.task].check_evaluate_options(given, path)
-    for owner, save, classifiers in (("detector", "r.json", []), ("localizer", None, ["net.pth"])):
+    for owner, given in (
+        ("detector", {"save": "r.json"}),
+        ("detector", {"split": "test"}),
+        ("localizer", {"classifiers": ["net.pth"]}),
+    ):
         if kind == owner:
-            check("a.pth", per_class=kind != "localizer", save=save, classifiers=classifiers)
+            check("a.pth", per_class=kind != "localizer", **given)
             continue
         with pytest.raises(ConfigError, match=f" is for {owner}s, and a.pth is none"):
-            check("a.pth", save=save, classifiers=classifiers)
+            check("a.pth", **given)
     if kind == "localizer":
         with pytest.raises(ConfigError, match="--per-class .* a.pth is a localizer"):
             check("a.pth", per_class=True)

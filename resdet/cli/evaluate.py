@@ -23,6 +23,7 @@ WEIGHTS_OPTIONS = (
     "submission",
     "classifier",
     "save",
+    "split",
     "tile",
     "overlap",
     "mode",
@@ -54,6 +55,11 @@ def add(commands) -> None:
     )
     parser.add_argument(
         "--save", type=output_file, metavar="JSON", help="write the detections of a detector as a COCO results file"
+    )
+    parser.add_argument(
+        "--split",
+        metavar="NAME",
+        help="the split of the data to evaluate a detector on: train, val or test (default: val)",
     )
     add_speed_arguments(parser, "exact")
     add_tile_arguments(parser)
@@ -103,7 +109,7 @@ def run(parsed) -> None:
     from resdet.commands.evaluate import evaluate
     from resdet.tasks import EvaluateOptions
 
-    options = EvaluateOptions(parsed.per_class, parsed.json, parsed.submission, parsed.save)
+    options = EvaluateOptions(parsed.per_class, parsed.json, parsed.submission, parsed.save, split=parsed.split)
     evaluate(weights, experiment, overrides, options, classifiers, *speed_of(parsed, "exact"))
 
 
@@ -119,7 +125,7 @@ def refuse_results_options(parsed) -> None:
 
 
 def refuse_metrics_of_submission(parsed) -> None:
-    for name in ("per_class", "json", "save"):
+    for name in ("per_class", "json", "save", "split"):
         if parsed.submission and getattr(parsed, name):
             raise ConfigError(
                 f"--{name.replace('_', '-')} and --submission exclude each other, since test images have no ground "

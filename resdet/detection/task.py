@@ -41,7 +41,7 @@ DETECTOR = (
 class DetectionTask(Task):
     """Detection of any number of objects per image."""
 
-    evaluate_options = frozenset({"per_class", "save"})
+    evaluate_options = frozenset({"per_class", "save", "split"})
     predict_options = frozenset({"score", "draw"})
 
     def build(

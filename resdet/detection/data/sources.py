@@ -6,10 +6,10 @@ from resdet.errors import DataError
 
 
 def open_scenes(config: ScenesConfig, split: str) -> Annotations:
-    """Opens a split, `train` or `val`; raises DataError without images or classes, or without objects in `val`."""
+    """Opens a split; raises DataError without images or classes, or, for splits other than `train`, without objects."""
     source = config.open(split)
     missing = "images" if not len(source) else "classes" if not source.classes else None
-    if split == "val" and not missing and not source.label_counts().any():
+    if split != "train" and not missing and not source.label_counts().any():
         missing = "objects to evaluate detections with"
     if missing:
         reason = f" ({source.problems[0]})" if source.problems else ""

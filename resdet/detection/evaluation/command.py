@@ -1,4 +1,4 @@
-"""`resdet evaluate` with the weights of detectors: metrics on the validation data of a config."""
+"""`resdet evaluate` with the weights of detectors: metrics on the validation data of a config, or on another split."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +7,7 @@ from resdet.data.class_names import check_names
 from resdet.data.loader import Notes
 from resdet.detection.config import DetectionEvalConfig, DetectionExperiment
 from resdet.detection.data.annotations import Annotations
+from resdet.detection.data.config import ScenesConfig
 from resdet.detection.data.sources import open_scenes
 from resdet.detection.evaluation import tables
 from resdet.detection.evaluation.evaluate import DatasetDetections, detect, kinds_of
@@ -29,7 +30,7 @@ def evaluate(models: Sequence[Detector], experiment: DetectionExperiment, option
     world = distributed.join(experiment.train.device)
     try:
         with Activity("opening the data"):
-            source = open_scenes(experiment.scenes, "val")
+            source = open_split(experiment.scenes, options.split or "val")
         check_not_inputs({"--save": options.save, "--json": options.json}, [source.file] if source.file else [])
         note = check_classes(models[0], source)
         if note and world.is_main:
@@ -44,6 +45,12 @@ def evaluate(models: Sequence[Detector], experiment: DetectionExperiment, option
         detections.results.save(options.save)
     kinds = [kind for kind in PREFIXES if any(kind in kinds_of(model) for model in models)]
     return print_metrics(detections, source, experiment.eval, kinds, options.per_class, options.json)
+
+
+def open_split(scenes: ScenesConfig, split: str) -> Annotations:
+    if split not in scenes.splits:
+        raise ConfigError(f"{scenes.root} has no split {split}: --split takes {', '.join(scenes.splits)}.")
+    return open_scenes(scenes, split)
 
 
 def check_classes(model: Detector, source: Annotations) -> str | None:
