@@ -19,6 +19,7 @@ from resdet.classification.model import Classifier
 from resdet.classification.pictures import Best, BestClasses, captioned
 from resdet.classification.test_crops import build_test_crops
 from resdet.classification.validation import open_validation
+from resdet.data.folder import ImageFiles
 from resdet.data.loader import Skipped
 from resdet.data.samplers import generator_for
 from resdet.engine.base_training import BaseTraining
@@ -72,6 +73,8 @@ class ClassificationTraining(BaseTraining):
         Pipeline: type[ImagePipeline] | type[OnDevicePipeline] = ImagePipeline if images else OnDevicePipeline
         self.notes = Skipped(log.warn)
         self.data = Pipeline(experiment, world, self.notes)
+        if self.data.note:
+            log.info(self.data.note)
         self.validation = open_validation(experiment, world, self.notes)
         check_classes(self.data.classes, self.validation.classes)
         self.model = build(experiment, self.data.classes)
@@ -143,6 +146,7 @@ class ImagePipeline:
         self.source = config.open("train")
         self.sources: Mapping[str, Source] = {"training": self.source}
         self.classes, self.labels = self.source.classes, self.source.labels
+        self.note = self.source.note if isinstance(self.source, ImageFiles) else ""
         self.mixing, self.copies = (config.augment.mixup, config.augment.cutmix), config.repeats
         self.name = self.source.name
         transform = TrainTransform(config.augment, config.size)
@@ -183,6 +187,7 @@ class OnDevicePipeline:
     """Small images on the device (section 4.2)."""
 
     sources: Mapping[str, Source] = {}
+    note = ""
     copies = 1  # of an image in a row
 
     def __init__(self, experiment: ClassificationExperiment, world: World, skipped: Skipped):

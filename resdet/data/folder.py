@@ -17,6 +17,8 @@ UNREADABLE = "restore it or remove it"
 class ImageFiles:
     """A source of image files; `paths` are relative to `root`, and labels default to -1."""
 
+    note = ""  # for the log: how the images were chosen
+
     def __init__(self, root: Path | str, paths: Strings, labels: np.ndarray | None = None, classes: Sequence[str] = ()):
         self.root = Path(root)
         self.paths = paths

@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 
+from resdet.classification.data.config import FolderConfig
 from resdet.classification.data.shards import open_folder
 from resdet.data.array_cache import Strings, cached
 from resdet.data.folder import ImageFolder
@@ -72,6 +73,57 @@ def test_a_missing_validation_folder_is_an_error(tmp_path):
     touch(tmp_path, ["train/cat/1.png"])
     with pytest.raises(DataError, match="val is missing: put images of each class there, or check data.root"):
         open_folder(tmp_path, "val", "train")
+
+
+def opened(root, split, **settings):
+    """The paths of a split of the data of folder.yaml, relative to `root`, with their classes."""
+    source = FolderConfig(root=str(root), **settings).open(split)
+    return {os.path.relpath(source.name(i), root): source.classes[source.labels[i]] for i in range(len(source))}
+
+
+@pytest.mark.parametrize("tree", ["", "train/"], ids=["no tree", "no validation tree"])
+def test_a_share_of_each_class_is_for_validation(tmp_path, tree):
+    """Splits 10, 3 and 1 images: 2, 1 and 0 are for validation."""
+    counts = {"ant": 10, "bee": 3, "Ziège": 1}
+    names = [f"{tree}{name}/{number}.png" for name, count in counts.items() for number in range(count)]
+    touch(tmp_path, [*names, "test/ant/1.png"] if tree else names)
+    train, val = opened(tmp_path, "train"), opened(tmp_path, "val")
+    assert sorted([*train, *val]) == sorted(names) and not train.keys() & val.keys()
+    assert [list(val.values()).count(name) for name in counts] == [2, 1, 0]
+    assert FolderConfig(root=str(tmp_path)).open("val").classes == ["Ziège", "ant", "bee"]
+    assert opened(tmp_path, "val") == val and opened(tmp_path, "val", seed=1) != val
+    assert len(opened(tmp_path, "val", val_share=0.5)) == 5 + 2
+    assert "3 of the 14 images" in FolderConfig(root=str(tmp_path)).open("train").note
+
+
+def test_few_images_change_sides_when_others_are_added(tmp_path):
+    touch(tmp_path, [f"ant/{number}.png" for number in range(100)])
+    before = opened(tmp_path, "val")
+    touch(tmp_path, ["ant/100.png"])
+    assert len(before) == 20 and len(before.keys() - opened(tmp_path, "val").keys()) <= 1
+
+
+@pytest.mark.parametrize(
+    "files, message",
+    [
+        (["train/ant/1.png", "valid/ant/1.png"], "has no folder val, but valid: set data.train and data.val"),
+        (
+            ["Training/ant/1.png", "testing/ant/1.png"],
+            "has no folder train, but Training, testing: set data.train and data.val",
+        ),
+        (["ant/1.png", "bee/1.png"], "one image of each class"),
+    ],
+)
+def test_trees_of_other_names_are_no_classes(tmp_path, files, message):
+    touch(tmp_path, files)
+    with pytest.raises(DataError, match=message):
+        opened(tmp_path, "val")
+
+
+def test_a_named_tree_that_is_missing_is_an_error(tmp_path):
+    touch(tmp_path, ["train/ant/1.png", "train/ant/2.png"])
+    with pytest.raises(DataError, match="test is missing: put images of each class there"):
+        opened(tmp_path, "val", val="test")
 
 
 def test_missing_folders_and_images_are_errors(tmp_path):

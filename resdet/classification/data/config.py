@@ -67,18 +67,31 @@ class ImageNetConfig(ImagesConfig):
 
 @dataclass
 class FolderConfig(ImagesConfig):
-    """A folder per class or WebDataset shards, in one tree for training and one for validation."""
+    """A folder per class or WebDataset shards, in one tree for training and one for validation.
+
+    Without a tree `val`, a share of the images in the class folders of `train`, or of `root`, is for validation.
+    """
 
     root: str = "datasets/images"  # folder of both trees, or an address of shards
     train: str = "train"  # training tree, relative to `data.root`
     val: str = "val"  # validation tree, relative to `data.root`
+    val_share: float = 0.2  # share of the images of each class for validation, without a validation tree
+    seed: int = 0  # seed of that split
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(0 < self.val_share < 1, "data.val_share", self.val_share, "it is a share, between 0 and 1")
 
     def open(self, split: str) -> "Source":
         """Both trees use the classes of the training tree, so that labels agree."""
-        from resdet.classification.data.shards import open_folder
+        from resdet.classification.data.folder_split import open_share
+        from resdet.classification.data.shards import has_shards, open_folder
         from resdet.files.remote import local
 
-        return open_folder(local(self.root), self.train if split == "train" else self.val, self.train)
+        root = local(self.root)
+        if self.val == "val" and not (root / "val").is_dir() and not has_shards(root / self.train):
+            return open_share(root, self.train, split, self.val_share, self.seed)
+        return open_folder(root, self.train if split == "train" else self.val, self.train)
 
 
 @dataclass

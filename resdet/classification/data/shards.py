@@ -22,6 +22,11 @@ def is_sharded(folder: Path) -> bool:
     return (folder / INDEX).is_file()
 
 
+def has_shards(folder: Path) -> bool:
+    """Whether a folder has the shards of resdet or the tar files of another program."""
+    return is_sharded(folder) or any(folder.glob("*.tar"))
+
+
 def open_shards(folder: Path) -> TarImages:
     """The images of a split written by `resdet data shard`, in the order of the data set it was made from."""
     index = read_index(folder, "classification")

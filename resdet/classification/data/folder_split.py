@@ -1,0 +1,51 @@
+"""Validation images of class folders without a validation tree."""
+
+import os
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+
+from resdet.data.array_cache import Strings
+from resdet.data.folder import ImageFiles, ImageFolder, list_folder
+from resdet.errors import DataError
+
+SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
+VALIDATION_NAMES = {"valid", "validation", "dev"}
+
+
+def open_share(root: Path, train: str, split: str, share: float, seed: int) -> ImageFiles:
+    """The images of `split`, `train` or `val`, of the class folders in root/`train`, or in root without that tree.
+
+    Each class gives `share` of its images to validation, at least one of several: those whose names have the lowest
+    hashes, so that few images change sides when others are added.
+    """
+    source = ImageFolder(training_tree(root, train))
+    digests = [blake2b(os.fsencode(f"{seed} {path}"), digest_size=8).hexdigest() for path in source.paths]
+    chosen = np.zeros(len(source), bool)
+    for label in range(len(source.classes)):
+        rows = sorted(np.flatnonzero(source.labels == label).tolist(), key=lambda row: digests[row])
+        chosen[rows[: min(max(round(share * len(rows)), 1), len(rows) - 1)]] = True
+    if not chosen.any():
+        raise DataError(f"{source.root} has one image of each class: add images for validation.")
+    kept = np.flatnonzero(chosen == (split == "val"))
+    paths = Strings.pack(source.paths[row] for row in kept.tolist())
+    images = ImageFiles(source.root, paths, source.labels[kept], source.classes)
+    images.note = (
+        f"{root} has no folder val: {int(chosen.sum())} of the {len(source)} images in {source.root} are for "
+        "validation (data.val_share, data.seed)"
+    )
+    return images
+
+
+def training_tree(root: Path, train: str) -> Path:
+    """root/`train`, or root if its folders are classes; refuses folders with the names of other splits."""
+    folders, _ = list_folder(root)
+    has_train = (root / train).is_dir()
+    others = [name for name in folders if name.lower() in (VALIDATION_NAMES if has_train else SPLIT_NAMES)]
+    if others:
+        missing = "val" if has_train else train
+        raise DataError(
+            f"{root} has no folder {missing}, but {', '.join(others)}: set data.train and data.val to them."
+        )
+    return root / train if has_train else root
