@@ -37,7 +37,7 @@ def cases(
 
 
 class Inputs(NamedTuple):
-    """The same images and objects as torchvision's inputs and as a batch of our loader."""
+    """The same images and objects as torchvision's inputs and as a batch of resdet's loader."""
 
     images: list[Tensor]
     targets: list[dict[str, Tensor]]
@@ -115,7 +115,7 @@ class TorchvisionLoss(nn.Module):
 
 
 class ResdetLoss(nn.Module):
-    """The sum of the losses of our detector."""
+    """The sum of the losses of resdet's detector."""
 
     def __init__(self, model: Detector):
         super().__init__()
@@ -143,7 +143,7 @@ def trainer_of(model: Detector, batch: int, device: str = "cpu", **settings: Any
 
 
 def mask_head_note(detector: nn.Module, inputs: Inputs) -> str:
-    """The number of positive RoIs in torchvision's mask head in a step; our mask head rounds this number up."""
+    """The number of positive RoIs in torchvision's mask head in a step; resdet's rounds this number up."""
     counts: list[int] = []
     head = detector.get_submodule("roi_heads.mask_head")
     hook = head.register_forward_pre_hook(lambda head, features: counts.append(len(features[0])))

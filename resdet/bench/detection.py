@@ -47,7 +47,7 @@ SPREAD = {  # last layer -> target standard deviation of its output
 def twins(
     masks: bool, height: int, width: int, body: str = "resnet50", counts: Counts = COUNTS, device: str = "cpu"
 ) -> tuple[nn.Module, Detector]:
-    """torchvision's detector and ours, in eval mode, for a `sample_image` of this size."""
+    """torchvision's and resdet's detector, in eval mode, for a `sample_image` of this size."""
     peer = torchvision_detector(masks, height, width, body, counts).to(device)
     calibrate(peer, tensor_of(sample_image(height, width)).to(device))
     return peer, resdet_detector(peer, height, width, counts).to(device)

@@ -1,4 +1,4 @@
-"""Inference of ResNet-50 on a batch: library defaults, equal precisions, and our fast path."""
+"""Inference of ResNet-50 on a batch: library defaults, equal precisions, and resdet's fast path."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -15,7 +15,7 @@ TOLERANCE = 1e-4
 
 
 def cases(batch: int = BATCH, size: int = SIZE, device: str = "cpu") -> Iterator[Case]:
-    """Nets get normalized pixels; our defaults and fast path run the whole classifier, normalization included.
+    """Nets get normalized pixels; resdet's defaults and fast path run the whole classifier, normalization included.
 
     Outputs are compared on the CPU, since a GPU computes convolutions in TF32.
     """

@@ -105,6 +105,6 @@ def normalizer() -> Normalize:
 
 
 def pixels(batch: int, size: int, device: str = "cpu") -> Tensor:
-    """A batch as from our loader and `predict`: uint8 [batch, 3, size, size], channels last in memory."""
+    """A batch as from resdet's loader and `predict`: uint8 [batch, 3, size, size], channels last in memory."""
     images = torch.randint(256, (batch, size, size, 3), generator=torch.Generator().manual_seed(0))
     return images.to(device, torch.uint8).permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""From JPEG files to 224 crops on one core: our pipeline against torchvision's on Pillow images and on tensors.
+"""From JPEG files to 224 crops on one core: resdet's pipeline against torchvision's on Pillow images and on tensors.
 
 All sides end in uint8 pixels; the device normalizes them.
 """

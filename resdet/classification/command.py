@@ -42,7 +42,7 @@ def evaluate(
 
 
 def check_ensemble(models: Sequence[Classifier], paths: Sequence[str], views: str) -> None:
-    """Refuses models whose scores cannot be averaged: of other classes, or of other test crops (`views`)."""
+    """Refuses models with other classes, or with other test crops (`views`): their scores cannot be averaged."""
     first = models[0]
     for model, path in zip(models, paths):
         if len(model.classes) != len(first.classes):

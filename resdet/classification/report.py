@@ -19,7 +19,7 @@ from resdet.results.confusion import confusion_parts
 from resdet.results.sections import Cell, Gallery, Picture, Section, Table, facts, picture
 from resdet.tasks import EvaluatedRun
 
-TOP, WORST = 5, 24  # classes of an image that are kept; pictures
+TOP, WORST = 5, 24  # best classes kept for an image; pictures
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from resdet.cli.candidates import Place
 
-# Names in other libraries -> our options, of which a command has one or none.
+# Names in other libraries -> options of resdet; a command has one of them or none.
 OPTIONS = {
     "cfg": ("--config",),
     "checkpoint": ("--weights", "--init"),
@@ -24,7 +24,7 @@ OPTIONS = {
     "threshold": ("--score",),
     "weights": ("--init",),
 }
-# Names in other libraries -> our overrides.
+# Names in other libraries -> overrides of resdet.
 KEYS = {
     "amp": "train.precision=VALUE",
     "batch_size": "train.batch=VALUE",

@@ -1,4 +1,4 @@
-"""`resdet parity`: compares the outputs of other libraries with ours for the same weights.
+"""`resdet parity`: compares the outputs of resdet with those of other libraries for the same weights.
 
 Weights are random, scaled to the statistics of trained ones; nets have full depth, images are small. Each model is
 written by `convert`, loaded in the library by the code that `convert` prints, and read back. Both sides compute in
@@ -46,7 +46,7 @@ ZOO += [
     "Misc/cascade_mask_rcnn_R_50_FPN_1x",
     "Misc/mask_rcnn_R_50_FPN_3x_gn",
 ]
-SPREAD = {  # our last layers -> target standard deviation of their outputs
+SPREAD = {  # last layers -> target standard deviation of their outputs
     "rpn.objectness": 2.0,
     "rpn.deltas": 0.3,
     "scores": 1.5,
@@ -153,7 +153,7 @@ def take_unit_statistics(unit: ConvNorm, inputs: tuple[Tensor]) -> None:
 
 
 def round_trip(model: nn.Module, layout: str) -> tuple[nn.Module, nn.Module]:
-    """The converted model as loaded by the other library, and as read back by ours."""
+    """The converted model as loaded by the other library, and as read back by resdet."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as output:
         source = Path(folder, "model.safetensors")
         saving.save(model, source, "safetensors")

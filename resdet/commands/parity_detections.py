@@ -1,4 +1,4 @@
-"""Detections of another library in an image, and their differences from ours."""
+"""Detections of another library in an image, and their differences from resdet's."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ PREDICT = {"torchvision": predict_torchvision, "detectron2": predict_detectron2}
 def differences(
     result: Result, boxes: Tensor, scores: Tensor, labels: Tensor, masks: Tensor | None
 ) -> dict[str, float]:
-    """Largest differences between our detections and the peer's; infinite if they do not pair up one to one."""
+    """Largest differences between resdet's detections and the peer's; infinite if they do not pair up one to one."""
     expected = compare.DetectionTuple(
         boxes.numpy(), scores.numpy(), labels.numpy(), None if masks is None else masks.numpy()
     )

@@ -86,7 +86,7 @@ def reproduce(
     dry_run: bool = False,
     json_path: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Runs all missing trainings and evaluations; returns our metrics with the paper's, one dict per row.
+    """Runs all missing trainings and evaluations; returns the metrics with the paper's, one dict per row.
 
     Interrupted trainings resume from their checkpoints; finished evaluations are not repeated.
     """

@@ -163,8 +163,8 @@ class ExportedDetector(Exported):
         return results
 
     def detect(self, images: Images, score: float | None = None) -> tuple[Detections, list[Tensor]]:
-        """Detections above `score` in images padded to the file's shape, and a list of their masks and heatmaps of
-        keypoints, if any."""
+        """Detections above `score` in images padded to the file's shape; their masks and heatmaps, as far as the file
+        predicts them."""
         score = self.score if score is None else score
         arrays = {"images": np.ascontiguousarray(images.pixels), "sizes": images.sizes.numpy()}
         if self.description["nms"] == "outside":

@@ -76,8 +76,11 @@ class Feeds:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hides onnxruntime's advice to optimize first, which the export does, and to avoid optional inputs, and numpy's
-    warnings of infinite ranges, which the levels of RoIs without area have, in float32."""
+    """Hides messages that need no action.
+
+    onnxruntime advises to optimize first, which the export does, and to avoid optional inputs; numpy warns of infinite
+    ranges, those of the levels of RoIs without area, which are not quantized.
+    """
     import onnxruntime
 
     before = logging.root.manager.disable

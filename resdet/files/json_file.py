@@ -28,7 +28,7 @@ def read_json(file: Path | str) -> Any:
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """Context without garbage collection: else a third of the time is spent scanning millions of new lists."""
+    """Context without garbage collection: scans of millions of new lists would take a third of the time."""
     collecting = gc.isenabled()
     gc.disable()
     try:

@@ -1,7 +1,7 @@
 """Resizes images to a given short side and a maximum long side.
 
 Matching another library's outputs requires its resizing: torchvision interpolates the float image without
-antialiasing, detectron2 resizes the uint8 image with Pillow; our default is OpenCV.
+antialiasing, detectron2 resizes the uint8 image with Pillow; resdet's default is OpenCV.
 """
 
 from math import floor

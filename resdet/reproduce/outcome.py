@@ -47,7 +47,7 @@ def write_circumstances(test: Evaluation) -> None:
 
 
 def write_outcome(row: Row, setting: Setting, test: Evaluation, commands: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Writes and returns the outcome of a row: our metrics, the paper's, and how to reproduce them."""
+    """Writes and returns the outcome of a row: the metrics, the paper's, and how to reproduce them."""
     metrics = metrics_in(json.loads(test.file.read_text(encoding="utf-8")))
     measured = {name: metrics[name] for name in (row.paper or metrics)}
     content = {
@@ -181,7 +181,7 @@ def needs_of(row: Row, setting: Setting) -> list[str]:
 
 
 def compare(outcomes: Sequence[dict[str, Any]]) -> str:
-    """A markdown table of our metrics and the paper's, one metric per line."""
+    """A markdown table of the metrics and the paper's, one metric per line."""
     header = ("row", "system", "metric", "paper", "ours", "difference", "data")
     rows = []
     for entry in outcomes:

@@ -48,7 +48,7 @@ class Row:
     test_config: str | None = None  # config of the evaluation; None: that of the training
     classifiers: tuple[str, ...] = ()  # for localizers: trainings that predict the classes
     counted: str = ""  # backbone to count multiply-adds of, without training
-    server: str = ""  # test server of the paper's metrics; we evaluate the validation set and write a submission
+    server: str = ""  # test server of the paper's metrics; rows use the validation set and write a submission
     server_data: tuple[str, ...] = ()  # overrides that select the test images of the server
     unseen: bool = True  # whether the validation images are disjoint from the training images
 

@@ -1,4 +1,4 @@
-"""All trainings that the tables and figures need. Nets of an ensemble that the paper does not name are our choice."""
+"""All trainings that the tables and figures need. The paper does not name all nets of its ensembles."""
 
 from resdet.reproduce.records import Training
 

@@ -23,7 +23,7 @@ from resdet.tasks import PredictOptions, tasks
 
 WARM_UP = (480, 640)  # height and width of the first image
 RETRY = "1"  # seconds until a refused request may be sent again
-COLLECT_AFTER = 20_000  # new objects, for which Python collects after 700 or 2000
+COLLECT_AFTER = 20_000  # new objects between collections; Python's default is 700 or 2000
 Stamp = tuple[tuple[int, int], ...]  # time of change and size of each file
 log = logging.getLogger("resdet")
 

@@ -1,4 +1,4 @@
-"""A training step of Mask and Faster R-CNN in bfloat16, eager: ours and torchvision's, and a profile of ours."""
+"""A training step of Mask and Faster R-CNN in bfloat16, eager: resdet's, with a profile, and torchvision's."""
 
 from pathlib import Path
 from typing import Any

@@ -17,7 +17,7 @@ from resdet.structures import Batch
 
 
 class Pair(NamedTuple):
-    """torchvision's detector and ours, and their inputs."""
+    """torchvision's and resdet's detector, and their inputs."""
 
     name: str
     peer: nn.Module

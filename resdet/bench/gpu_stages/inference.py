@@ -31,7 +31,7 @@ def run(stage: Stage) -> None:
 
 
 class Given(NamedTuple):
-    """The images of a batch, as torchvision and as we take them."""
+    """The images of a batch, as torchvision and as resdet take them."""
 
     tensors: list[Tensor]
     images: Images
@@ -92,7 +92,7 @@ def detection(model: Detector, given: Given) -> Call:
 
 
 def masks(stage: Stage, pair: Pair, given: Given) -> None:
-    """Whole predictions with masks in the image, and the parts of ours."""
+    """Whole predictions with masks in the image, and the parts of resdet's."""
     batch = len(given.tensors)
     name = f"{pair.name}, batch {batch}, {{}}".format
     originals = [tuple(image.shape[1:]) for image in given.tensors]

@@ -15,13 +15,13 @@ from resdet.ops.roi_align import assign_levels, roi_align
 
 SCALES = [1 / stride for stride in STRIDES]
 POOLERS = ((7, 512), (14, 128))  # bins a side, RoIs an image
-WARPS = (1, 2, 4)  # that are compared
+WARPS = (1, 2, 4)  # numbers of warps to compare
 INPUTS = 2  # sets of inputs, taken in turn
 LEVELS, CANDIDATES, KEPT, IOU = 5, 2000, 2000, 0.7
 
 
 def run(stage: Stage) -> None:
-    """Other numbers of warps come last, since each compiles anew."""
+    """Other numbers of warps come last, since each compiles a kernel."""
     suppress(stage)
     for dtype in (torch.float32, torch.bfloat16):
         maps = [pyramids(stage, dtype) for _ in range(INPUTS)]
@@ -122,7 +122,7 @@ def in_turn(calls: list[Call]) -> Call:
 
 @contextmanager
 def kernel_warps(count: int) -> Iterator[None]:
-    """Sets the number of warps of a program of our RoIAlign meanwhile."""
+    """Sets the number of warps of a program of resdet's RoIAlign in a context."""
     from resdet.ops.kernels import roi_align as kernels
 
     before, kernels.WARPS = kernels.WARPS, count

@@ -17,8 +17,8 @@ VALIDATION_NAMES = {"valid", "validation", "dev"}
 def open_share(root: Path, train: str, split: str, share: float, seed: int) -> ImageFiles:
     """The images of `split`, `train` or `val`, of the class folders in root/`train`, or in root without that tree.
 
-    Each class gives `share` of its images to validation, at least one of several: those whose names have the lowest
-    hashes, so that few images change sides when others are added.
+    Validation gets `share` of the images of each class, and at least one of several: those with the lowest hashes of
+    their names, so that few images change sides when others are added.
     """
     source = ImageFolder(training_tree(root, train))
     digests = [blake2b(os.fsencode(f"{seed} {path}"), digest_size=8).hexdigest() for path in source.paths]

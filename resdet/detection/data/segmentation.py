@@ -29,7 +29,7 @@ class Polygons:
 
         fine = size * SUPERSAMPLED
         box = np.asarray(box, np.float64)
-        low, high = (-fine, -fine), (2 * fine, 2 * fine)  # since the time of drawing grows with the length of a ring
+        low, high = (-fine, -fine), (2 * fine, 2 * fine)  # the drawing time grows with the length of a ring
         rings = [clip_ring((ring - box[:2]) * fine / (box[2:] - box[:2]), low, high) for ring in self.rings]
         rings = [ring for ring in rings if len(ring) >= 3]
         if not rings:

@@ -186,7 +186,7 @@ def _parse_valid_results(text: mmap, truth: Any, path: str, kind: Kind) -> Any |
     if text[:1] != b"[" or (kind == "segm" and text.find(b'"bbox"') >= 0):
         return None  # hotcoco uses the area of the box if there are both
     if not _starts_with_known_ids(text, truth):
-        return None  # hotcoco would print a warning before our error
+        return None  # hotcoco would print a warning before the error
     detections = truth.load_res(path)
     health = truth.healthcheck(detections)
     unknown = UNKNOWN.intersection(problem["code"] for problem in health["errors"] + health["warnings"])

@@ -56,7 +56,7 @@ def outline(mask: np.ndarray) -> list[np.ndarray]:
 
 
 def with_keypoints(mark: Mark, source: Annotations, keypoints: np.ndarray, least: float) -> Mark:
-    """The mark with those of the keypoints [K, 3] whose third value is above `least`, and the skeleton between them."""
+    """Adds the keypoints [K, 3] with a third value above `least`, and the skeleton between them."""
     shown = keypoints[:, 2] > least
     pairs = source.keypoints.skeleton if source.keypoints else []
     limbs = [keypoints[[a, b], :2] for a, b in pairs if shown[a] and shown[b]]

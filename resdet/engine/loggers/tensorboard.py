@@ -31,8 +31,8 @@ class TensorBoardLogger:
         required("tensorboard.summary.writer.record_writer", "tensorboard", "train.loggers=[tensorboard]")
 
     def open(self, run: Run) -> None:
-        """Invalidates the points that the run writes again, also those of an evaluation at its step that metrics.jsonl
-        does not have; then writes the other points of this step."""
+        """Invalidates the points that the run writes again. Without an evaluation at the step of the run in
+        metrics.jsonl, these begin at that step, and its other points are written here."""
         source = run.folder / METRICS
         last = [entry for entry in read_entries(source) if entry["step"] == run.step] if source.exists() else []
         evaluated = any(entry["kind"] == "val" for entry in last)
@@ -51,8 +51,10 @@ class TensorBoardLogger:
 
 
 class EventWriter:
-    """Appends points and images to a file in `folder`; invalidates those from step `start` on in older files, also of a
-    run that was killed before its first checkpoint, which starts again at 0."""
+    """Appends points and images to a file in `folder`; invalidates those in older files from step `start` on.
+
+    A run that was killed before its first checkpoint starts again at 0.
+    """
 
     def __init__(self, folder: Path, start: int):
         from tensorboard.compat.proto.event_pb2 import SessionLog
