@@ -76,7 +76,8 @@ class Source:
 
 
 def translate(path: str | Path) -> Translation:
-    """Translates a config and its `_BASE_` files: Faster, Mask, Keypoint and Cascade R-CNN with C4, DC5 and FPN."""
+    """Translates a config and its `_BASE_` files: Faster, Mask and Cascade R-CNN with C4, DC5 and FPN, and
+    Keypoint R-CNN with DC5 and FPN."""
     given = read(Path(path))
     if not any(key.partition(".")[0] in SECTIONS for key in given):
         raise ConfigError(f"{path} has no key of detectron2 (MODEL, SOLVER, …): give a YAML config of detectron2.")

@@ -106,10 +106,10 @@ def test_few_images_change_sides_when_others_are_added(tmp_path):
 @pytest.mark.parametrize(
     "files, message",
     [
-        (["train/ant/1.png", "valid/ant/1.png"], "has no folder val, but valid: set data.train and data.val"),
+        (["train/ant/1.png", "valid/ant/1.png"], "has no folder val, but valid: set data.val to"),
         (
             ["Training/ant/1.png", "testing/ant/1.png"],
-            "has no folder train, but Training, testing: set data.train and data.val",
+            "has no folder train, but Training, testing: set data.train and data.val to",
         ),
         (["ant/1.png", "bee/1.png"], "one image of each class"),
     ],

@@ -44,8 +44,8 @@ def training_tree(root: Path, train: str) -> Path:
     has_train = (root / train).is_dir()
     others = [name for name in folders if name.lower() in (VALIDATION_NAMES if has_train else SPLIT_NAMES)]
     if others:
-        missing = "val" if has_train else train
+        missing, keys = ("val", "data.val") if has_train else (train, "data.train and data.val")
         raise DataError(
-            f"{root} has no folder {missing}, but {', '.join(others)}: set data.train and data.val to them."
+            f"{root} has no folder {missing}, but {', '.join(others)}: set {keys} to the names of the folders."
         )
     return root / train if has_train else root
