@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from resdet.classification.data import shards as of_images
+from resdet.classification.data.config import FolderConfig
 from resdet.classification.data.imagenet import ARCHIVES, imagenet
 from resdet.data import generated
 from resdet.data.shards import Limit, Shard
@@ -49,13 +50,14 @@ def _task_of(root: Path) -> str:
 
 
 def _image_sources(root: Path) -> dict[str, EncodedSource]:
-    """The splits of classification: ImageNet's layouts, or a folder per class in train and val."""
+    """The splits of classification: ImageNet's layouts, or a folder per class in train and, if present, val."""
     if any(root.glob(ARCHIVES["train"])) or (root / "ILSVRC/Data/CLS-LOC").is_dir():
         return {split: imagenet(root, split) for split in ("train", "val")}
     if not (root / "train").is_dir():
         raise DataError(f"{root} has no folder train with a folder for each class.")
-    splits = [split for split in ("train", "val") if (root / split).is_dir()]
-    return {split: of_images.open_folder(root, split, "train") for split in splits}
+    has_val = (root / "val").is_dir() or not of_images.has_shards(root / "train")  # class folders give a share
+    data = FolderConfig(root=str(root))
+    return {split: data.open(split) for split in ("train", "val")[: 1 + has_val]}
 
 
 def _summary(

@@ -12,7 +12,7 @@ from resdet.errors import ConfigError, DataError, require
 if TYPE_CHECKING:
     from resdet.classification.data.cifar import Cifar
     from resdet.classification.data.dataset import ClassificationDataset, PixelDataset
-    from resdet.images.decode import Source
+    from resdet.images.decode import EncodedSource, Source
 
 
 @dataclass
@@ -82,7 +82,7 @@ class FolderConfig(ImagesConfig):
         super().__post_init__()
         require(0 < self.val_share < 1, "data.val_share", self.val_share, "it is a share, between 0 and 1")
 
-    def open(self, split: str) -> "Source":
+    def open(self, split: str) -> "EncodedSource":
         """Both trees use the classes of the training tree, so that labels agree."""
         from resdet.classification.data.folder_split import open_share
         from resdet.classification.data.shards import has_shards, open_folder
