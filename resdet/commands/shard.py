@@ -50,14 +50,13 @@ def _task_of(root: Path) -> str:
 
 
 def _image_sources(root: Path) -> dict[str, EncodedSource]:
-    """The splits of classification: ImageNet's layouts, or a folder per class in train and, if present, val."""
+    """The splits of classification: ImageNet's layouts, or those of folder.yaml."""
     if any(root.glob(ARCHIVES["train"])) or (root / "ILSVRC/Data/CLS-LOC").is_dir():
         return {split: imagenet(root, split) for split in ("train", "val")}
-    if not (root / "train").is_dir():
-        raise DataError(f"{root} has no folder train with a folder for each class.")
-    has_val = (root / "val").is_dir() or not of_images.has_shards(root / "train")  # class folders give a share
+    if of_images.has_shards(root / "train") and not (root / "val").is_dir():
+        return {"train": of_images.open_folder(root, "train", "train")}
     data = FolderConfig(root=str(root))
-    return {split: data.open(split) for split in ("train", "val")[: 1 + has_val]}
+    return {split: data.open(split) for split in ("train", "val")}
 
 
 def _summary(

@@ -97,9 +97,9 @@ def test_a_share_of_each_class_is_for_validation(tmp_path, tree):
 
 
 def test_few_images_change_sides_when_others_are_added(tmp_path):
-    touch(tmp_path, [f"ant/{number}.png" for number in range(100)])
+    touch(tmp_path, [f"train/ant/{number}.png" for number in range(100)])
     before = opened(tmp_path, "val")
-    touch(tmp_path, ["ant/100.png"])
+    touch(tmp_path, ["train/ant/100.png"])
     assert len(before) == 20 and len(before.keys() - opened(tmp_path, "val").keys()) <= 1
 
 
@@ -107,11 +107,13 @@ def test_few_images_change_sides_when_others_are_added(tmp_path):
     "files, message",
     [
         (["train/ant/1.png", "valid/ant/1.png"], "has no folder val, but valid: set data.val to"),
+        (["train/ant/1.png", "Validation/ant/1.png"], "has no folder val, but Validation: set data.val to"),
         (
             ["Training/ant/1.png", "testing/ant/1.png"],
             "has no folder train, but Training, testing: set data.train and data.val to",
         ),
         (["ant/1.png", "bee/1.png"], "one image of each class"),
+        (["photos/ant/1.png", "photos/ant/2.png"], "has a single folder, photos: give a folder with train and val"),
     ],
 )
 def test_trees_of_other_names_are_no_classes(tmp_path, files, message):
@@ -120,10 +122,22 @@ def test_trees_of_other_names_are_no_classes(tmp_path, files, message):
         opened(tmp_path, "val")
 
 
+def test_a_validation_tree_in_capitals_is_no_reason_to_split(tmp_path):
+    """Opens the tree where file systems ignore case, and refuses it elsewhere."""
+    touch(tmp_path, [*(f"train/ant/{number}.png" for number in range(4)), "VAL/ant/5.png"])
+    if (tmp_path / "val").is_dir():
+        assert len(opened(tmp_path, "train")) == 4
+    else:
+        with pytest.raises(DataError, match="has no folder val, but VAL: set data.train and data.val"):
+            opened(tmp_path, "train")
+
+
 def test_a_named_tree_that_is_missing_is_an_error(tmp_path):
-    touch(tmp_path, ["train/ant/1.png", "train/ant/2.png"])
+    touch(tmp_path, ["ant/1.png", "ant/2.png", "bee/1.png"])
     with pytest.raises(DataError, match="test is missing: put images of each class there"):
         opened(tmp_path, "val", val="test")
+    with pytest.raises(DataError, match="photos: cannot list the folder"):
+        opened(tmp_path, "train", train="photos")
 
 
 def test_missing_folders_and_images_are_errors(tmp_path):

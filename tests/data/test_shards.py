@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import tarfile
 
 import cv2
@@ -257,8 +258,6 @@ def test_images_are_shuffled_over_shards_and_none_is_lost(tmp_path):
 
 
 def test_damaged_images_are_errors(scenes, tmp_path):
-    import shutil
-
     shutil.copytree(scenes / "shards", tmp_path / "shards")
     for path in (tmp_path / "shards" / "train").glob("*.tar"):
         data = bytearray(path.read_bytes())
@@ -272,6 +271,26 @@ def test_damaged_images_are_errors(scenes, tmp_path):
         except DataError as error:
             damaged.append(str(error))
     assert len(damaged) == 3 and all("differs from its checksum" in sentence for sentence in damaged)
+
+
+@pytest.mark.parametrize("tree", [".", "train"], ids=["no trees", "no validation tree"])
+def test_shards_of_class_folders_have_their_validation_images(tree, tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "files" / tree / name).mkdir(parents=True)
+        for i in range(5):
+            (tmp_path / "files" / tree / name / f"{i}.jpg").write_bytes(jpeg(i))
+    assert main(["data", "shard", str(tmp_path / "files"), str(tmp_path / "shards")]) == 0
+    for split, labels in (("train", [0] * 4 + [1] * 4), ("val", [0, 1])):
+        files, shards = (open_classes(tmp_path / folder, split) for folder in ("files", "shards"))
+        assert shards.labels.tolist() == files.labels.tolist() == labels and shards.classes == ["cat", "dog"]
+        assert [shards.image(i).data for i in range(len(shards))] == [files.image(i).data for i in range(len(files))]
+
+
+def test_shards_without_validation_tree_are_sharded_again(classes, tmp_path):
+    shutil.copytree(classes / "shards" / "train", tmp_path / "part" / "train")
+    assert main(["data", "shard", str(tmp_path / "part"), str(tmp_path / "new")]) == 0
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["train"]
+    assert open_classes(tmp_path / "part", "train").labels.tolist() == [0] * 5 + [1] * 5
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ from resdet.data.array_cache import Strings
 from resdet.data.folder import ImageFiles, ImageFolder, list_folder
 from resdet.errors import DataError
 
-SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
-VALIDATION_NAMES = {"valid", "validation", "dev"}
+VALIDATION_NAMES = {"val", "valid", "validation", "dev"}
+SPLIT_NAMES = VALIDATION_NAMES | {"train", "training", "test", "testing"}
 
 
 def open_share(root: Path, train: str, split: str, share: float, seed: int) -> ImageFiles:
-    """The images of `split`, `train` or `val`, of the class folders in root/`train`, or in root without that tree.
+    """The images of `split`, `train` or `val`, of the class folders in root/`train`, or in root without a tree `train`.
 
     Validation gets `share` of the images of each class, and at least one of several: those with the lowest hashes of
     their names, so that few images change sides when others are added.
@@ -41,11 +41,16 @@ def open_share(root: Path, train: str, split: str, share: float, seed: int) -> I
 def training_tree(root: Path, train: str) -> Path:
     """root/`train`, or root if its folders are classes; refuses folders with the names of other splits."""
     folders, _ = list_folder(root)
-    has_train = (root / train).is_dir()
-    others = [name for name in folders if name.lower() in (VALIDATION_NAMES if has_train else SPLIT_NAMES)]
+    flat = train == "train" and not (root / train).is_dir()
+    others = [name for name in folders if name.lower() in (SPLIT_NAMES if flat else VALIDATION_NAMES)]
     if others:
-        missing, keys = ("val", "data.val") if has_train else (train, "data.train and data.val")
+        missing, keys = (train, "data.train and data.val") if flat else ("val", "data.val")
         raise DataError(
             f"{root} has no folder {missing}, but {', '.join(others)}: set {keys} to the names of the folders."
         )
-    return root / train if has_train else root
+    if flat and len(folders) == 1:
+        raise DataError(
+            f"{root} has a single folder, {folders[0]}: give a folder with train and val, or with a folder for each "
+            "class."
+        )
+    return root if flat else root / train
