@@ -59,6 +59,17 @@ def test_marks_of_objects(source):
     assert len(second.rings) == 2 and not second.points and not second.limbs
 
 
+def test_polygons_that_overlap_have_one_outline(tmp_path):
+    """The parts of a mask are a union: two squares that overlap have no hole, whichever way they turn."""
+    squares = [[1, 1, 11, 1, 11, 11, 1, 11], [6, 6, 6, 16, 16, 16, 16, 6]]
+    entry = {"id": 1, "image_id": 3, "category_id": 7, "bbox": [1, 1, 15, 15], "area": 175, "segmentation": squares}
+    images = [{"id": 3, "file_name": "a.png", "width": SIDE, "height": SIDE}]
+    content = {"images": images, "annotations": [entry | {"iscrowd": 0}], "categories": [{"id": 7, "name": "thing"}]}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    (mark,) = truth_marks(open_coco(tmp_path / "a.json", tmp_path), 0)
+    assert bounds(mark.rings) == [[1.5, 1.5, 15.5, 15.5]]
+
+
 def test_marks_of_detections(source):
     """Shows keypoints with scores above 2, as `resdet predict --draw`."""
     masks = encode(torch.from_numpy(np.stack([ring_mask()] * 3)), (SIDE, SIDE))

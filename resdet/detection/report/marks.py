@@ -21,7 +21,7 @@ def truth_marks(source: Annotations, index: int) -> list[Mark]:
         zip(objects.boxes, objects.labels, objects.crowd, objects.segments)
     ):
         mark = Mark.of(box, source.classes[label] + (" (crowd)" if crowd else ""))
-        if isinstance(segment, Polygons):
+        if isinstance(segment, Polygons) and len(segment.rings) == 1:
             mark = replace(mark, rings=segment.rings)
         elif segment is not None:
             mark = replace(mark, rings=outline(segment.bitmap(height, width)))
