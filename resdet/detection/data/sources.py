@@ -13,5 +13,6 @@ def open_scenes(config: ScenesConfig, split: str) -> Annotations:
         missing = "objects to evaluate detections with"
     if missing:
         reason = f" ({source.problems[0]})" if source.problems else ""
-        raise DataError(f"{source.file or source.root or config.root} has no {missing}{reason}: check data.{split}.")
+        key = "root" if split == "test" else split  # data.root determines whether there is a test split
+        raise DataError(f"{source.file or source.root or config.root} has no {missing}{reason}: check data.{key}.")
     return source

@@ -10,7 +10,7 @@ from tasks import runs
 from resdet import config
 from resdet.detection.build import build_detector
 from resdet.detection.evaluation.command import evaluate
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, DataError
 from resdet.tasks import EvaluateOptions
 
 pytestmark = pytest.mark.usefixtures("narrow")
@@ -56,3 +56,14 @@ def test_the_test_split_of_a_recognized_folder(root, tmp_path):
 def test_a_split_that_the_data_lack(root, tmp_path):
     with pytest.raises(ConfigError, match="has no split test: --split takes train, val."):
         evaluated(runs.of(root), tmp_path / "a.json", split="test")
+
+
+def test_a_test_split_without_objects_is_refused_and_a_training_split_is_not(root, tmp_path):
+    shutil.copytree(root, tmp_path / "scenes")
+    for split in ("train", "test"):
+        file = tmp_path / "scenes/annotations" / f"{split}.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"annotations": []}))
+    words = [*runs.CONFIG, "data.name=auto", f"data.root={tmp_path / 'scenes'}"]
+    with pytest.raises(DataError, match="test.json has no objects to evaluate detections with: check data.root"):
+        evaluated(words, tmp_path / "a.json", split="test")
+    assert evaluated(words, tmp_path / "b.json", split="train")[0]["bbox"]["AP"] is None
