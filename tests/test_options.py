@@ -75,7 +75,9 @@ def test_options_of_results_are_refused_with_weights(option, capsys):
     assert f"{option.split()[0]} needs --results" in told and instead in told and "--save" in told
 
 
-@pytest.mark.parametrize("option", ["--config voc07_vgg16", "data.root=a", "--submission a.zip", "--classifier b.pth"])
+@pytest.mark.parametrize(
+    "option", ["--config voc07_vgg16", "data.root=a", "--submission a.zip", "--classifier b.pth", "--split test"]
+)
 def test_options_of_weights_are_refused_with_results(option, results, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     told = refusal(["evaluate", *option.split(), *results], capsys)

@@ -205,8 +205,13 @@ def test_voc(write):
         ),
         (
             "MODEL: {KEYPOINT_ON: True, ROI_KEYPOINT_HEAD: {CONV_DIMS: [64, 32]}}",
-            "CONV_DIMS: [64, 32] (the first width",
+            "MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS: [64, 32] (the first width",
         ),
+        (
+            "MODEL: {KEYPOINT_ON: True, ROI_KEYPOINT_HEAD: {POOLER_TYPE: ROIPool}}",
+            "MODEL.ROI_KEYPOINT_HEAD.POOLER_TYPE: 'ROIPool'",
+        ),
+        ("MODEL: {RPN: {CONV_DIMS: [64, 32]}}", "MODEL.RPN.CONV_DIMS: [64, 32] (the first width"),
         ("MODEL: {WEIGHTS: 'detectron2://ImageNetPretrained/MSRA/R-50.pkl'}", "model.pretrained"),
         ("MODEL: {WEIGHTS: 'detectron2://COCO-Detection/a/1/model_final_2.pkl'}", "--init"),
         ("MODEL: {MASK_ON: True, ROI_MASK_HEAD: {CLS_AGNOSTIC_MASK: True}}", "MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK"),

@@ -70,3 +70,8 @@ def test_config_round_trips(name, tmp_path):
 def test_unsupported_settings_are_refused(section, word):
     with pytest.raises(ConfigError, match=word):
         config_for(model(section))
+
+
+def test_the_number_of_keypoints_is_that_of_the_model():
+    detector = model({"backbone": {"name": "resnet18"}, "keypoint": {"convs": 1, "width": 32, "names": ["a", "b"]}})
+    assert config_for(detector)["MODEL"]["ROI_KEYPOINT_HEAD"]["NUM_KEYPOINTS"] == 2

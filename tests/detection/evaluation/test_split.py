@@ -56,6 +56,8 @@ def test_the_test_split_of_a_recognized_folder(root, tmp_path):
 def test_a_split_that_the_data_lack(root, tmp_path):
     with pytest.raises(ConfigError, match="has no split test: --split takes train, val."):
         evaluated(runs.of(root), tmp_path / "a.json", split="test")
+    with pytest.raises(ConfigError, match="has no split test: --split takes train, val."):  # with the paths of files
+        evaluated([*runs.of(root), "data.name=auto"], tmp_path / "a.json", split="test")
 
 
 def test_a_test_split_without_objects_is_refused_and_a_training_split_is_not(root, tmp_path):
