@@ -42,6 +42,16 @@ def test_the_example_gives_the_keypoints_of_resdet(tmp_path):
     np.testing.assert_allclose(found["keypoints"][..., 2], expected.keypoints[..., 2], atol=1e-3)
 
 
+def test_the_example_places_keypoints_at_the_centers_of_pixels():
+    """Has a maximum in column 5 and row 3 of 14, in a box of as many columns and three times as many rows, and in a
+    box without an area, which counts as one pixel."""
+    heatmaps = np.zeros((2, 1, 14, 14), np.float32)
+    heatmaps[:, 0, 3, 5] = 1
+    keypoints = runpy.run_path(str(EXAMPLE))["locate"](heatmaps, np.array([[10.0, 20, 24, 62], [10, 20, 10, 20]]))
+    np.testing.assert_allclose(keypoints[0], [[15.5, 30.5, 1]], atol=1e-5)
+    np.testing.assert_allclose(keypoints[1, :, :2], [[10.5, 20.5]], atol=1e-5)
+
+
 def test_the_example_imports_neither_resdet_nor_torch():
     code = f"import runpy, sys; runpy.run_path({str(EXAMPLE)!r}); print({{'resdet', 'torch'}} & {{*sys.modules}})"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"

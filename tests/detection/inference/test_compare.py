@@ -60,3 +60,12 @@ def test_nothing_to_pair(here, there):
     sides = (found(BOXES[:count], [0.5] * count, [0] * count, np.ones((count, 4, 4), bool)) for count in (here, there))
     pairs = pair(*sides, np.inf, np.inf)
     assert len(pairs) == 0 and len(pairs.pixels) == len(pairs.ious) == 0
+
+
+def test_keypoints_are_compared_by_pair():
+    """Lists two detections in opposite orders; one of the keypoints is 2 pixels to the left and 3 down."""
+    boxes, keypoints = np.array([[0.0, 0, 9, 9], [20, 0, 29, 9]]), np.array([[[1.0, 1, 5]], [[21, 1, 5]]])
+    order, moved = [1, 0], np.array([[[0.0, 0, 1]], [[-2, 3, 1]]])
+    expected = DetectionTuple(boxes, np.ones(2), np.zeros(2, int), None, keypoints)
+    actual = DetectionTuple(boxes[order], np.ones(2), np.zeros(2, int), None, (keypoints + moved)[order])
+    assert pair(expected, actual, 0.1, 0.1).keypoints.tolist() == [[0], [3]]
