@@ -93,7 +93,8 @@ def read(metadata: Mapping[str, str], origin: str) -> dict[str, Any]:
         raise WeightsError(f"{origin}: the metadata has no experiment or no classes: export it again.")
     if values["task"] == "detection":
         values["input"] = InputConfig(**values["input"])
-        values["keypoints"] = values["keypoints"] and KeypointConfig(**values["keypoints"])
+        if given := values["keypoints"]:
+            values["keypoints"] = KeypointConfig(given["names"], [(a, b) for a, b in given["skeleton"]])
     return values | {"experiment": common.experiment, "classes": common.classes}
 
 

@@ -7,6 +7,7 @@ config.merge_from_other_cfg(CfgNode(config_for(model)))
 from typing import Any
 
 from resdet.backbones.config import IMAGENET_RESNETS
+from resdet.detection.evaluation.keypoints import sigmas_of
 from resdet.detection.model import Detector
 from resdet.errors import ConfigError
 from resdet.interop.detectron2_config import default_resolution, default_sizes
@@ -54,7 +55,8 @@ def config_for(model: Detector) -> dict[str, Any]:
     if section["mask"] is not None:
         settings |= mask(section, features)
     if model.draws_keypoints:
-        settings |= keypoint(section, len(model.keypoints.keypoint_names))
+        count = len(model.keypoints.keypoint_names)
+        settings |= keypoint(section, count, sigmas_of(count, model.experiment.get("eval", {}).get("keypoint_sigmas")))
     return nested(settings)
 
 
@@ -137,7 +139,7 @@ def mask(section: dict, features: str) -> dict[str, Any]:
     return settings
 
 
-def keypoint(section: dict, count: int) -> dict[str, Any]:
+def keypoint(section: dict, count: int, sigmas: list[float]) -> dict[str, Any]:
     head = section["keypoint"]
     if head["norm"] is not None:
         raise ConfigError(f"detectron2 has no model.keypoint.norm={head['norm']}: it must be null.")
@@ -147,6 +149,7 @@ def keypoint(section: dict, count: int) -> dict[str, Any]:
         "MODEL.ROI_KEYPOINT_HEAD.POOLER_TYPE": pooler("align", head["aligned"]),
         "MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS": [head["width"]] * head["convs"],
         "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS": count,
+        "TEST.KEYPOINT_OKS_SIGMAS": sigmas,
     }
 
 

@@ -128,7 +128,7 @@ def test_a_validation_tree_in_capitals_is_no_reason_to_split(tmp_path):
     if (tmp_path / "val").is_dir():
         assert len(opened(tmp_path, "train")) == 4
     else:
-        with pytest.raises(DataError, match="has no folder val, but VAL: set data.train and data.val"):
+        with pytest.raises(DataError, match="has no folder val, but VAL: set data.val to"):
             opened(tmp_path, "train")
 
 

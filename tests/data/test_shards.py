@@ -136,19 +136,6 @@ def test_the_same_data_give_the_same_bytes(scenes, classes, tmp_path):
         assert tree(tmp_path / name) == without_caches(tree(folder / "shards"))
 
 
-def test_class_folders_without_validation_give_it_their_share(tmp_path):
-    """Compares the labels and bytes of the shards with those of the folders."""
-    for name in ("cat", "dog"):
-        (tmp_path / "files/train" / name).mkdir(parents=True)
-        for i in range(5):
-            (tmp_path / "files/train" / name / f"{i}.JPEG").write_bytes(jpeg(len(name) + 3 * i))
-    assert main(["data", "shard", str(tmp_path / "files"), str(tmp_path / "shards")]) == 0
-    for split, count in (("train", 8), ("val", 2)):
-        shards, files = (open_classes(tmp_path / folder, split) for folder in ("shards", "files"))
-        assert len(shards) == len(files) == count and list(shards.labels) == list(files.labels)
-        assert all(bytes(shards.image(i).data) == bytes(files.image(i).data) for i in range(count))
-
-
 def test_the_index_describes_the_tar_files(scenes):
     import hashlib
     import zlib

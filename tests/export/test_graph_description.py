@@ -85,7 +85,7 @@ def test_valid_files_are_loaded(tmp_path):
     assert found.category_ids == [3, 7] and found.input.max_size == 64 and not found.draws_keypoints
     told = {**DETECTOR, "keypoints": {"names": ["left", "right"], "skeleton": [[0, 1]]}}
     found = resdet.load(write(tmp_path, told, detector((*OUTPUTS, "heatmaps"))))
-    assert found.keypoints.keypoint_names == ["left", "right"] and found.keypoints.limbs == [[0, 1]]
+    assert found.keypoints.keypoint_names == ["left", "right"] and found.keypoints.limbs == [(0, 1)]
 
 
 ODD = {

@@ -36,7 +36,7 @@ def test_keypoints_match_the_model(tmp_path):
     exported = onnx_model.load(tmp_path / "model.onnx")
     assert_agrees(model, exported, 2)
     result = exported.predict(picture(*SHAPE), 0.0)
-    assert result.keypoint_names == ["left", "right", "top"] and result.skeleton == [[0, 1], [1, 2]]
+    assert result.keypoint_names == ["left", "right", "top"] and result.skeleton == [(0, 1), (1, 2)]
     assert result.rles is not None and result.keypoints.shape == (len(result), 3, 3)
 
 
