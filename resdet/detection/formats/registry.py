@@ -57,11 +57,13 @@ def _refusal(folder: Folder, unfit: dict[str, Unfit]) -> str:
     reasons = "; ".join(f"{key}: {unfit[key].reason}" for key in nearest)
     return (
         f"{folder.root} has {number_of(len(folder.images), 'image')} and no annotations in a known format ({reasons}): "
-        f"see docs/data.md for the formats{_classes_hint(folder)}."
+        f"see docs/data.md for the formats{_classes_hint(folder, unfit)}."
     )
 
 
-def _classes_hint(folder: Folder) -> str:
-    """Advice for images in two folders or more, which may be classes."""
+def _classes_hint(folder: Folder, unfit: dict[str, Unfit]) -> str:
+    """Advice for images in two folders or more, without files of any format: the folders may be classes."""
     parents = {image.rpartition("/")[0] for image in folder.images}
-    return ", or train a classifier with --config folder.yaml if folders are classes" if len(parents) > 1 else ""
+    if len(parents) == 1 or any(each.near for each in unfit.values()):
+        return ""
+    return ", or train a classifier with --config folder.yaml if folders are classes"

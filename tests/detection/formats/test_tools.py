@@ -265,6 +265,15 @@ def test_masks_in_folders_of_splits_below_a_folder_named_after_masks(tmp_path):
     assert objects(opened(root)) == {"face masks/images/train/a.png": [("object", [0, 0, 40, 40])]}
 
 
+@pytest.mark.parametrize(
+    "files, classes", [(["ant/1.jpg", "bee/2.jpg"], True), (["ant/1.jpg", "ant/2.jpg"], False)], ids=["two", "one"]
+)
+def test_folders_of_images_alone_may_be_classes(files, classes, tmp_path):
+    with pytest.raises(DataError, match="no annotations in a known format") as refused:
+        opened(write(tmp_path, dict.fromkeys(files)))
+    assert ("folder.yaml" in str(refused.value)) is classes
+
+
 def test_masks_of_several_classes_are_refused(tmp_path):
     """Semantic masks have the number of a class in each pixel, not that of an object."""
     png = cv2.imencode(".png", np.tile([0, 1, 2], (6, 2)).astype(np.uint8))[1].tobytes()
