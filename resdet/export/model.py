@@ -3,9 +3,9 @@
 Images are resized to the model's test size, or less if the file's fixed shape is smaller, and padded to that shape.
 """
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import ceil
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -147,17 +147,9 @@ class ExportedDetector(Exported):
         detections, maps = self.detect(images, score)
         if self.description["masks"] != "inside":
             return postprocess(self, maps, detections, images.sizes, originals)
-        # The graph has pasted the masks into the padded images, so postprocess() must not.
-        without_masks = SimpleNamespace(
-            draws_masks=False,
-            draws_keypoints=self.draws_keypoints,
-            heatmaps=self.heatmaps,
-            keypoints=self.keypoints,
-            input=self.input,
-            classes=self.classes,
-            category_ids=self.category_ids,
-        )
-        results = postprocess(without_masks, maps[1:], detections, images.sizes, originals)
+        without_masks = copy.copy(self)  # the graph has pasted the masks into the padded images
+        without_masks.draws_masks = False
+        results = postprocess(without_masks, maps, detections, images.sizes, originals)
         for result, padded, size in zip(results, maps[0], images.sizes.int().tolist()):
             result.rles = to_original(padded[: len(result)], size, result.size)
         return results

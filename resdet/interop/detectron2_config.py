@@ -183,9 +183,7 @@ def rpn(source: Source, levels: int) -> dict[str, Any]:
     sizes, ratios = (broadcast(source.get(f"MODEL.ANCHOR_GENERATOR.{k}"), levels) for k in ("SIZES", "ASPECT_RATIOS"))
     if any(of_level != ratios[0] for of_level in ratios):
         source.leave_out("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", "the ratios of the first level are used for all")
-    widths = source.get("MODEL.RPN.CONV_DIMS")
-    if any(width != widths[0] for width in widths):
-        source.leave_out("MODEL.RPN.CONV_DIMS", "the first width is used for all")
+    widths = conv_widths(source, "MODEL.RPN.CONV_DIMS")
     negative, positive = source.get("MODEL.RPN.IOU_THRESHOLDS")
     return {
         "model.rpn.anchors.sizes": None if sizes == default_sizes(levels) else sizes,
@@ -199,6 +197,14 @@ def rpn(source: Source, levels: int) -> dict[str, Any]:
         "model.rpn.pre_nms": [source.get(f"MODEL.RPN.PRE_NMS_TOPK_{mode}") for mode in ("TRAIN", "TEST")],
         "model.rpn.post_nms": [source.get(f"MODEL.RPN.POST_NMS_TOPK_{mode}") for mode in ("TRAIN", "TEST")],
     }
+
+
+def conv_widths(source: Source, key: str) -> list[int]:
+    """Channels of the convolutions of a head."""
+    widths = source.get(key)
+    if any(width != widths[0] for width in widths):
+        source.leave_out(key, "the first width is used for all")
+    return widths
 
 
 def default_sizes(levels: int) -> list[list[float]]:
@@ -244,9 +250,7 @@ def default_resolution(features: str) -> int:
 
 
 def mask(source: Source, features: str) -> dict[str, Any]:
-    pool, aligned = source.choose("MODEL.ROI_MASK_HEAD.POOLER_TYPE", POOLERS)
-    if pool == "max":
-        source.leave_out("MODEL.ROI_MASK_HEAD.POOLER_TYPE", "masks are pooled by RoIAlign")
+    aligned = branch_pooler(source, "MODEL.ROI_MASK_HEAD.POOLER_TYPE", "masks")
     section = {
         **same_keys(source, SAME_OF_MASKS),
         "model.mask.aligned": aligned,
@@ -258,6 +262,14 @@ def mask(source: Source, features: str) -> dict[str, Any]:
     return section
 
 
+def branch_pooler(source: Source, key: str, predictions: str) -> bool:
+    """Whether RoIAlign is aligned; branches have no RoIPool."""
+    pool, aligned = source.choose(key, POOLERS)
+    if pool == "max":
+        source.leave_out(key, f"{predictions} are pooled by RoIAlign")
+    return aligned
+
+
 def positives(source: Source) -> int:
     """Most positive RoIs of an image, all of which count in the losses of the branches."""
     return int(source.get("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE") * source.get("MODEL.ROI_HEADS.POSITIVE_FRACTION"))
@@ -266,12 +278,8 @@ def positives(source: Source) -> int:
 def keypoint(source: Source, features: str) -> dict[str, Any]:
     if features == "c4":
         raise ConfigError("MODEL.KEYPOINT_ON is True with C4, which has no keypoint head: use DC5 or FPN.")
-    pool, aligned = source.choose("MODEL.ROI_KEYPOINT_HEAD.POOLER_TYPE", POOLERS)
-    if pool == "max":
-        source.leave_out("MODEL.ROI_KEYPOINT_HEAD.POOLER_TYPE", "keypoints are pooled by RoIAlign")
-    widths = source.get("MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS")
-    if any(width != widths[0] for width in widths):
-        source.leave_out("MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS", "the first width is used for all")
+    aligned = branch_pooler(source, "MODEL.ROI_KEYPOINT_HEAD.POOLER_TYPE", "keypoints")
+    widths = conv_widths(source, "MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS")
     if source.get("MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS") != len(coco_keypoints.NAMES):
         source.leave_out("MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", "number and names are those of the data")
     return {

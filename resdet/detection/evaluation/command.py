@@ -30,7 +30,7 @@ def evaluate(models: Sequence[Detector], experiment: DetectionExperiment, option
     world = distributed.join(experiment.train.device)
     try:
         with Activity("opening the data"):
-            source = open_split(experiment.scenes, options.split or "val")
+            source = open_split(experiment.scenes, options.split)
         check_not_inputs({"--save": options.save, "--json": options.json}, [source.file] if source.file else [])
         note = check_classes(models[0], source)
         if note and world.is_main:
@@ -47,10 +47,11 @@ def evaluate(models: Sequence[Detector], experiment: DetectionExperiment, option
     return print_metrics(detections, source, experiment.eval, kinds, options.per_class, options.json)
 
 
-def open_split(scenes: ScenesConfig, split: str) -> Annotations:
-    if split not in scenes.splits:
+def open_split(scenes: ScenesConfig, split: str | None) -> Annotations:
+    """The split that is given, else `val`; only a given one is looked up, which lists the files of the folder."""
+    if split is not None and split not in scenes.splits:
         raise ConfigError(f"{scenes.root} has no split {split}: --split takes {', '.join(scenes.splits)}.")
-    return open_scenes(scenes, split)
+    return open_scenes(scenes, split or "val")
 
 
 def check_classes(model: Detector, source: Annotations) -> str | None:
