@@ -8,10 +8,8 @@ import numpy as np
 
 from resdet.data.array_cache import Strings
 from resdet.data.folder import ImageFiles, ImageFolder, list_folder
+from resdet.data.split_words import SPLITS
 from resdet.errors import DataError
-
-VALIDATION_NAMES = {"val", "valid", "validation", "dev"}
-SPLIT_NAMES = VALIDATION_NAMES | {"train", "training", "test", "testing"}
 
 
 def open_share(root: Path, train: str, split: str, share: float, seed: int) -> ImageFiles:
@@ -42,7 +40,8 @@ def training_tree(root: Path, train: str) -> Path:
     """root/`train`, or root if its folders are classes; refuses folders with the names of other splits."""
     folders, _ = list_folder(root)
     flat = train == "train" and not (root / train).is_dir()
-    others = [name for name in folders if name.lower() in (SPLIT_NAMES if flat else VALIDATION_NAMES)]
+    unexpected = {"train", "val", "test"} if flat else {"val"}
+    others = [name for name in folders if SPLITS.get(name.lower()) in unexpected]
     if others:
         missing, keys = (train, "data.train and data.val") if flat else ("val", "data.val")
         raise DataError(

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from resdet.data.split_words import SPLITS
 from resdet.detection.data.coco import is_possible
 from resdet.detection.formats.collector import Collector, number_in, read_text, size_in
 from resdet.detection.formats.fiftyone_mask import file_of, has_mask, mask_of, rle_of_mask
@@ -32,7 +33,7 @@ from resdet.detection.formats.fiftyone_shapes import (
     skeleton_of,
     with_polygons,
 )
-from resdet.detection.formats.folder import SPLITS, Folder, split_in
+from resdet.detection.formats.folder import Folder, split_in
 from resdet.detection.formats.layout import Layout, Split, Unfit
 from resdet.errors import DataError
 from resdet.files.json_columns import JsonColumns, read_columns

@@ -8,15 +8,11 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from resdet.data.split_words import SPLITS
 from resdet.errors import DataError
 from resdet.images.listing import is_image, walk
 
 HEAD = 2**14  # bytes by which a file is recognized
-SPLITS = {
-    **dict.fromkeys(("train", "training", "trainval"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 
 
 class Folder:
