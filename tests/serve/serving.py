@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -185,3 +186,14 @@ def listening(app: Any) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(PATIENCE)
+
+
+def exchange(url: str, words: bytes) -> bytes:
+    """Returns the server's response up to the end of the connection."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
+        try:
+            connection.sendall(words)
+            return b"".join(iter(lambda: connection.recv(2**16), b""))
+        except (BrokenPipeError, ConnectionResetError):  # closed before all bytes were read
+            return b"HTTP/1.1 400"

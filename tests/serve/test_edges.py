@@ -10,7 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from tempfile import SpooledTemporaryFile
 from types import SimpleNamespace
 
-import h11
 import numpy as np
 import pytest
 from serve.serving import CLASSES, PATIENCE, StandIn, form, picture
@@ -24,13 +23,11 @@ from resdet.model import Prepared
 from resdet.results.result import Result
 from resdet.serve import app, prediction, uploads, worker
 from resdet.serve.app import Counted, build_app, fail
-from resdet.serve.connection import Connection, H11Protocol
 from resdet.serve.limits import Limits, Refused
 from resdet.serve.metrics import Metrics
 from resdet.serve.models import Models, ServedModel, stamp_of
 from resdet.serve.pages import FILES
 from resdet.serve.prediction import Predictions, all_of, server_timing
-from resdet.serve.server import configuration
 from resdet.serve.uploads import read_uploads
 from resdet.serve.worker import Item, select
 
@@ -359,44 +356,6 @@ def test_an_invalid_form_closes_the_connection(serve):
     assert response.status == 400 and response.headers["connection"] == "close"
 
 
-@pytest.mark.parametrize("state, closing, closed", [(h11.IDLE, False, 1), (h11.IDLE, True, 0), (h11.DONE, False, 0)])
-def test_idle_connections_are_closed(state, closing, closed):
-    """Checks that a connection is closed while it is idle, and not during a request or when it is closing already."""
-    calls = []
-    transport = SimpleNamespace(is_closing=lambda: closing, close=lambda: calls.append(1))
-    Connection.close_if_waiting(SimpleNamespace(conn=SimpleNamespace(their_state=state), transport=transport))
-    assert len(calls) == closed
-
-
-def test_the_header_timeout_restarts_after_a_response(monkeypatch):
-    monkeypatch.setattr(H11Protocol, "on_response_complete", lambda self: None)
-    connection, calls = Connection.__new__(Connection), []
-    connection.restart_timer = lambda: calls.append(1)
-    connection.on_response_complete()
-    assert calls == [1]
-
-
-def test_the_former_header_timeout_ends_when_it_restarts():
-    """Checks that a timer from before a response does not close the connection before the next request."""
-    connection, loop = Connection.__new__(Connection), asyncio.new_event_loop()
-    connection.loop = loop
-    connection.restart_timer()
-    former = connection.timer
-    connection.restart_timer()
-    loop.close()
-    assert former.cancelled() and not connection.timer.cancelled()
-
-
-def test_the_timer_of_a_lost_connection_is_canceled(monkeypatch):
-    """Checks that `connection_lost` cancels the timer, which would keep the connection in memory."""
-    monkeypatch.setattr(H11Protocol, "connection_lost", lambda self, error: None)
-    connection, loop = Connection.__new__(Connection), asyncio.new_event_loop()
-    connection.timer = timer = loop.call_later(PATIENCE, print)
-    connection.connection_lost(None)
-    loop.close()
-    assert timer.cancelled()
-
-
 @pytest.mark.parametrize("limits, status", [(Limits(), 200), (Limits(queue=1), 503)])
 def test_the_files_of_a_form_are_closed(serve, monkeypatch, limits, status):
     """Tests an accepted and a refused form; large uploads are temporary files on disk."""
@@ -470,7 +429,3 @@ def test_a_batch_is_predicted_with_its_lowest_score_and_largest_top():
     predictor = SimpleNamespace(predict_prepared=lambda images, **given: asked.append(given) or [])
     worker.run([Item(predictor, None, score, top) for score, top in ((0.5, None), (0.2, 3), (None, 2))])
     assert asked == [{"score": 0.2, "top": 3}]
-
-
-def test_the_header_timeout_is_the_body_timeout():
-    assert configuration(None, Limits(body_timeout=3)).http.header_timeout == 3
