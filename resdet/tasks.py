@@ -47,6 +47,7 @@ class PredictOptions:
 
     top: int | None = None  # number of classes per image
     score: float | None = None  # lowest score of detections
+    classes: Sequence[str] = ()  # of the detections that remain; empty: all
     draw: Path | None = None  # output folder of images with drawn results
     overrides: Sequence[str] = ()  # overrides of the section `eval`
     classifiers: Mapping[str, Model] = field(default_factory=dict)

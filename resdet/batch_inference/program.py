@@ -34,6 +34,7 @@ class Program:
     overrides: Sequence[str] = ()  # of the section `eval`
     mode: hub.Mode = "fast"
     compile: Compile = "auto"
+    classes: Sequence[str] = ()  # of the detections that remain; empty: all
 
     def models(self, device: torch.device) -> tuple[list[Any], PredictOptions]:
         """One model, or those of an ensemble, and the options of their predictions."""
@@ -43,7 +44,8 @@ class Program:
         check_classifiers(models[0], self.classifiers)
         nets = {path: hub.load(path, self.mode, device, self.compile) for path in self.classifiers}
         batch = batch_of(models[0], device)
-        return models, PredictOptions(self.top, self.score, None, self.overrides, nets, batch)
+        options = PredictOptions(self.top, self.score, self.classes, None, self.overrides, nets, batch)
+        return models, options
 
     def load(self, device: torch.device) -> "Loaded":
         models, options = self.models(device)
@@ -60,6 +62,7 @@ class Program:
             "top": self.top,
             "score": self.score,
             "overrides": sorted(self.overrides),
+            "classes": sorted(self.classes),
             "mode": self.mode,
         }
 

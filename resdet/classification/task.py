@@ -74,9 +74,9 @@ class ClassificationTask(Task):
                 f"{' '.join(weights)}: predict supports no ensemble of classifiers; give one classifier, or several "
                 "detectors or localizers."
             )
-        if options.score is not None or options.draw or options.overrides:
+        if options.score is not None or options.draw or options.classes or options.overrides:
             raise ConfigError(
-                f"{weights[0]} is a classifier: omit --score, --draw and eval.*, which need a detector or a localizer."
+                f"{weights[0]} is a classifier: omit --score, --classes, --draw and eval.*, which need a detector."
             )
         return models[0]
 

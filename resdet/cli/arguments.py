@@ -72,6 +72,11 @@ def tile_overrides(parsed: argparse.Namespace) -> list[str]:
     return [f"eval.{key}={value}" for key in ("tile", "overlap") if (value := getattr(parsed, key)) is not None]
 
 
+def names(text: str) -> list[str]:
+    """argparse `type` of names between commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def without_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Splits the values of an option with nargs="+" into values and the overrides that argparse appends to them."""
     from resdet.config import is_override

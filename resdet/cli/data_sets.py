@@ -2,7 +2,7 @@
 
 import argparse
 
-from resdet.cli.arguments import add_command, natural, not_negative, output_file, output_folder, positive
+from resdet.cli.arguments import add_command, names, natural, not_negative, output_file, output_folder, positive
 from resdet.cli.json_output import add_json_argument
 from resdet.files.atomic import write_json
 
@@ -89,11 +89,6 @@ def split_share(text: str) -> float:
     if not 0 < float(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} leaves a split without images: give a share above 0 and below 1")
     return float(text)
-
-
-def names(text: str) -> list[str]:
-    """argparse `type` of names between commas."""
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def run_convert(parsed) -> None:

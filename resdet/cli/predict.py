@@ -7,6 +7,7 @@ from resdet.cli.arguments import (
     add_device_argument,
     add_speed_arguments,
     add_tile_arguments,
+    names,
     output_folder,
     positive,
     share,
@@ -53,6 +54,9 @@ def add(commands) -> None:
         "--score", type=share, metavar="S", help="score threshold of boxes, from 0 to 1 (default: the detector's own)"
     )
     parser.add_argument(
+        "--classes", type=names, default=[], metavar="A,B", help="only detections of these classes of the detector"
+    )
+    parser.add_argument(
         "--draw",
         type=output_folder,
         metavar="DIR",
@@ -93,7 +97,9 @@ def run(parsed) -> None:
         raise ConfigError(NO_WEIGHTS)
     classifiers, images, others = sort_words(parsed.classifier, images)
     overrides += [*others, *tile_overrides(parsed)]
-    program = Program(weights, classifiers, parsed.top, parsed.score, overrides, *speed_of(parsed, "fast"))
+    program = Program(
+        weights, classifiers, parsed.top, parsed.score, overrides, *speed_of(parsed, "fast"), parsed.classes
+    )
     if parsed.parquet:
         return run_parquet(parsed, program, images)
     refuse_options_of_parquet(parsed)

@@ -43,7 +43,8 @@ def map_images(
 
     `image`: the column of encoded images, or of uint8 RGB arrays; `name`: the column that becomes `image` of the
     results. Images that cannot be decoded have rows with `error`. `workers` actors with `cpus` and `gpus` each predict
-    on `batch` rows at a time. `options`: score, top, overrides, classifiers, mode and compile of `resdet predict`.
+    on `batch` rows at a time. `options`: score, top, classes, overrides, classifiers, mode and compile of `resdet
+    predict`.
     """
     data = ray_data()
     program = Program([weights] if isinstance(weights, str) else weights, **options)

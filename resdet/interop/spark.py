@@ -20,8 +20,8 @@ def map_images(
     """Predicts on a Spark DataFrame of images: one row per image, with the columns of `resdet predict --parquet`.
 
     `image`: the column of encoded images; `name`: the column that becomes `image` of the results; by default those of
-    Spark's reader `binaryFile`. `options`: score, top, overrides, classifiers, mode and compile of `resdet predict`.
-    Each Python worker of Spark loads the models once.
+    Spark's reader `binaryFile`. `options`: score, top, classes, overrides, classifiers, mode and compile of `resdet
+    predict`. Each Python worker of Spark loads the models once.
     """
     types = required("pyspark.sql.pandas.types", "pyspark", "resdet.interop.spark")
     hashable: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in options.items()}

@@ -86,6 +86,10 @@ class LocalizationTask(Task):
             raise ConfigError(
                 f"{weights[0]} is a localizer, which needs the classes of an image: name a classifier by --classifier."
             )
+        if options.classes:
+            raise ConfigError(
+                f"{weights[0]} is a localizer, which boxes the classes of its classifier: omit --classes."
+            )
         origin = f"the config inside {weights[0]}"
         experiment = config.from_dict(models[0].experiment, origin, tuple(options.overrides))
         settings = cast(LocalizationExperiment, experiment).eval

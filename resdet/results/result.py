@@ -122,6 +122,10 @@ class Result:
         """Selects the detections of at least this score."""
         return self.select(self.scores >= score)
 
+    def of_classes(self, *names: str) -> "Result":
+        """Selects the detections of these classes."""
+        return self.select([place for place, name in enumerate(self.names) if name in names])
+
     def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
         """Entries of a COCO results file: boxes as x, y, width, height; masks as compressed RLE; keypoints as
         x, y, 1 each in COCO's count of pixels, and their scores as `keypoint_scores`."""

@@ -21,7 +21,7 @@ from resdet.cli import main
         ("predict --weights a.pth --source a.jpg", "no option --source: give the images without an option."),
         ("predict --weights a.pth --iou 0.3 a.jpg", "no option --iou: give eval.nms=VALUE instead."),
         ("predict --weights a.pth --seed 3 a.jpg", "no option --seed: `resdet predict --help` lists the options."),
-        ("predict --weights a.pth --classes 3 a.jpg", "--classes: `resdet predict --help` lists the options."),
+        ("predict --weights a.pth --line-width 3 a.jpg", "--line-width: `resdet predict --help` lists the options."),
         ("export a.pth --to onnx --output b.onnx", "no option --output: did you mean --out?"),
         ("export a.pth --format onnx", "no option --format: did you mean --to?"),
         ("train --epochs=3", "--epochs: give train.unit=epochs train.length=VALUE instead."),

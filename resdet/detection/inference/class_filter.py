@@ -1,0 +1,36 @@
+"""Detections of some classes only."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from resdet.detection.inference.predictor import BranchPredictor
+from resdet.errors import ConfigError, hint
+from resdet.model import Prepared
+from resdet.results.result import Result
+
+
+class ClassFilter:
+    """A predictor that leaves out all detections but those of the named classes."""
+
+    def __init__(self, predictor: BranchPredictor, names: Sequence[str]):
+        self.predictor, self.names = predictor, names
+
+    def prepare_image(self, image: Any) -> Prepared:
+        return self.predictor.prepare_image(image)
+
+    def predict_prepared(
+        self, images: Sequence[Prepared], score: float | None = None, top: int | None = None
+    ) -> list[Result]:
+        return [result.of_classes(*self.names) for result in self.predictor.predict_prepared(images, score, top)]
+
+    def stream(self, images: Iterable[Any], score: float | None = None) -> Iterator[Result]:
+        for result in self.predictor.stream(images, score):
+            yield result.of_classes(*self.names)
+
+
+def check_classes(names: Sequence[str], known: Sequence[str], path: str) -> None:
+    """Refuses names that are no class of the detector at `path`."""
+    for name in names:
+        if name not in known:
+            sentence = f"{path} has no class {name!r}: {hint(name, known, 'give names of its classes by --classes.')}"
+            raise ConfigError(sentence)
