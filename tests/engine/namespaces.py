@@ -130,6 +130,7 @@ def case(name, home, count, event, timeout):
 
 CASES = {
     "whole-2": (2, None),
+    "whole-4": (4, None),
     "kill-2": (2, "kill"),
     "cut-2": (2, "cut"),
     "pause-2": (2, "pause"),
