@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import os
-import time
 from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
@@ -13,11 +12,11 @@ from urllib.request import Request, urlopen
 
 from resdet.errors import DownloadError, FileError
 from resdet.files.atomic import REMEDIES, describe
+from resdet.files.retry import retry
 from resdet.progress import Activity
 from resdet.system import replace, wait_and_lock
 
 TIMEOUT = 30.0  # seconds without a byte
-PAUSES = (1.0, 3.0, 9.0)  # seconds before each retry
 CHUNK = 1 << 16
 
 
@@ -54,7 +53,7 @@ def fetch(
         with _locked(path.with_name(f".{path.name}.lock")):
             if published.is_at(path):  # downloaded by another process
                 return path
-            _download(url, part, checked=bool(sha256 or md5), progress=progress)
+            retry(lambda: _transfer(url, part, bool(sha256 or md5), progress), _is_transient)
             _validator(part).unlink(missing_ok=True)
             if difference := published.difference(part):
                 part.unlink()
@@ -113,16 +112,6 @@ def _locked(path: Path) -> Iterator[None]:
     with open(path, "wb") as file:
         wait_and_lock(file)
         yield
-
-
-def _download(url: str, part: Path, *, checked: bool, progress: bool) -> None:
-    for pause in (*PAUSES, None):
-        try:
-            return _transfer(url, part, checked, progress)
-        except (OSError, HTTPException) as problem:
-            if pause is None or not _is_transient(problem):
-                raise
-            time.sleep(pause)
 
 
 def _is_transient(problem: Exception) -> bool:

@@ -5,7 +5,6 @@ import io
 import os
 import queue
 import threading
-import time
 import zlib
 from collections.abc import Callable
 from functools import partial
@@ -13,13 +12,13 @@ from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
 from resdet.errors import DataError, DownloadError, Error
+from resdet.files.retry import retry
 
 TIMEOUT = 60.0  # seconds per request
 FOLDER_TIMEOUT = 600.0  # seconds for listing a folder, which may have a million files
-PAUSES = (1.0, 3.0, 9.0)  # seconds before each retry
 CHUNK = 2**24  # bytes of a request for a part of a large file
 BUFFER = 2**22  # bytes that are read ahead in an open file
-FINAL = (PermissionError, NotADirectoryError, IsADirectoryError)  # not worth a retry
+FINAL = (Error, ImportError, PermissionError, NotADirectoryError, IsADirectoryError)  # not worth a retry
 T = TypeVar("T")
 
 
@@ -104,22 +103,22 @@ class _Ranges(io.RawIOBase):
 
 def _retried(what: str, read: Callable[[], T], seconds: float | None = None) -> T:
     """The result of `read`, called again after failures; raises FileNotFoundError and resdet's errors at once."""
-    for pause in (*PAUSES, None):
-        try:
-            return _within(seconds or TIMEOUT, read)
-        except ImportError as error:
-            packages = "'resdet[remote]' and the package of the storage, such as s3fs or gcsfs"
-            raise DataError(f"{what} cannot be read ({error}): pip install {packages}.") from error
-        except Exception as error:  # each kind of storage has its own errors
-            if isinstance(error, Error) or _is_missing(error):
-                raise
-            if pause is None or isinstance(error, FINAL):
-                reason = str(error) or type(error).__name__
-                raise DownloadError(
-                    f"{what} cannot be downloaded ({reason}): check the address, access and network, and try again."
-                ) from error
-            time.sleep(pause)
-    raise AssertionError
+    try:
+        return retry(lambda: _within(seconds or TIMEOUT, read), _is_transient)
+    except ImportError as error:
+        packages = "'resdet[remote]' and the package of the storage, such as s3fs or gcsfs"
+        raise DataError(f"{what} cannot be read ({error}): pip install {packages}.") from error
+    except Exception as error:  # each kind of storage has its own errors
+        if isinstance(error, Error) or _is_missing(error):
+            raise
+        reason = str(error) or type(error).__name__
+        raise DownloadError(
+            f"{what} cannot be downloaded ({reason}): check the address, access and network, and try again."
+        ) from error
+
+
+def _is_transient(error: Exception) -> bool:
+    return not isinstance(error, FINAL) and not _is_missing(error)
 
 
 def _is_missing(error: Exception) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 from resdet.batch_inference.images import list_images
 from resdet.errors import DataError, DownloadError
-from resdet.files import storage
+from resdet.files import retry, storage
 
 fsspec = pytest.importorskip("fsspec")
 pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
@@ -19,7 +19,7 @@ TAR, PARQUET = ("memory://photos/all.tar", "memory://rows/all.parquet")
 @pytest.fixture(autouse=True)
 def memory(monkeypatch):
     """Writes files to fsspec's in-memory file system and removes the pauses between retries."""
-    monkeypatch.setattr(storage, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(retry, "PAUSES", (0.0, 0.0))
     files = fsspec.filesystem("memory")
     for name, content in PICTURES.items():
         files.pipe_file(f"/photos/{name}", content)

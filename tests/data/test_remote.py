@@ -20,7 +20,7 @@ from resdet.detection.data import shape_scenes
 from resdet.detection.data.augment_config import SceneConfig
 from resdet.detection.data.loader import SceneLoader
 from resdet.errors import DataError, DownloadError
-from resdet.files import remote, storage
+from resdet.files import remote, retry, storage
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture(autouse=True)
 def fresh(tmp_path, monkeypatch):
     monkeypatch.setenv("RESDET_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(storage, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(retry, "PAUSES", (0.0, 0.0))
     forget()
 
 

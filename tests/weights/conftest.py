@@ -10,14 +10,14 @@ import pytest
 import torch
 import torchvision
 
-from resdet.files import download
+from resdet.files import retry
 from resdet.weights import detectron2_zoo
 
 
 @pytest.fixture
 def published(tmp_path, monkeypatch):
     """Serves a folder on localhost; downloads are cached in tmp_path/cache."""
-    monkeypatch.setattr(download, "PAUSES", (0.01,))
+    monkeypatch.setattr(retry, "PAUSES", (0.01,))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("RESDET_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "published"

@@ -1,0 +1,20 @@
+"""Repeats requests that fail for reasons that may pass."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+PAUSES = (1.0, 3.0, 9.0)  # seconds before each retry
+T = TypeVar("T")
+
+
+def retry(request: Callable[[], T], is_transient: Callable[[Exception], bool]) -> T:
+    """Returns the result of `request`, which is called again after transient errors."""
+    for pause in PAUSES:
+        try:
+            return request()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+        time.sleep(pause)
+    return request()
