@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from resdet._lazy import attach
 from resdet.ops import nms as nms
 from resdet.ops import roi_align as roi_align
+from resdet.ops import roi_pool as roi_pool
 
 if TYPE_CHECKING:
     from resdet.export.form import Form as Form

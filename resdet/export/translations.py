@@ -12,7 +12,8 @@ from onnxscript import ir
 from onnxscript import opset18 as op
 
 from resdet.ops.nms import nms_op
-from resdet.ops.roi_align import roi_align_op, roi_pool_with_indices
+from resdet.ops.roi_align import roi_align_op
+from resdet.ops.roi_pool import roi_pool_with_indices
 
 LOWEST = float(np.finfo(np.float32).min)
 

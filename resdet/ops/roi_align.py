@@ -1,4 +1,4 @@
-"""RoIAlign over pyramid levels, and RoIPool (Appendix A): pools RoIs of feature maps to maps of a fixed size.
+"""RoIAlign over pyramid levels: pools RoIs of feature maps to maps of a fixed size.
 
 `resdet::roi_align` has static shapes. On the CPU it gathers rows (roi_taps.py), or runs torchvision's kernel if the
 number of samples is adaptive; on CUDA it is a Triton kernel.
@@ -10,7 +10,8 @@ from torch import Tensor
 from resdet.ops import roi_taps
 from resdet.ops.boxes import area
 from resdet.ops.operators import define
-from resdet.ops.roi_taps import Bins, RoIs
+from resdet.ops.roi_taps import Bins
+from resdet.ops.rois import RoIs, image_of_each, torchvision_rows
 from resdet.optional import torchvision_operators
 
 
@@ -51,7 +52,7 @@ def roi_align(
         [B, N, C, size, size] in the dtype of the features, channels_last in memory: fastest for convolutions; flatten
         before a linear layer copies it once. Only the features get gradients, also channels_last.
     """
-    images = _image_of_each(boxes) if images is None else images
+    images = image_of_each(boxes) if images is None else images
     return roi_align_op(features, boxes, images, levels, scales, size, sampling, aligned)
 
 
@@ -135,7 +136,7 @@ def _fake_backward(grad, boxes, images, levels, batch, heights, widths, scales, 
 def _save_context(ctx, inputs, output):
     features, boxes, images, levels, ctx.scales, _, ctx.sampling, ctx.aligned = inputs
     sides = [feature.shape[2] for feature in features], [feature.shape[3] for feature in features]
-    ctx.shapes = features[0].shape[0], *sides  # as in _image_of_each
+    ctx.shapes = features[0].shape[0], *sides  # as in image_of_each
     ctx.save_for_backward(boxes, images, levels)
 
 
@@ -159,12 +160,6 @@ def _empty(feature: Tensor, boxes: Tensor, size: int) -> Tensor:
     return feature.new_empty(*boxes.shape[:2], size, size, feature.shape[1])
 
 
-def _image_of_each(boxes: Tensor) -> Tensor:
-    """Image indices [B, N] of boxes [B, N, 4]."""
-    batch, count, _ = boxes.shape  # len(boxes) would make an exported batch constant
-    return torch.arange(batch, device=boxes.device)[:, None].expand(batch, count)
-
-
 def _rois_of_level(level: int, boxes: Tensor, images: Tensor, levels: Tensor) -> tuple[Tensor, RoIs]:
     """The RoIs of a level, and their rows in [B * N]."""
     rows = (levels.flatten() == level).nonzero()[:, 0]
@@ -173,7 +168,7 @@ def _rois_of_level(level: int, boxes: Tensor, images: Tensor, levels: Tensor) ->
 
 def _adaptive_forward(feature: Tensor, rois: RoIs, bins: Bins) -> Tensor:
     """`roi_taps.forward` by torchvision's kernel."""
-    rows, (scale, size, sampling, aligned) = _rows(*rois, feature), bins
+    rows, (scale, size, sampling, aligned) = torchvision_rows(rois, feature), bins
     pooled = torchvision_operators().roi_align(feature.to(rows.dtype), rows, scale, size, size, sampling, aligned)
     return pooled.permute(0, 2, 3, 1).to(feature.dtype)
 
@@ -181,74 +176,8 @@ def _adaptive_forward(feature: Tensor, rois: RoIs, bins: Bins) -> Tensor:
 def _adaptive_backward(grad: Tensor, shape: tuple[int, int, int], rois: RoIs, bins: Bins) -> Tensor:
     """`roi_taps.backward` by torchvision's kernel."""
     batch, height, width = shape
-    rows, (scale, size, sampling, aligned) = _rows(*rois, grad), bins
+    rows, (scale, size, sampling, aligned) = torchvision_rows(rois, grad), bins
     sizes = (size, size, batch, grad.shape[-1], height, width)
     incoming = grad.permute(0, 3, 1, 2).to(rows.dtype)
     pixels = torchvision_operators()._roi_align_backward(incoming, rows, scale, *sizes, sampling, aligned)
     return pixels.permute(0, 2, 3, 1).to(grad.dtype).contiguous()
-
-
-def _rows(images: Tensor, boxes: Tensor, like: Tensor) -> Tensor:
-    """RoIs [n, 5] as torchvision takes them: at least float32 (its kernels lack bfloat16), without NaN."""
-    dtype = torch.promote_types(like.dtype, torch.float32)
-    return torch.cat([images[:, None], boxes.nan_to_num(0)], 1).to(dtype)
-
-
-def roi_pool(feature: Tensor, boxes: Tensor, scale: float, size: int) -> Tensor:
-    """RoIPool (Fast R-CNN, section 2.1): the maximum of each bin of whole pixels.
-
-    feature [B, C, h, w], boxes [B, N, 4] in image pixels, scale: pixels of the map per image pixel. Returns
-    [B, N, C, size, size] in the dtype of the feature; only the feature gets a gradient.
-    """
-    return roi_pool_with_indices(feature, boxes, scale, size)[0]
-
-
-def _pool(feature: Tensor, boxes: Tensor, scale: float, size: int) -> tuple[Tensor, Tensor]:
-    """The maxima, and their flat indices in the map."""
-    rois = _all_rows(boxes, feature)
-    pooled, indices = torchvision_operators().roi_pool(feature.to(rois.dtype), rois, scale, size, size)
-    shape = (*boxes.shape[:2], *pooled.shape[1:])
-    return pooled.to(feature.dtype).view(shape), indices.view(shape)
-
-
-def _fake_pool(feature, boxes, scale, size):
-    shape = (*boxes.shape[:2], feature.shape[1], size, size)
-    return feature.new_empty(shape), feature.new_empty(shape, dtype=torch.int32)
-
-
-def _pool_backward(grad: Tensor, boxes: Tensor, indices: Tensor, scale: float, height: int, width: int) -> Tensor:
-    batch, _, channels, size, _ = grad.shape
-    rois = _all_rows(boxes, grad)
-    bins = grad.flatten(0, 1).to(rois.dtype)
-    sizes = (size, size, batch, channels, height, width)
-    pixels = torchvision_operators()._roi_pool_backward(bins, rois, indices.flatten(0, 1), scale, *sizes)
-    return pixels.to(grad.dtype)
-
-
-def _fake_pool_backward(grad, boxes, indices, scale, height, width):
-    return grad.new_empty(grad.shape[0], grad.shape[2], height, width)
-
-
-def _save_pool_context(ctx, inputs, output):
-    feature, boxes, ctx.scale, _ = inputs
-    ctx.sides = feature.shape[2:]
-    ctx.save_for_backward(boxes, output[1])
-    ctx.mark_non_differentiable(output[1])
-
-
-def _pool_gradients(ctx, grad, _):
-    return roi_pool_backward(grad, *ctx.saved_tensors, ctx.scale, *ctx.sides), None, None, None
-
-
-POOL = "roi_pool(Tensor feature, Tensor boxes, float scale, SymInt size) -> (Tensor, Tensor)"
-POOL_BACKWARD = (
-    "roi_pool_backward(Tensor grad, Tensor boxes, Tensor indices, float scale, SymInt height, SymInt width) -> Tensor"
-)
-roi_pool_backward = define(POOL_BACKWARD, cpu=_pool_backward, cuda=_pool_backward, fake=_fake_pool_backward)
-roi_pool_with_indices = define(
-    POOL, cpu=_pool, cuda=_pool, fake=_fake_pool, backward=_pool_gradients, setup_context=_save_pool_context
-)
-
-
-def _all_rows(boxes: Tensor, like: Tensor) -> Tensor:
-    return _rows(_image_of_each(boxes).flatten(), boxes.flatten(0, 1), like)

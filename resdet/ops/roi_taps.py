@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from resdet.ops.rois import RoIs
+
 
 class Bins(NamedTuple):
     """The bins of the RoIs on a feature map; see `resdet.ops.roi_align.roi_align`."""
@@ -19,13 +21,6 @@ class Bins(NamedTuple):
     size: int
     sampling: int
     aligned: bool
-
-
-class RoIs(NamedTuple):
-    """RoIs on a feature map."""
-
-    images: Tensor  # [n] int64: the image of each
-    boxes: Tensor  # [n, 4]
 
 
 def forward(feature: Tensor, rois: RoIs, bins: Bins) -> Tensor:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from resdet.export.onnx import translate
 from resdet.ops.nms import nms
-from resdet.ops.roi_align import assign_levels, roi_align, roi_pool
+from resdet.ops.roi_align import assign_levels, roi_align
+from resdet.ops.roi_pool import roi_pool
 
 torchvision = pytest.importorskip("torchvision")
 onnxruntime = pytest.importorskip("onnxruntime")

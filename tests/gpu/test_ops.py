@@ -10,7 +10,8 @@ from ops.scenes import SCALES, SIDES, assembled, candidates, pyramid, random_box
 from resdet.ops.masks import crop_masks, paste
 from resdet.ops.nms import nms, nms_op
 from resdet.ops.rle import encode
-from resdet.ops.roi_align import assign_levels, roi_align, roi_align_op, roi_pool
+from resdet.ops.roi_align import assign_levels, roi_align, roi_align_op
+from resdet.ops.roi_pool import roi_pool
 from resdet.ops.sampling import sample
 
 pytestmark = [

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from resdet.ops.boxes import iou
 from resdet.ops.nms import _best
-from resdet.ops.roi_align import _image_of_each
+from resdet.ops.rois import image_of_each
 
 
 def nms_reference(
@@ -34,7 +34,7 @@ def roi_align_reference(
     images: Tensor | None = None,
 ) -> Tensor:
     """`roi_align` in plain torch, with a dense matrix for the rows and one for the columns of each RoI."""
-    images = (_image_of_each(boxes) if images is None else images).flatten()
+    images = (image_of_each(boxes) if images is None else images).flatten()
     x1, y1, x2, y2 = boxes.flatten(0, 1).unbind(-1)
     out = torch.zeros((), dtype=features[0].dtype, device=boxes.device)
     for level, (feature, scale) in enumerate(zip(features, scales)):

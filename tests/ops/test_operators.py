@@ -16,7 +16,8 @@ import sys, torch
 before = set(sys.modules)
 import resdet.hub, resdet.detection.model
 from resdet.ops.nms import nms
-from resdet.ops.roi_align import roi_align, roi_pool
+from resdet.ops.roi_align import roi_align
+from resdet.ops.roi_pool import roi_pool
 box, one = torch.tensor([[[0.0, 0.0, 8.0, 8.0]]]), torch.zeros(1, 1, dtype=torch.int64)
 assert nms(box, box[..., 3], one, one == 0, 0.5, 1)[1].all()
 maps = torch.ones(1, 2, 8, 8)

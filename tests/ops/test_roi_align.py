@@ -1,4 +1,4 @@
-"""Tests RoIAlign and RoIPool, forward and backward, and the assignment of levels against torchvision."""
+"""Tests RoIAlign, forward and backward, and the assignment of levels against torchvision."""
 
 import pytest
 import torch
@@ -13,9 +13,6 @@ from resdet.ops.roi_align import (
     roi_align,
     roi_align_backward,
     roi_align_op,
-    roi_pool,
-    roi_pool_backward,
-    roi_pool_with_indices,
 )
 
 IMPLEMENTATIONS = [roi_align, roi_align_reference]
@@ -160,21 +157,6 @@ def test_levels_of_boxes_near_a_border_equal_torchvision(side):
     assert torch.equal(found[0], LevelMapper(2, 5)([boxes[0]])) and len(found.unique()) == 2
 
 
-def test_roi_pool_equals_torchvision():
-    feature = pyramid()[1].requires_grad_()
-    boxes, _ = regions()
-    found = roi_pool(feature, boxes, SCALES[1], 5)
-    wanted = tv.roi_pool(feature.contiguous(), list(boxes), 5, SCALES[1]).view_as(found)
-    assert torch.equal(found, wanted)
-    grad = torch.randn_like(found)
-    ours, theirs = (torch.autograd.grad(each, feature, grad)[0] for each in (found, wanted))
-    torch.testing.assert_close(ours, theirs)
-    half = roi_pool(feature.bfloat16(), boxes, SCALES[1], 5)
-    assert half.dtype == torch.bfloat16
-    assert torch.equal(half, wanted.bfloat16())  # rounding is monotonic, so the maximum is at the same pixel
-    assert roi_pool(feature, boxes[:, :0], SCALES[1], 5).shape == (2, 0, 6, 5, 5)
-
-
 @pytest.mark.parametrize("sampling", [2, 0])
 def test_roi_align_operators_pass_opcheck(sampling):
     features = [feature.requires_grad_() for feature in pyramid()]
@@ -184,10 +166,3 @@ def test_roi_align_operators_pass_opcheck(sampling):
     heights, widths = zip(*SIDES)
     grad = torch.randn(2, 9, 6, 3, 3)
     torch.library.opcheck(roi_align_backward, (grad, boxes, images, levels, 2, heights, widths, SCALES, sampling, True))
-
-
-def test_roi_pool_operators_pass_opcheck():
-    feature, (boxes, _) = pyramid()[1].requires_grad_(), regions()
-    torch.library.opcheck(roi_pool_with_indices, (feature, boxes, SCALES[1], 3))
-    pooled, places = roi_pool_with_indices(feature.detach(), boxes, SCALES[1], 3)
-    torch.library.opcheck(roi_pool_backward, (pooled, boxes, places, SCALES[1], *SIDES[1]))

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from resdet.backbones.layers import conv_stack, init_convs
 from resdet.detection.heads.config import BoxConfig
-from resdet.ops.roi_align import assign_levels, roi_align, roi_pool
+from resdet.ops.roi_align import assign_levels, roi_align
+from resdet.ops.roi_pool import roi_pool
 
 
 class RoIPooler(nn.Module):
