@@ -144,8 +144,8 @@ class Task:
         task = runs[0].experiment.task
         raise ConfigError(f"{runs[0].name}: the task {task} has no comparison: see resdet.tasks.Task.compare.")
 
-    def pictures(self, data: Any) -> Sequence[Any]:
-        """The training images, as input of `predict`, for calibration."""
+    def calibration_images(self, data: Any) -> Sequence[Any]:
+        """The training images, as input of `predict`, to calibrate int8 with."""
         raise ConfigError(f"The data set {data.name} does not support calibration: give a folder of images.")
 
     def check_data(self, experiment: Any, options: CheckOptions) -> dict[str, Any]:

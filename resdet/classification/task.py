@@ -12,7 +12,7 @@ from resdet.classification.data.config import ImagesConfig, OnDeviceConfig
 from resdet.classification.model import TOP, Classifier
 from resdet.classification.training import ClassificationTraining
 from resdet.data.config import DataConfig
-from resdet.data.pictures import ImageSequence
+from resdet.data.image_sequence import ImageSequence
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.errors import ConfigError, DataError
@@ -80,7 +80,7 @@ class ClassificationTask(Task):
             )
         return models[0]
 
-    def pictures(self, data: DataConfig) -> Sequence[Any]:
+    def calibration_images(self, data: DataConfig) -> Sequence[Any]:
         if isinstance(data, ImagesConfig):
             return ImageSequence(data.open("train"))
         images = cast(OnDeviceConfig, data).open("train").images

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from resdet import config
-from resdet.data.pictures import ImageSequence
+from resdet.data.image_sequence import ImageSequence
 from resdet.detection import alternating
 from resdet.detection.build import build_detector
 from resdet.detection.check.command import run_check
@@ -93,7 +93,7 @@ class DetectionTask(Task):
     def compare(self, runs: Sequence[EvaluatedRun], precision: float | None) -> list[Section]:
         return comparison.compare(runs, precision)
 
-    def pictures(self, data: ScenesConfig) -> Sequence[Any]:
+    def calibration_images(self, data: ScenesConfig) -> Sequence[Any]:
         return ImageSequence(open_scenes(data, "train"))
 
     def check_data(self, experiment: DetectionExperiment, options: CheckOptions) -> dict[str, Any]:

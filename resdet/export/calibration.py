@@ -56,4 +56,4 @@ class Calibration:
     def source(self) -> Sequence:
         if self.experiment is None:
             return images_of(self.name)
-        return tasks[self.experiment.task].pictures(self.experiment.data)
+        return tasks[self.experiment.task].calibration_images(self.experiment.data)
