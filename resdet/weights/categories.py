@@ -1,16 +1,26 @@
-"""Transfer of the last layers between data sets that share categories, row by row.
+"""Categories of a model, and the transfer of the last layers between data sets that share some, row by row.
 
 torchvision's COCO detectors have a row for each id from 1 to 90, detectron2's and most configs one for each of the 80
 categories; rows are matched by id and name.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from resdet.weights.layouts.recognition import Categories
+
+@dataclass(frozen=True)
+class Categories:
+    """Class names of a model and their category ids."""
+
+    names: list[str]
+    ids: list[int]
+
+    def pairs(self) -> list[tuple[int, str]]:
+        return list(zip(self.ids, self.names))
 
 
 def rows(source: Categories, target: Categories) -> list[int | None] | None:

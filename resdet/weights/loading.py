@@ -13,7 +13,7 @@ from resdet.errors import WeightsError, spelled
 from resdet.weights import categories, zoo
 from resdet.weights.description import checked_statistics
 from resdet.weights.kind import has_heads, kind_of
-from resdet.weights.layouts.recognition import Categories, Layout, recognize
+from resdet.weights.layouts.recognition import Layout, recognize
 from resdet.weights.layouts.torchvision_classifiers import stride_in
 from resdet.weights.reading import Checkpoint, read, shorten, without_wrappers
 
@@ -113,12 +113,14 @@ def backbone_part(model: Any, state: dict[str, Tensor]) -> Part:
     return Part(target, kept)
 
 
-def detector_part(model: Any, state: dict[str, Tensor], given: Categories | None, may_differ: Sequence[str]) -> Part:
+def detector_part(
+    model: Any, state: dict[str, Tensor], given: categories.Categories | None, may_differ: Sequence[str]
+) -> Part:
     """A whole detector or localizer; with the file's categories `given`, rows are reordered to the model's classes."""
     target = {name: tensor for name, tensor in model.state_dict().items() if name not in STATISTICS}
     if given is None:
         return Part(target, state, may_differ)
-    present = Categories(model.classes, model.category_ids)
+    present = categories.Categories(model.classes, model.category_ids)
     rows = categories.rows(given, present) if given != present else None
     notes = []
     if rows:
@@ -179,13 +181,13 @@ def statistics_of(state: Mapping[str, Tensor], checkpoint: Checkpoint) -> tuple[
     return checked_statistics(mean, std, checkpoint.origin)
 
 
-def categories_of(layout: Layout, checkpoint: Checkpoint) -> Categories:
+def categories_of(layout: Layout, checkpoint: Checkpoint) -> categories.Categories:
     """The classes of a file, from its metadata or by its library."""
     description = checkpoint.description
     if description.classes and description.category_ids:
-        return Categories(description.classes, description.category_ids)
+        return categories.Categories(description.classes, description.category_ids)
     if layout.settings is None:
-        return Categories([], [])
+        return categories.Categories([], [])
     return layout.classes_of(settings_of(layout, checkpoint))
 
 

@@ -8,12 +8,12 @@ from resdet import config as configs
 from resdet import weights
 from resdet.errors import WeightsError
 from resdet.hub import build_for
-from resdet.weights.categories import rows, select_rows
+from resdet.weights import published_categories as published
+from resdet.weights.categories import Categories, rows, select_rows
 from resdet.weights.layouts import recognition, torchvision_detectors
-from resdet.weights.layouts.recognition import Categories
 from resdet.weights.reading import Checkpoint
 
-COCO80, COCO90 = recognition.coco(80), recognition.torchvision_coco(90)
+COCO80, COCO90 = published.coco(80), published.torchvision_coco(90)
 UNUSED = [12, 26, 29, 30, 45, 66, 68, 69, 71, 83]  # ids between 1 and 90 without a category
 
 
@@ -25,7 +25,7 @@ def test_tables_match_coco_and_torchvision():
 
 
 def test_other_numbers_of_classes_have_numbers():
-    for table in (recognition.numbered, recognition.coco, recognition.imagenet):
+    for table in (published.numbered, published.coco, published.imagenet):
         assert table(3) == Categories(["0", "1", "2"], [1, 2, 3])
     layout = next(layout for layout in recognition.LAYOUTS if layout.name == "torchvision detector")
     assert layout.classes_of({"num_classes": 1, "keypoint": {"names": None}}) == Categories(["person"], [1])
@@ -58,7 +58,7 @@ def test_rows_of_a_subset_and_of_another_order():
         Categories(["person", "cell"], [1, 2]),
         Categories(["person"], [7]),
         Categories([], []),
-        recognition.numbered(80),
+        published.numbered(80),
     ],
 )
 def test_unrelated_categories_share_no_rows(ours):

@@ -9,51 +9,13 @@ from typing import Any
 from torch import Tensor
 
 from resdet.errors import WeightsError
-from resdet.optional import torchvision
-from resdet.weights import coco_classes
+from resdet.weights import published_categories
+from resdet.weights.categories import Categories
 from resdet.weights.layouts import caffe2, detectron2, keras, torchvision_classifiers, torchvision_detectors
 from resdet.weights.layouts.unsupported import kind_of
 from resdet.weights.reading import Checkpoint, shorten
 
 State = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Categories:
-    """Class names of a model and their category ids."""
-
-    names: list[str]
-    ids: list[int]
-
-    def pairs(self) -> list[tuple[int, str]]:
-        return list(zip(self.ids, self.names))
-
-
-def numbered(count: int) -> Categories:
-    return Categories([str(label) for label in range(count)], list(range(1, count + 1)))
-
-
-def imagenet(count: int) -> Categories:
-    """ImageNet's names for 1000 classes, else numbers."""
-    if count != 1000:
-        return numbered(count)
-    return Categories(list(torchvision().models.ResNet50_Weights.IMAGENET1K_V1.meta["categories"]), list(range(1000)))
-
-
-def torchvision_coco(count: int) -> Categories:
-    """torchvision's 90 classes are the COCO ids 1 to 90; the ten unused ids are named N/A."""
-    if count != 90:
-        return Categories([str(label) for label in range(1, count + 1)], list(range(1, count + 1)))
-    from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights as weights
-
-    return Categories(list(weights.COCO_V1.meta["categories"])[1:], list(range(1, 91)))
-
-
-def coco(count: int) -> Categories:
-    """COCO's 80 classes in the order of their ids, else numbers."""
-    if count != len(coco_classes.NAMES):
-        return numbered(count)
-    return Categories(list(coco_classes.NAMES.values()), list(coco_classes.NAMES))
 
 
 @dataclass(frozen=True)
@@ -65,7 +27,7 @@ class Layout:
     to_our_names: Callable[[State], dict[str, Tensor]]  # with normalize.mean and normalize.std, if known
     settings: Callable[[State, str], dict] | None = None  # the `model` section of a config; None: in the metadata
     detector: bool = False
-    categories: Callable[[int], Categories] = imagenet
+    categories: Callable[[int], Categories] = published_categories.imagenet
 
     def classes_of(self, section: Mapping[str, Any]) -> Categories:
         """The classes of a model with this section: a detector of COCO's 17 keypoints and one class finds persons."""
@@ -136,7 +98,7 @@ LAYOUTS = (
         torchvision_detectors.to_our_names,
         torchvision_detectors.settings,
         detector=True,
-        categories=torchvision_coco,
+        categories=published_categories.torchvision_coco,
     ),
     Layout(
         "detectron2 detector",
@@ -144,7 +106,7 @@ LAYOUTS = (
         detectron2.to_our_names,
         detectron2.settings,
         detector=True,
-        categories=coco,
+        categories=published_categories.coco,
     ),
     Layout("resdet", is_net, without_prefix),
     Layout("keras", keras.is_keras, keras.to_our_names, keras.settings),
