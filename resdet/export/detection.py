@@ -23,7 +23,7 @@ from resdet.export.exporters import Agreement, Sides
 from resdet.export.form import Form, Place
 from resdet.export.model import ExportedDetector, fit
 from resdet.ops.boxes import iou
-from resdet.ops.masks import paste_probabilities, paste_probabilities_as_torchvision
+from resdet.ops.masks import paste_probabilities, with_border, with_border_as_torchvision
 from resdet.results.result import Result
 from resdet.structures import Detections, Images
 
@@ -55,9 +55,9 @@ class DetectorGraph(nn.Module):
         if model.draws_masks:
             masks = model.masks(maps, detections.boxes, detections.labels)
             if self.paste:
-                as_torchvision = model.input.resize == "torchvision"
-                paste = paste_probabilities_as_torchvision if as_torchvision else paste_probabilities
-                masks = paste(masks, detections.boxes, *images.shape[2:])
+                extend = with_border_as_torchvision if model.input.resize == "torchvision" else with_border
+                height, width = images.shape[2:]
+                masks = paste_probabilities(masks, detections.boxes, height, width, extend)
             outputs.append(masks)
         if model.draws_keypoints:
             outputs.append(model.heatmaps(maps, detections.boxes, detections.labels))

@@ -4,13 +4,14 @@ An object's mask is stored as m x m cells stretched over its box. Resampling is 
 for the columns.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 CHUNK = 2**26  # float32 pixels pasted on a device at a time
+Extend = Callable[[Tensor, int], Tensor]  # `with_border`, in exact or in torchvision's coordinates
 
 
 class Part(NamedTuple):
@@ -49,43 +50,42 @@ def _average_weights(start: Tensor, end: Tensor, roi_start: Tensor, roi_end: Ten
     return shared / (high - low).clamp(min=1e-6)
 
 
-def paste(masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float = 0.5) -> Iterator[Part]:
-    """Pastes masks [n, m, m] float, 0 to 1, into boxes [n, 4] of an image, by bilinear interpolation between cell
-    centers at pixel centers."""
-    return _paste(masks, _with_border(boxes, masks.shape[-1]), height, width, threshold)
+def with_border(boxes: Tensor, m: int) -> Tensor:
+    """Extends boxes [..., 4] of m x m masks by a border of one empty mask cell."""
+    low, high = boxes.float().split(2, -1)
+    center, half = (high + low) * 0.5, (high - low) * 0.5 * ((m + 2) / m)
+    return torch.cat([center - half, center + half], -1)
 
 
-def paste_as_torchvision(
-    masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float = 0.5
+def with_border_as_torchvision(boxes: Tensor, m: int) -> Tensor:
+    """`with_border` as torchvision rounds: in whole pixels, one too large."""
+    first, last = with_border(boxes, m).trunc().split(2, -1)
+    return torch.cat([first, torch.maximum(last, first) + 1], -1)
+
+
+def paste(
+    masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float = 0.5, extend: Extend = with_border
 ) -> Iterator[Part]:
-    """`paste` with torchvision's output, pixel for pixel: boxes are rounded to whole pixels and one pixel too large."""
-    return _paste(masks, _torchvision_spans(boxes, masks.shape[-1]), height, width, threshold)
+    """Pastes masks [n, m, m] float, 0 to 1, into boxes [n, 4] of an image, by bilinear interpolation between cell
+    centers at pixel centers; `with_border_as_torchvision` gives torchvision's output, pixel for pixel."""
+    paste_masks = _paste_windows if masks.device.type == "cpu" else _paste_whole
+    return paste_masks(masks, boxes, height, width, threshold, extend)
 
 
-def paste_probabilities(masks: Tensor, boxes: Tensor, height: int, width: int) -> Tensor:
-    """Masks [B, D, m, m], boxes [B, D, 4] -> [B, D, height, width], with static shapes; `paste` returns the pixels
-    above its threshold."""
-    return _probabilities(masks, _with_border(boxes, masks.shape[-1]), height, width)
-
-
-def paste_probabilities_as_torchvision(masks: Tensor, boxes: Tensor, height: int, width: int) -> Tensor:
-    """`paste_probabilities` for `paste_as_torchvision`."""
-    return _probabilities(masks, _torchvision_spans(boxes, masks.shape[-1]), height, width)
-
-
-def _probabilities(masks: Tensor, spans: Tensor, height: int, width: int) -> Tensor:
+def paste_probabilities(masks: Tensor, boxes: Tensor, height: int, width: int, extend: Extend = with_border) -> Tensor:
+    """Masks [..., n, m, m], boxes [..., n, 4] -> [..., n, height, width], with static shapes; `paste` returns the
+    pixels above its threshold."""
+    spans = extend(boxes, masks.shape[-1])
     columns = _bilinear_weights(torch.arange(width, device=spans.device), spans[..., 0::2], masks.shape[-1])
     rows = _bilinear_weights(torch.arange(height, device=spans.device), spans[..., 1::2], masks.shape[-1])
     return rows @ masks @ columns.mT
 
 
-def _paste(masks: Tensor, spans: Tensor, height: int, width: int, threshold: float) -> Iterator[Part]:
-    paste_masks = _paste_windows if masks.device.type == "cpu" else _paste_whole
-    return paste_masks(masks, spans, height, width, threshold)
-
-
-def _paste_windows(masks: Tensor, spans: Tensor, height: int, width: int, threshold: float) -> Iterator[Part]:
+def _paste_windows(
+    masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float, extend: Extend
+) -> Iterator[Part]:
     """Pastes one mask at a time, into its own window."""
+    spans = extend(boxes, masks.shape[-1])
     windows = torch.cat([spans[:, :2].floor(), spans[:, 2:].ceil()], 1).clamp(min=0)
     windows = torch.minimum(windows, torch.tensor([width, height, width, height])).long()
     for mask, span, (left, top, right, bottom) in zip(masks, spans, windows.tolist()):
@@ -94,35 +94,21 @@ def _paste_windows(masks: Tensor, spans: Tensor, height: int, width: int, thresh
         yield Part((_resample(rows, mask, columns) > threshold)[None], left, top)
 
 
-def _paste_whole(masks: Tensor, spans: Tensor, height: int, width: int, threshold: float) -> Iterator[Part]:
+def _paste_whole(
+    masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float, extend: Extend
+) -> Iterator[Part]:
     """Pastes as many masks at once as CHUNK allows, over the whole image; windows would need a host sync."""
-    x, y = torch.arange(width, device=masks.device), torch.arange(height, device=masks.device)
     count = max(1, CHUNK // (height * width))
-    for chunk, span in zip(masks.split(count), spans.split(count)):
-        columns, rows = (
-            _bilinear_weights(x, span[:, 0::2], masks.shape[-1]),
-            _bilinear_weights(y, span[:, 1::2], masks.shape[-1]),
-        )
-        yield Part(_resample(rows, chunk, columns) > threshold, 0, 0)
+    for some, places in zip(masks.float().split(count), boxes.split(count)):
+        with torch.autocast(masks.device.type, enabled=False):
+            probabilities = paste_probabilities(some, places, height, width, extend)
+        yield Part(probabilities > threshold, 0, 0)
 
 
 def overlaps(a: Tensor, b: Tensor) -> Tensor:
     """IoU [n] of pairs of masks [n, H, W] bool; 1 for two empty masks."""
     shared, union = (a & b).sum((1, 2)), (a | b).sum((1, 2))
     return (shared + (union == 0)) / union.clamp(min=1)
-
-
-def _with_border(boxes: Tensor, m: int) -> Tensor:
-    """Extends boxes [..., 4] by a border of one empty mask cell."""
-    low, high = boxes.float().split(2, -1)
-    center, half = (high + low) * 0.5, (high - low) * 0.5 * ((m + 2) / m)
-    return torch.cat([center - half, center + half], -1)
-
-
-def _torchvision_spans(boxes: Tensor, m: int) -> Tensor:
-    """`_with_border` in whole pixels, as torchvision rounds."""
-    first, last = _with_border(boxes, m).trunc().split(2, -1)
-    return torch.cat([first, torch.maximum(last, first) + 1], -1)
 
 
 def _bilinear_weights(pixels: Tensor, spans: Tensor, m: int) -> Tensor:

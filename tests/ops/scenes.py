@@ -1,6 +1,7 @@
 """Random inputs for the tests of the operators: ordinary and degenerate boxes, maps and candidates."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,7 +49,7 @@ def regions(count: int = 9, images: int = 2) -> tuple[Tensor, Tensor]:
 def assembled(paste: Callable[..., Iterator[Part]]) -> Callable[..., Tensor]:
     """Wraps a paste function to return whole images, bool [n, height, width] on the CPU."""
 
-    def draw(masks: Tensor, boxes: Tensor, height: int, width: int, **options: float) -> Tensor:
+    def draw(masks: Tensor, boxes: Tensor, height: int, width: int, **options: Any) -> Tensor:
         images, done = torch.zeros(len(masks), height, width, dtype=torch.bool), 0
         for part, left, top in paste(masks, boxes, height, width, **options):
             count, h, w = part.shape

@@ -9,10 +9,10 @@ from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image, project_masks_on_boxes
 
 from resdet.ops import masks as room
-from resdet.ops.masks import crop_masks, paste_probabilities, paste_probabilities_as_torchvision
+from resdet.ops.masks import crop_masks, paste_probabilities, with_border, with_border_as_torchvision
 
 HEIGHT, WIDTH = 480, 640
-paste, paste_as_torchvision = assembled(room.paste), assembled(room.paste_as_torchvision)
+paste = assembled(room.paste)
 FINE = 4  # supersampling of drawn polygons
 SHIFT = 6  # fractional bits of OpenCV's coordinates
 
@@ -110,7 +110,7 @@ def pasting_boxes() -> Tensor:
 
 def test_pasted_masks_approximate_torchvision():
     masks, boxes = blobs(30), pasting_boxes()
-    found = paste_as_torchvision(masks, boxes, 120, 160)
+    found = paste(masks, boxes, 120, 160, extend=with_border_as_torchvision)
     wanted = paste_masks_in_image(masks[:, None], boxes, (120, 160))[:, 0] > 0.5
     either = (found | wanted).sum((1, 2))
     shared = (found & wanted).sum((1, 2))
@@ -129,15 +129,14 @@ def test_pasted_masks_equal_grid_sample():
     assert torch.equal(paste(masks, boxes, 120, 160) & sure, (wanted > 0.5) & sure)
 
 
-@pytest.mark.parametrize(
-    "probabilities, draw", [(paste_probabilities, paste), (paste_probabilities_as_torchvision, paste_as_torchvision)]
-)
-def test_thresholded_probabilities_equal_pasted_masks(probabilities, draw):
+@pytest.mark.parametrize("extend", [with_border, with_border_as_torchvision])
+def test_thresholded_probabilities_equal_pasted_masks(extend):
     """Compares the probabilities of two images at once with the pasted masks."""
     masks, boxes = blobs(30), pasting_boxes()
-    found = probabilities(masks.unflatten(0, (2, 15)), boxes.unflatten(0, (2, 15)), 120, 160).flatten(0, 1)
+    pairs = masks.unflatten(0, (2, 15)), boxes.unflatten(0, (2, 15))
+    found = paste_probabilities(*pairs, 120, 160, extend).flatten(0, 1)
     sure = (found - 0.5).abs() > 1e-4
-    assert torch.equal((found > 0.5) & sure, draw(masks, boxes, 120, 160) & sure)
+    assert torch.equal((found > 0.5) & sure, paste(masks, boxes, 120, 160, extend=extend) & sure)
 
 
 def test_a_full_mask_fills_its_box():
@@ -164,7 +163,7 @@ def test_pasting_whole_images_agrees_with_pasting_areas(monkeypatch):
     """Pastes whole images, as on GPUs, in chunks of four masks."""
     monkeypatch.setattr(room, "CHUNK", 4 * 120 * 160)
     masks, boxes = blobs(30), pasting_boxes()
-    parts = list(room._paste_whole(masks, room._with_border(boxes, 28), 120, 160, 0.5))
+    parts = list(room._paste_whole(masks, boxes, 120, 160, 0.5, with_border))
     assert max(len(part.masks) for part in parts) == 4
     assert torch.equal(torch.cat([part.masks for part in parts]), paste(masks, boxes, 120, 160))
 

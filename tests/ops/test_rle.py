@@ -1,12 +1,14 @@
 """Tests RLE encoding of image parts against pycocotools' encoding of whole images."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from ops.scenes import assembled, random_boxes, with_degenerate
 from pycocotools import mask as coco_mask
 
-from resdet.ops.masks import paste, paste_as_torchvision
+from resdet.ops.masks import paste, with_border, with_border_as_torchvision
 from resdet.ops.rle import Decoded, decode, encode
 
 
@@ -44,12 +46,13 @@ def test_a_shrinking_run_may_need_the_most_characters():
     assert encode(torch.from_numpy(mask[None]), mask.shape) == reference(mask[None])
 
 
-@pytest.mark.parametrize("draw", [paste, paste_as_torchvision])
-def test_pasted_parts_encode_like_whole_images(draw):
+@pytest.mark.parametrize("extend", [with_border, with_border_as_torchvision])
+def test_pasted_parts_encode_like_whole_images(extend):
     """Includes boxes across the border, outside the image, without area and larger than the image."""
     torch.manual_seed(0)
     boxes, masks = with_degenerate(random_boxes(1, 40))[0], torch.rand(40, 28, 28)
     masks[5:10], masks[10] = 1, 0
+    draw = partial(paste, extend=extend)
     found = [rle for part in draw(masks, boxes, 128, 160) for rle in encode(part.masks, (128, 160), *part[1:])]
     assert found == reference(assembled(draw)(masks, boxes, 128, 160).numpy())
 
