@@ -15,6 +15,7 @@ from resdet.backbones.surgery import fold_norms
 from resdet.errors import Error
 from resdet.export.exporters import describe, graph_of
 from resdet.export.form import DEFAULT, Form
+from resdet.export.onnx_model import PREFIX
 from resdet.export.program import trace
 from resdet.files.atomic import Check, accept, write_bytes
 
@@ -33,8 +34,8 @@ def to_onnx(model: Any, path: str | Path, form: Form = DEFAULT, check: Check = a
     fold_norms(folded)
     graph: Any = graph_of(folded, form)
     exported = translate(trace(graph, folded, form), graph.inputs, graph.outputs, graph.groups)
-    metadata = {f"resdet.{key}": json.dumps(value) for key, value in describe(model, form).items()}
-    exported.model.metadata_props.update(metadata)
+    properties = {f"{PREFIX}{key}": json.dumps(value) for key, value in describe(model, form).items()}
+    exported.model.metadata_props.update(properties)
     score = exported.model.graph.initializers.get("score")
     if score is not None:
         exported.model.graph.inputs.append(score)  # an input with an initializer is optional

@@ -15,7 +15,7 @@ from resdet.files.restricted_pickle import reason
 from resdet.optional import required
 
 CPU = ("CPUExecutionProvider",)
-OURS = "resdet."  # prefix of resdet's metadata keys
+PREFIX = "resdet."  # of resdet's metadata keys
 QUIET = 3  # onnxruntime's log level for errors
 # Bounds the memory of constant folding; the largest constants of resdet's graphs are anchors of a few MB.
 LARGEST_CONSTANT = ("optimization.constant_folding_max_output_size_in_bytes", str(1 << 24))
@@ -25,9 +25,13 @@ def load(path: str | Path, providers: Sequence[str] = CPU) -> ExportedClassifier
     """The model in an ONNX file; `providers`: names of onnxruntime's execution providers."""
     with runtime_errors(f"{path} is not a valid ONNX file"):
         runtime = OnnxRuntime(path, providers)
-        metadata = runtime.session.get_modelmeta().custom_metadata_map
-    fields = {key.removeprefix(OURS): text for key, text in metadata.items() if key.startswith(OURS)}
-    return model_of(runtime, fields, str(path))
+        properties = runtime.session.get_modelmeta().custom_metadata_map
+    return model_of(runtime, metadata_of(properties), str(path))
+
+
+def metadata_of(properties: Mapping[str, str]) -> dict[str, str]:
+    """resdet's metadata among the properties of an ONNX file."""
+    return {key.removeprefix(PREFIX): text for key, text in properties.items() if key.startswith(PREFIX)}
 
 
 class OnnxRuntime(Shared):

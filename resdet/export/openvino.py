@@ -10,7 +10,7 @@ from resdet.errors import FileError
 from resdet.export.form import DEFAULT, Form
 from resdet.export.onnx import require_packages as require_onnx
 from resdet.export.onnx import to_onnx
-from resdet.export.onnx_model import OURS
+from resdet.export.onnx_model import metadata_of
 from resdet.export.openvino_model import DIGEST, PACKAGE, SECTION, core
 from resdet.files.atomic import Check, accept, write_bytes
 from resdet.files.download import digest
@@ -99,9 +99,7 @@ def convert(source: Path) -> Any:
     import onnx
 
     file = onnx.load(source)
-    metadata = {
-        entry.key.removeprefix(OURS): entry.value for entry in file.metadata_props if entry.key.startswith(OURS)
-    }
+    metadata = metadata_of({entry.key: entry.value for entry in file.metadata_props})
     del file.metadata_props[:]  # OpenVINO would store them too
     defaults = [value for value in file.graph.initializer if value.name == "score"]
     for value in defaults:
