@@ -29,7 +29,7 @@ def is_fraction(value: Any) -> bool:
 
 
 def one_of(*choices: Any) -> Check:
-    return lambda value: value in choices if isinstance(value, (str, type(None))) else False
+    return lambda value: value in choices
 
 
 def is_shape(value: Any) -> bool:
