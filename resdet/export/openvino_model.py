@@ -82,9 +82,8 @@ def read(path: Path) -> tuple[Any, dict[str, str]]:
         if not file.is_file():
             raise WeightsError(f"{file}: no such file; give both files of `resdet export`, .xml and .bin.")
     with runtime_errors(f"{path} is not a valid OpenVINO file"):
-        reader = openvino.frontend.FrontEndManager().load_by_framework(
-            "ir"
-        )  # no other format, whatever the file contains
+        # No other format, whatever the file contains.
+        reader = openvino.frontend.FrontEndManager().load_by_framework("ir")
         graph = reader.convert(reader.load(str(path)))
         section = graph.get_rt_info(SECTION).value if graph.has_rt_info(SECTION) else {}
     metadata = {key: str(text) for key, text in section.items()}

@@ -1,4 +1,4 @@
-"""Detections of one image, and their drawing."""
+"""Results of models on images, as objects, drawings and Parquet, and the parts of reports."""
 
 from typing import TYPE_CHECKING
 
