@@ -151,7 +151,7 @@ class ExportedDetector(Exported):
         without_masks.draws_masks = False
         results = postprocess(without_masks, maps, detections, images.sizes, originals)
         for result, padded, size in zip(results, maps[0], images.sizes.int().tolist()):
-            result.rles = to_original(padded[: len(result)], size, result.size)
+            result.rles = masks_in_original(padded[: len(result)], size, result.size)
         return results
 
     def detect(self, images: Images, score: float | None = None) -> tuple[Detections, list[Tensor]]:
@@ -225,7 +225,7 @@ def suppress(boxes: Tensor, scores: Tensor, score: float, candidates: int, iou: 
     return final_nms(chosen_boxes, best, labels, score, iou, detections)
 
 
-def to_original(masks: Tensor, size: Sequence[int], original: tuple[int, int]) -> list[RLE]:
+def masks_in_original(masks: Tensor, size: Sequence[int], original: tuple[int, int]) -> list[RLE]:
     """Converts probabilities [n, H, W] in a padded image of unpadded `size` to masks of the original image."""
     import cv2
 

@@ -17,7 +17,7 @@ from resdet.detection.config import InputConfig
 from resdet.errors import ConfigError, Error, WeightsError
 from resdet.export import Form, onnx_model
 from resdet.export.exporters import graph_of
-from resdet.export.model import ExportedClassifier, sides, suppress, to_original
+from resdet.export.model import ExportedClassifier, masks_in_original, sides, suppress
 from resdet.export.verify import compare_results
 from resdet.ops.rle import decode
 
@@ -90,7 +90,7 @@ def test_masks_pasted_in_the_graph_are_cut_to_the_image():
     """Scales a mask of an image of 4 x 6 pixels, padded to 8 x 8, to the double size."""
     mask = torch.zeros(1, 8, 8)
     mask[0, :2, :6] = 1
-    (rle,) = to_original(mask, (4, 6), (8, 12))
+    (rle,) = masks_in_original(mask, (4, 6), (8, 12))
     expected = np.zeros((8, 12), bool)
     expected[:4] = True
     assert np.array_equal(decode(rle), expected)
