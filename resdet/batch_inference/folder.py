@@ -18,7 +18,7 @@ from resdet.errors import FileError
 from resdet.files.atomic import check_folder, make_folder, write_json
 from resdet.files.folder_lock import in_use, release_shared, try_lock, try_share
 from resdet.files.json_file import read_json
-from resdet.results.parquet import MANIFEST, check_empty
+from resdet.results.parquet import MANIFEST
 
 IMAGES = 1000  # of a part, by default
 
@@ -64,11 +64,12 @@ def prepare_folder(folder: Path, manifest: dict[str, Any]) -> None:
     check_folder(folder)
     make_folder(folder)
     path = folder / MANIFEST
-    if path.exists() and any(folder.glob("*.parquet")):
+    if not any(folder.glob("*.parquet")):
+        write_json(path, manifest)
+    elif path.exists():
         check_same(folder, read_json(path), manifest)
     else:
-        check_empty(folder)
-        write_json(path, manifest)
+        raise FileError(f"{folder} holds other Parquet files: give an empty folder, or a new one.")
     remove_unfinished(folder)
 
 

@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from resdet.errors import DataError, FileError
+from resdet.errors import DataError
 from resdet.files.atomic import write_atomically
 from resdet.optional import required
 
@@ -120,9 +120,3 @@ def check_schema(path: Path, names: Sequence[str], metadata: Mapping[bytes, byte
     version = json.loads(metadata[KEY])["version"] if KEY in metadata else VERSION
     if version != VERSION:
         raise DataError(f"{path} has version {version} of the columns, this resdet reads {VERSION}: predict again.")
-
-
-def check_empty(folder: Path) -> None:
-    """Refuses a folder that holds Parquet files of something else."""
-    if any(folder.glob("*.parquet")):
-        raise FileError(f"{folder} holds other Parquet files: give an empty folder, or a new one.")
