@@ -1,7 +1,7 @@
 """Tests TIDE's error types and doubtful labels on cases with a known AP50."""
 
 import pytest
-from report.test_matches import BOX, detected, truth_of
+from detection.report.test_matches import BOX, detected, truth_of
 
 from resdet.detection.evaluation import coco
 from resdet.detection.report.doubts import MISSING, OTHER, label_doubts
