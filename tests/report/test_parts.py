@@ -1,83 +1,17 @@
-"""Tests calibration against hotcoco and by hand, and the parts of reports as HTML, Markdown and JSON."""
+"""Tests the parts of reports as HTML, Markdown and JSON."""
 
 import re
 from types import SimpleNamespace
 
-import coco_scenes
 import numpy as np
 import pytest
-import torch
 from report import pages
-from torchvision.ops import box_convert
 
-from resdet.detection.evaluation.coco_engines import hotcoco_evaluator
-from resdet.detection.evaluation.results import Results
-from resdet.detection.report.matches import Matches
-from resdet.files.keyed_cache import cached_json
 from resdet.report.content import to_json, to_markdown
 from resdet.report.curves import series
 from resdet.report.html import page
 from resdet.results import sections
-from resdet.results.box_format import xywh_to_xyxy
-from resdet.results.calibration import calibrate
-from resdet.results.confusion import LARGEST, confusion_parts
-from resdet.results.plot import BOTTOM, COLORS, HEIGHT, TOP, Line, plot
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_calibration_matches_hotcoco(seed):
-    truth, entries = coco_scenes.make(seed)
-    for entry in entries:
-        entry["score"] = min(entry["score"] + 0.0123, 0.999)  # no score on the border of two bins
-    results = Results.from_list(entries)
-    matches = Matches.of(truth, results)
-    kept = ~matches.ignored[0]
-    _, evaluator = hotcoco_evaluator(truth, results, "bbox")
-    evaluator.evaluate()
-    expected = evaluator.calibration(n_bins=10, iou_threshold=0.5)
-    found = calibrate(matches.scores[kept], matches.hit[0, kept])
-    assert found.error == pytest.approx(expected["ece"])
-    filled = [row for row in expected["bins"] if row["count"]]
-    assert found.counts.tolist() == [row["count"] for row in filled]
-    np.testing.assert_allclose(found.accuracy, [row["avg_accuracy"] for row in filled])
-
-
-def test_calibration_by_hand():
-    found = calibrate(np.array([0.95, 0.85, 0.85, 1.0]), np.array([True, False, True, True]))
-    assert found.counts.tolist() == [2, 2] and found.accuracy.tolist() == [0.5, 1]
-    assert found.error == pytest.approx((2 * 0.35 + 2 * 0.025) / 4)
-    assert calibrate(np.zeros(0), np.zeros(0, bool)).error == 0
-
-
-def test_confusion_matrix_and_table_by_hand():
-    names = ["a", "b"]
-    matrix, table = confusion_parts([*names, "background"], [*names, "missed"], [[5, 2, 1], [0, 4, 3], [7, 0, 0]])
-    assert matrix.counts[2] == [7, 0, 0]
-    assert table.rows == [("background", "a", 7), ("b", "missed", 3), ("a", "b", 2), ("a", "missed", 1)]
-    many = [str(number) for number in range(LARGEST + 1)]
-    assert len(confusion_parts(many, many, np.eye(len(many), dtype=int).tolist())) == 1
-
-
-def test_large_images_are_scaled_down_with_their_boxes():
-    pixels = np.random.default_rng(0).integers(0, 256, (960, 480, 3), dtype=np.uint8)  # the worst case for JPEG
-    mark = sections.Mark((0, 480, 240, 960), "thing")
-    outside = [
-        sections.Mark(box, "outside") for box in ((480, 0, 500, 9), (0, 960, 9, 970), (-9, 0, 0, 9), (0, -9, 9, 0))
-    ]
-    shown = sections.picture(pixels, "name", "caption", {"truth": [mark, *outside]})
-    assert (shown.width, shown.height) == (240, 480)
-    assert [each.box for each in shown.layers["truth"]] == [(0, 240, 120, 480)]
-    assert len(shown.jpeg) <= sections.BYTES
-
-
-def test_small_images_are_enlarged_with_their_boxes():
-    shown = sections.picture(
-        np.zeros((60, 100, 3), np.uint8), "name", "", {"truth": [sections.Mark((10, 20, 30, 40), "")]}
-    )
-    assert (shown.width, shown.height) == (400, 240)  # by the largest integer within 480 pixels
-    assert [each.box for each in shown.layers["truth"]] == [(40, 80, 120, 160)]
-    tiny = sections.picture(np.zeros((3, 4, 3), np.uint8), "name", "")
-    assert (tiny.width, tiny.height) == (32, 24)
+from resdet.results.plot import Line
 
 
 def test_captions_of_overlapping_boxes_do_not_overlap():
@@ -156,28 +90,6 @@ def test_tables_sort_and_filter_and_layers_toggle(tmp_path):
     assert found["fits"]
 
 
-def test_the_cache_is_recomputed_for_another_key(tmp_path):
-    asked = []
-    compute = lambda: asked.append(1) or len(asked)
-    path = tmp_path / "folder/predictions.json"
-    assert [cached_json(path, key, compute) for key in ("a", "a", "b", "b", "a")] == [1, 1, 2, 2, 3]
-    path.write_text("{")
-    assert cached_json(path, "a", compute) == 4
-
-
-@pytest.mark.parametrize("damaged", ["[1]", '{"a": 1}', '{"key": "a"}', "1", "null"])
-def test_a_damaged_cache_is_recomputed(tmp_path, damaged):
-    path = tmp_path / "predictions.json"
-    path.write_text(damaged)
-    assert [cached_json(path, "a", lambda: 5), cached_json(path, "a", lambda: 6)] == [5, 5]
-
-
-def test_results_that_cannot_be_cached_are_returned(tmp_path, capsys):
-    (tmp_path / "file").touch()  # a folder in a file fails, whatever the permissions
-    assert cached_json(tmp_path / "file/predictions.json", "a", lambda: 5) == 5
-    assert "not cached" in capsys.readouterr().err
-
-
 def test_names_that_are_not_utf8_are_escaped():
     name = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
     shown = sections.picture(np.zeros((20, 30, 3), np.uint8), name, "caption")
@@ -198,22 +110,7 @@ def test_cells_have_numeric_sort_values(value, order):
     assert re.findall('data-value="([^"]*)"', text) == order
 
 
-@pytest.mark.parametrize("values", [[-4.0, -1.0], [-1.0, 3.0], [0.0, 0.0], [2.0, 5.0], [-3.0]])
-def test_lines_are_drawn_within_the_axes(values):
-    drawing = plot([Line("line", range(len(values)), values, 0)], "", "x", "y")
-    (line,) = [stroke.points for stroke in drawing.strokes if stroke.color == COLORS[0]][:1]
-    assert (line[:, 1] >= TOP).all() and (line[:, 1] <= HEIGHT - BOTTOM).all()
-    assert (np.diff(line[:, 1]) <= 0).all()  # higher values are drawn higher
-
-
 def test_curves_leave_out_values_that_are_not_finite():
     values = (1.0, float("nan"), float("inf"), 2.0)
     log = [{"step": step, "kind": "val", "AP": value} for step, value in enumerate(values)]
     assert series(SimpleNamespace(log=[*log, {"step": 4, "kind": "val"}]), "val", "AP") == ([0, 3], [1.0, 2.0])
-
-
-def test_xywh_to_xyxy_matches_torchvision():
-    boxes = np.random.default_rng(0).uniform(0, 50, (5, 4))
-    expected = box_convert(torch.from_numpy(boxes), "xywh", "xyxy").numpy()
-    np.testing.assert_allclose(xywh_to_xyxy(boxes), expected)
-    np.testing.assert_allclose(xywh_to_xyxy(boxes[0]), expected[0])
