@@ -8,6 +8,7 @@ import numpy as np
 
 from resdet.classification.data.imagenet import devkit_ids
 from resdet.data.ilsvrc_files import devkit_numbers, read_lines
+from resdet.detection.data.pairwise_iou import iou_xyxy
 from resdet.errors import DataError
 from resdet.files.atomic import write_text
 from resdet.localization.data.ilsvrc_loc import open_ilsvrc_loc, stem_of
@@ -49,11 +50,9 @@ def best_overlaps(guessed: np.ndarray, boxes: Sequence[np.ndarray]) -> np.ndarra
     """The largest IoU [N, k] of each guessed box [N, k, 4] with the boxes [n, 4] of its image; 0 without boxes."""
     rows = np.repeat(np.arange(len(guessed)), [len(objects) for objects in boxes])
     a = guessed[rows].astype(np.float64)  # [M, k, 4]
-    b = np.concatenate([np.zeros((0, 4)), *boxes]).astype(np.float64)[:, None]
-    shared = np.prod((np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])).clip(0), -1)
-    areas = [np.prod((part[..., 2:] - part[..., :2]).clip(0), -1) for part in (a, b)]
+    b = np.concatenate([np.zeros((0, 4)), *boxes]).astype(np.float64).repeat(guessed.shape[1], 0)
     best = np.zeros(guessed.shape[:2])
-    np.maximum.at(best, rows, shared / np.maximum(areas[0] + areas[1] - shared, np.finfo(float).tiny))
+    np.maximum.at(best, rows, iou_xyxy(a.reshape(-1, 4), b).reshape(a.shape[:2]))
     return best
 
 
