@@ -13,7 +13,7 @@ import torch
 from resdet import hub
 from resdet.errors import ConfigError
 from resdet.export import onnx, onnx_model, openvino, openvino_model, verify
-from resdet.export.calibration import Calibration
+from resdet.export.calibration import CalibrationData
 from resdet.export.exporters import Agreement, Sides, exporters, graph_of
 from resdet.export.form import DEFAULT, Form
 from resdet.export.model import Exported
@@ -81,7 +81,7 @@ def quantized_path(to: str, path: Path) -> Path:
     return path.with_suffix(f".int8{ENDINGS[to]}")
 
 
-def open_calibration(to: str, int8: bool, calibrate: str | None, overrides: Sequence[str]) -> Calibration | None:
+def open_calibration(to: str, int8: bool, calibrate: str | None, overrides: Sequence[str]) -> CalibrationData | None:
     if int8 != bool(calibrate):
         raise ConfigError(
             "--int8 and --calibrate need each other: give both, with a folder of images or a config to calibrate on."
@@ -93,7 +93,7 @@ def open_calibration(to: str, int8: bool, calibrate: str | None, overrides: Sequ
             f"{overrides[0]} overrides the config of --calibrate, but --calibrate names no config: leave it out; the "
             "settings of the model are in its checkpoint."
         )
-    return Calibration(calibrate, overrides) if calibrate else None
+    return CalibrationData(calibrate, overrides) if calibrate else None
 
 
 def default_path(weights: Path, ending: str) -> Path:
@@ -116,7 +116,7 @@ def photograph() -> np.ndarray:
     return photographs.photograph(np.random.default_rng(0))
 
 
-def write_onnx(model: Any, path: Path, form: Form, image: Any, calibration: Calibration | None) -> dict[str, Any]:
+def write_onnx(model: Any, path: Path, form: Form, image: Any, calibration: CalibrationData | None) -> dict[str, Any]:
     report: dict[str, Any] = {}
     to_onnx(model, path, form, lambda file: report.update(check(model, onnx_model.load(file), form, image)))
     report |= written(path)
@@ -127,7 +127,9 @@ def write_onnx(model: Any, path: Path, form: Form, image: Any, calibration: Cali
     return report
 
 
-def write_openvino(model: Any, path: Path, form: Form, image: Any, calibration: Calibration | None) -> dict[str, Any]:
+def write_openvino(
+    model: Any, path: Path, form: Form, image: Any, calibration: CalibrationData | None
+) -> dict[str, Any]:
     """Converts ONNX files, which are not kept."""
     report: dict[str, Any] = {}
     load = partial(openvino_model.load, precision="f32")
@@ -203,7 +205,7 @@ def cost_of_precision(whole: Exported, default: Exported, image: Any) -> dict[st
     return report
 
 
-def cost_of_int8(whole: Exported, small: Exported, calibration: Calibration, image: Any) -> dict[str, Any]:
+def cost_of_int8(whole: Exported, small: Exported, calibration: CalibrationData, image: Any) -> dict[str, Any]:
     """Latency of int8, and its metrics or its difference on an image."""
     report: dict[str, Any] = {"latency_ms": latencies(predictions({"float32": whole, "int8": small}, image))}
     if calibration.experiment is None:

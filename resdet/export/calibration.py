@@ -17,7 +17,7 @@ from resdet.tasks import tasks
 COUNT = 64  # largest number of images
 
 
-class Calibration:
+class CalibrationData:
     """Images of a data set, which is opened on first use."""
 
     def __init__(self, name: str, overrides: Sequence[str] = ()):

@@ -14,7 +14,7 @@ from tasks import runs
 from resdet.data.shapes import ShapeImages
 from resdet.errors import ConfigError, DataError
 from resdet.export import onnx_model, verify
-from resdet.export.calibration import COUNT, Calibration
+from resdet.export.calibration import COUNT, CalibrationData
 from resdet.export.detection import difference_of_results
 from resdet.export.exporters import exporters
 from resdet.export.quantize import LAST, quantize, quiet
@@ -112,10 +112,10 @@ def test_calibration_images_of_a_folder_and_of_a_config(tmp_path, mask_rcnn):
     for number in range(COUNT + 6):
         (tmp_path / f"{number:03}.png").write_bytes(png)
     (tmp_path / "notes.txt").write_text("no image")
-    named = [path.name for path in Calibration(str(tmp_path)).images()]
+    named = [path.name for path in CalibrationData(str(tmp_path)).images()]
     assert len(named) == COUNT and named[0] == "000.png" and named[-1] == "069.png" and named == sorted(set(named))
 
-    config = Calibration("shapes_resnet20.yaml", ["data.train_images=10"])
+    config = CalibrationData("shapes_resnet20.yaml", ["data.train_images=10"])
     shown = list(config.images())
     assert len(shown) == 10 and shown[0].shape == (32, 32, 3) and shown[0].dtype == np.uint8
     with pytest.raises(ConfigError, match="task classification, but the model's task is detection"):
@@ -129,14 +129,14 @@ def test_calibration_follows_the_config_on_unreadable_images(tmp_path):
         for name, content in {"a": png, "b": png[:-20], "c": png}.items():
             (tmp_path / split / "cat" / f"{name}.png").write_bytes(content)
     places = [f"data.root={tmp_path}", "data.on_bad_image=skip"]
-    assert len(list(Calibration("folder.yaml", places).images())) == 2
+    assert len(list(CalibrationData("folder.yaml", places).images())) == 2
     with pytest.raises(DataError, match="b.png is truncated: delete it or set data.on_bad_image=skip"):
-        list(Calibration("folder.yaml", [places[0], "data.on_bad_image=error"]).images())
+        list(CalibrationData("folder.yaml", [places[0], "data.on_bad_image=error"]).images())
 
 
 def test_accuracy_of_an_exported_classifier(classifier):
     """Compares the top-1 accuracy with one computed from `predict`."""
-    experiment = Calibration("shapes_resnet20.yaml", ["data.val_images=40"]).experiment
+    experiment = CalibrationData("shapes_resnet20.yaml", ["data.val_images=40"]).experiment
     images = ShapeImages(40, 32, experiment.data.seed, "val")
     model = onnx_model.load(classifier.path)
     found = model.predict(list(images.pixels().transpose(0, 2, 3, 1)))
@@ -170,7 +170,7 @@ def test_ap_of_an_exported_detector(mask_rcnn, tmp_path):
     (tmp_path / "truth.json").write_text(json.dumps(truth))
     (tmp_path / "found.json").write_text(json.dumps(found))
     places = [f"data.{split}.{key}" for split in ("train", "val") for key in ("images=.", "annotations=truth.json")]
-    experiment = Calibration("custom.yaml", [f"data.root={tmp_path}", *places]).experiment
+    experiment = CalibrationData("custom.yaml", [f"data.root={tmp_path}", *places]).experiment
     model = onnx_model.load(mask_rcnn.path)
     figures = exporters[model.task].metrics(model, experiment)
     for kind, prefix in (("bbox", ""), ("segm", "mask_")):
@@ -179,7 +179,7 @@ def test_ap_of_an_exported_detector(mask_rcnn, tmp_path):
     mask_rcnn.model.category_ids, ids = [11, 12, 13], mask_rcnn.model.category_ids
     try:
         with pytest.raises(ConfigError, match="The model has 3 classes and the data 3 others"):
-            Calibration("custom.yaml", [f"data.root={tmp_path}", *places]).check(mask_rcnn.model)
+            CalibrationData("custom.yaml", [f"data.root={tmp_path}", *places]).check(mask_rcnn.model)
     finally:
         mask_rcnn.model.category_ids = ids
 
