@@ -34,11 +34,11 @@ class PackedConv2d(nn.Conv2d):
         self.weight, self.bias = conv.weight, conv.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) if is_plain(x) else self.pointwise(x, "none")
+        return super().forward(x) if needs_torch(x) else self.pointwise(x, "none")
 
     def relu(self, x: Tensor) -> Tensor:
         """ReLU(convolution(x))."""
-        return F.relu(super().forward(x)) if is_plain(x) else self.pointwise(x, "relu")
+        return F.relu(super().forward(x)) if needs_torch(x) else self.pointwise(x, "relu")
 
     def pointwise(self, x: Tensor, function: str) -> Tensor:
         operator = torch.ops.mkldnn._convolution_pointwise
@@ -46,7 +46,7 @@ class PackedConv2d(nn.Conv2d):
 
     def add_relu_(self, total: Tensor, x: Tensor) -> Tensor:
         """ReLU(total + convolution(x)); overwrites `total`, except in graphs and on other devices."""
-        if is_plain(x):
+        if needs_torch(x):
             return F.relu(total + super().forward(x))
         operator = torch.ops.mkldnn._convolution_pointwise_.binary
         return operator(total, x, self.packed_for(x), self.bias, *self.geometry(), "add", None, "relu", [], None)
@@ -79,7 +79,7 @@ class PackedConv2d(nn.Conv2d):
         return {**self.__dict__, "packed": {}, "source": (None, 0)}
 
 
-def is_plain(x: Tensor) -> bool:
+def needs_torch(x: Tensor) -> bool:
     """Whether torch's own convolution is needed: for other devices and types, and in graphs, which may run on other
     machines."""
     return torch.compiler.is_compiling() or not x.is_cpu or x.numel() == 0 or x.dtype not in packed_types()

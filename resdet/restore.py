@@ -24,7 +24,7 @@ def restore(checkpoint: reading.Checkpoint, build: Build[M]) -> M:
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
     model: Any = build_with_weights(build, ready, description.classes, description.category_ids, checkpoint, name)
-    model.experiment["model"]["backbone"] = asdict(experiment.model.backbone)
+    model.experiment["model"]["backbone"] = asdict(experiment.model.backbone)  # as in the checkpoint, not as built
     return cast(M, model)
 
 
