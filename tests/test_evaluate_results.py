@@ -4,11 +4,13 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from coco_scenes import make
 
 from resdet.commands.evaluate_results import evaluate_results
 from resdet.detection.evaluation import coco, ilsvrc_det, voc
+from resdet.detection.evaluation.protocols import evaluators
 from resdet.errors import ConfigError
 
 
@@ -53,6 +55,32 @@ def test_other_protocols(files, capsys):
     assert evaluate_results(*files, protocol="voc_area", per_class=True) == voc.evaluate(*files, "area")
     assert evaluate_results(*files, protocol="ilsvrc_det", confusion=True) == ilsvrc_det.evaluate_det(*files)
     assert capsys.readouterr().out.count("| mAP |") == 3
+
+
+def registered(monkeypatch, metrics) -> str:
+    """Registers an evaluator that returns these metrics."""
+    monkeypatch.setitem(evaluators.entries, "mine", lambda annotations, results: metrics)
+    return "mine"
+
+
+def test_registered_evaluators_return_any_kind_of_number(files, monkeypatch, capsys, tmp_path):
+    row = {"AP": np.float32(0.5), "objects": np.int64(3), "size": None}
+    metrics = {"mAP": np.float32(0.25), "found": 3, "boxes": np.int64(7), "none": None, "per_class": {"cat": row}}
+    path = tmp_path / "figures.json"
+    evaluate_results(*files, protocol=registered(monkeypatch, metrics), per_class=True, json_path=str(path))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2] == "| 0.250 | 3.000 | 7.000 | n/a |" and lines[-1] == "| cat | 0.500 | 3 | n/a |"
+    assert json.loads(path.read_text()) == {
+        **{"mAP": 0.25, "found": 3.0, "boxes": 7.0, "none": None},
+        "per_class": {"cat": {"AP": 0.5, "objects": 3, "size": None}},
+    }
+
+
+@pytest.mark.parametrize("value", ["0.5", [0.5], np.zeros(100)], ids=["text", "list", "array"])
+def test_metrics_that_are_no_numbers_are_refused(files, monkeypatch, value):
+    name = registered(monkeypatch, {"mAP": 0.5, "other": value})
+    with pytest.raises(ConfigError, match="The evaluator mine returns .* as other: a metric is a number, or None"):
+        evaluate_results(*files, protocol=name)
 
 
 @pytest.mark.parametrize("options", [{"protocol": "voc"}, {"protocol": "voc07", "kind": "segm"}, {"engine": "other"}])

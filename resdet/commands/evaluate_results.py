@@ -7,6 +7,7 @@ from typing import Any
 from resdet.detection.evaluation import coco, tables
 from resdet.detection.evaluation.coco import Engine
 from resdet.detection.evaluation.ground_truth import Kind
+from resdet.detection.evaluation.metrics import evaluate_by
 from resdet.detection.evaluation.parquet_results import read_folder, read_parts
 from resdet.detection.evaluation.protocols import COCO, evaluators
 from resdet.errors import ConfigError
@@ -41,7 +42,7 @@ def evaluate_results(
         else:
             given = read_folder(folder, annotations, kind) if folder else results
             evaluation = coco.match(annotations, given, kind, engine, sigmas=sigmas) if protocol == COCO else None
-        metrics = evaluation.summary() if evaluation else evaluators[protocol](annotations, given)
+        metrics = evaluation.summary() if evaluation else evaluate_by(protocol, annotations, given)
     sections, content = [tables.summary_table(metrics)], dict(metrics)
     if per_class:
         sections.append(tables.per_class_table(metrics))

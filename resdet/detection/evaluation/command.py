@@ -12,8 +12,8 @@ from resdet.detection.data.sources import open_scenes
 from resdet.detection.evaluation import tables
 from resdet.detection.evaluation.evaluate import DatasetDetections, detect, kinds_of
 from resdet.detection.evaluation.ground_truth import Kind
-from resdet.detection.evaluation.metrics import PREFIXES, coco_evaluations, truth_of
-from resdet.detection.evaluation.protocols import COCO, evaluators
+from resdet.detection.evaluation.metrics import PREFIXES, coco_evaluations, evaluate_by, truth_of
+from resdet.detection.evaluation.protocols import COCO
 from resdet.detection.model import Detector
 from resdet.engine import distributed
 from resdet.errors import ConfigError, number_of
@@ -92,7 +92,7 @@ def print_metrics(
     results, losses, left_out = detections.results, detections.losses, detections.left_out
     with Activity("computing metrics"):
         if settings.metric != COCO:
-            metrics = {"bbox": evaluators[settings.metric](truth_of(source, left_out), results)}
+            metrics = {"bbox": evaluate_by(settings.metric, truth_of(source, left_out), results)}
         else:
             evaluations = coco_evaluations(settings, source, results, kinds, left_out)
             metrics = {kind: each.summary() for kind, each in evaluations.items()}

@@ -1,14 +1,19 @@
 """Metrics of detections on a data set, by the settings of `eval`."""
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
 
 from resdet.detection.config import DetectionEvalConfig
 from resdet.detection.data.annotations import Annotations
+from resdet.detection.data.validation import brief
 from resdet.detection.evaluation import coco
 from resdet.detection.evaluation.ground_truth import Kind, Truth
 from resdet.detection.evaluation.protocols import COCO, evaluators
-from resdet.detection.evaluation.results import Results
-from resdet.errors import DataError
+from resdet.detection.evaluation.results import Results, ResultsLike
+from resdet.errors import ConfigError, DataError
 
 COCO_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 PREFIXES: dict[Kind, str] = {"bbox": "", "segm": "mask_", "keypoints": "keypoint_"}
@@ -23,9 +28,32 @@ def headline_metrics(
 ) -> dict[str, float]:
     """The main metrics of the protocol `settings.metric`, without undefined ones."""
     if settings.metric != COCO:
-        metrics = evaluators[settings.metric](truth_of(source, left_out), results)
-        return defined({"mAP": metrics["mAP"]} | {k: v for k, v in metrics.items() if isinstance(v, float)}, source)
+        metrics = evaluate_by(settings.metric, truth_of(source, left_out), results)
+        return defined({"mAP": metrics["mAP"]} | {k: v for k, v in metrics.items() if k != "per_class"}, source)
     return coco_headline(coco_evaluations(settings, source, results, kinds, left_out), source)
+
+
+def evaluate_by(metric: str, annotations: Truth, results: ResultsLike) -> dict[str, Any]:
+    """The metrics of a registered evaluator as floats, None for undefined ones, and "per_class" if it has it, where
+    NumPy's scalars become numbers of Python, as JSON and tables need them."""
+    metrics = evaluators[metric](annotations, results)
+    classes = {
+        name: {column: value.item() if isinstance(value, np.generic) else value for column, value in row.items()}
+        for name, row in metrics.get("per_class", {}).items()
+    }
+    return {k: classes if k == "per_class" else as_float(v, k, metric) for k, v in metrics.items()}
+
+
+def as_float(value: Any, name: str, metric: str) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, Real):
+        raise ConfigError(
+            f"The evaluator {metric} returns {brief(value)} as {name}: a metric is a number, or None where it "
+            "is undefined.",
+            "eval.metric",
+        )
+    return float(value)
 
 
 def coco_evaluations(

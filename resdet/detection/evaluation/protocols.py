@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Evaluator(Protocol):
-    """Computes metrics of boxes: "mAP", which selects the best checkpoint, "per_class", and any others."""
+    """Computes metrics of boxes: "mAP", which selects the best checkpoint, any others, and "per_class"."""
 
     def __call__(
         self, annotations: "str | Path | dict[str, Any]", results: "str | Path | Sequence[dict[str, Any]] | Results"

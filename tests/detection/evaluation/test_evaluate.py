@@ -29,6 +29,7 @@ from resdet.detection.evaluation.evaluate import (
 )
 from resdet.detection.evaluation.evaluate import detect as detect_models
 from resdet.detection.evaluation.metrics import headline_metrics
+from resdet.detection.evaluation.protocols import evaluators
 from resdet.detection.evaluation.results import Results
 from resdet.detection.evaluation.validation_loss import LossSums
 from resdet.engine.distributed import World
@@ -95,6 +96,13 @@ def test_a_perfect_detector_by_other_rules(root, source, metric):
     assert headline_metrics(DetectionEvalConfig(metric=metric), source, found, ["bbox"]) == {
         "mAP": pytest.approx(1.0)
     }  # ILSVRC has no crowds
+
+
+def test_metrics_of_a_registered_evaluator_are_logged_as_floats(root, source, monkeypatch):
+    metrics = {"mAP": np.float32(0.25), "found": 3, "boxes": np.int64(7), "none": None, "per_class": {}}
+    monkeypatch.setitem(evaluators.entries, "mine", lambda annotations, results: metrics)
+    found = headline_metrics(DetectionEvalConfig(metric="mine"), source, truth_as_results(root), ["bbox"])
+    assert found == {"mAP": 0.25, "found": 3, "boxes": 7} and {*map(type, found.values())} == {float}
 
 
 @pytest.mark.parametrize("metric, name", [("coco", "AP"), ("voc_area", "mAP")])
