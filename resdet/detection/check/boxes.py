@@ -50,7 +50,7 @@ def kinds_of(boxes: np.ndarray, sizes: np.ndarray) -> list[str]:
 
 
 def _sentence(split: Split, row: int, size: np.ndarray, kind: str) -> str:
-    name = f"annotation {split.annotations.name(row)}"
+    name = f"annotation {split.annotation_name(row)}"
     box = "[" + ", ".join(f"{side:g}" for side in split.boxes[row]) + "]"
     image = f"{size[0]:g}x{size[1]:g}"
     return {
@@ -71,7 +71,7 @@ def check_copies(split: Split) -> list[Finding]:
     for a, b in copies(table.images, table.boxes, table.crowd):
         same = table.labels[a] == table.labels[b]
         first, second = int(rows[a]), int(rows[b])
-        names = [split.annotations.name(row) for row in (first, second)]
+        names = [split.annotation_name(row) for row in (first, second)]
         if same:
             sentence = f"annotations {names[0]} and {names[1]} are the same {table.classes[table.labels[a]]}"
         else:

@@ -25,7 +25,7 @@ def check_masks(split: Split) -> list[Finding]:
     segmentations = [split.annotations.entries[row].get("segmentation") for row in rows.tolist()]
     arrays, problems = SegmentColumns.pack(segmentations, sizes)
     findings = [
-        split.of_object("mask_invalid", row, f"annotation {split.annotations.name(row)} has {problem}")
+        split.of_object("mask_invalid", row, f"annotation {split.annotation_name(row)} has {problem}")
         for row, problem in zip(rows.tolist(), problems)
         if problem
     ]
@@ -71,7 +71,7 @@ def _of_shapes(split: Split, rows: np.ndarray, shapes: Sequence[Shape], bitmaps:
     holes, parts = (np.array([getattr(shape, name) for shape in shapes], int) for name in ("holes", "parts"))
     doubtful = empty | (overlaps < AGREEING) | far | (holes >= many) | (parts > MANY_PARTS)
     for i in np.flatnonzero(doubtful).tolist():
-        row, name = int(rows[i]), f"annotation {split.annotations.name(int(rows[i]))}"
+        row, name = int(rows[i]), f"annotation {split.annotation_name(int(rows[i]))}"
         make = lambda kind, sentence, **values: split.of_object(kind, row, f"{name} has a mask {sentence}", **values)
         values = {"mask": bounds[i].tolist(), "box": boxes[i].tolist()}
         if empty[i]:

@@ -145,7 +145,7 @@ def _check_fit(split: Split, data: ScenesConfig, grid: AnchorGrid, report: Repor
     boxes, _ = table.resized(data.augment)
     for i in tiny(table, data).tolist():
         width, height = (boxes[i, 2:] - boxes[i, :2]).tolist()
-        name = split.annotations.name(int(rows[i]))
+        name = split.annotation_name(int(rows[i]))
         sentence = f"annotation {name} has {width:.1f}x{height:.1f} pixels at the training scale"
         findings.append(split.of_object("tiny", int(rows[i]), sentence, width=width, height=height))
     for image, count in crowded(table, data):

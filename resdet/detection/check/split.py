@@ -1,8 +1,9 @@
 """A split as its annotation file has it, with the invalid entries that training leaves out."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,8 @@ class Split:
         require_lists(content, f"the annotation file of {name}")
         self.name, self.content, self.folder, self.other_sizes = name, content, folder, other_sizes
         self.findings: list[Finding] = []
+        self._numbers = np.zeros(0, np.int64)  # [M], of the annotations in the index; empty if ids name them
+        self._read_places: Callable[[], dict[str, str]] = dict
         self._reported: list[tuple[Records, np.ndarray, str, str | None]] = []
         report = lambda *reported: self._reported.append(reported)
         categories = Records(content["categories"], "category", report)
@@ -68,19 +71,32 @@ class Split:
         """Opens a split of a config."""
         if written := data.coco_content(name):
             return cls(name, written[0], str(written[1]))
-        return cls.of(name, replace(data, on_bad_annotation="skip").open(name))
+        source = replace(data, on_bad_annotation="skip").open(name)
+        return cls.of(name, source, lambda: data.places(name))
 
     @classmethod
-    def of(cls, name: str, source: Annotations) -> "Split":
+    def of(cls, name: str, source: Annotations, read_places: Callable[[], dict[str, str]] = dict) -> "Split":
         """The split of opened annotations. Of formats other than COCO, the entries that the reader left out are in the
-        sentences of `Annotations.problems`."""
+        sentences of `Annotations.problems`, and `read_places` is `ScenesConfig.places`."""
         if source.file:
             return cls(name, read_json(source.file), source.root)
         split = cls(name, source.to_coco(), source.root, source.other_sizes)
+        split._numbers, split._read_places = source.arrays.get("numbers", np.zeros(0, np.int64)), read_places
         for sentence in source.problems:
             kind = "reader_clipped" if ": clipped " in sentence else "left_out"
             split.findings.append(Finding(kind, name, sentence))
         return split
+
+    def annotation_name(self, row: int) -> str:
+        """The place of an annotation in the files of a format without ids, such as labels/a.txt:3, or its id."""
+        return self._places.get(row) or self.annotations.name(row)
+
+    @cached_property
+    def _places(self) -> dict[int, str]:
+        """Places by row; the files are read again, at the first finding that names an annotation."""
+        places = self._read_places()
+        named = enumerate(map(str, self._numbers.tolist()))
+        return {row: places[number] for row, number in named if number in places}
 
     def path(self, row: int) -> str:
         return os.path.join(self.folder, self.files[row])

@@ -67,6 +67,10 @@ class ScenesConfig(DataConfig):
         """A split as its COCO file has it, with invalid entries, and its image folder; None for other formats."""
         return None
 
+    def places(self, split: str) -> dict[str, str]:
+        """Where the annotations are in the files of their format, by their numbers in the index; empty if unknown."""
+        return {}
+
     def open_test(self) -> "Annotations":
         """Opens the images of `val` or `val_sets` without objects; `image_id`s are those of the test server."""
         raise ConfigError(f"data.name is {self.name}: submissions need coco, voc, ilsvrc_det or ilsvrc_vid.")
@@ -141,6 +145,11 @@ class AutoConfig(ScenesConfig):
         from resdet.detection.formats.auto import coco_content
 
         return _content(self.root, getattr(self, split)) if self.named else coco_content(self, split)
+
+    def places(self, split: str) -> dict[str, str]:
+        from resdet.detection.formats.auto import places
+
+        return places(self, split)
 
 
 @dataclass

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resdet.detection.data.annotations import Annotations
+from resdet.detection.formats.collector import Collector
 from resdet.detection.formats.data_set import DataSet
-from resdet.detection.formats.registry import recognize
+from resdet.detection.formats.registry import formats, recognize
 from resdet.detection.formats.share_classes import Content
 from resdet.errors import number_of
 
@@ -27,6 +28,14 @@ def coco_content(config: "AutoConfig", split: str) -> tuple[Content, Path] | Non
     """See `DataSet.as_written`."""
     layout = recognize(config.root, config.format)
     return DataSet(layout, "skip", config.keypoints, config.val_share, config.seed).as_written(split)
+
+
+def places(config: "AutoConfig", split: str) -> dict[str, str]:
+    """See `ScenesConfig.places`; COCO's annotations have ids instead."""
+    layout = recognize(config.root, config.format)
+    collector = Collector(layout.folder, keypoints=config.keypoints)
+    formats[layout.format]().read(layout, split if split in layout.splits else "train", collector)
+    return collector.problems.places["annotation"]
 
 
 def notes(data: DataSet) -> list[str]:

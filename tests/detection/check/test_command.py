@@ -168,6 +168,19 @@ def test_validation_images_named_as_test_split_are_checked_once(tmp_path):
     assert [split.name for split in check(root).splits] == ["train", "val", "test"]
 
 
+def test_findings_in_other_formats_name_the_place(tmp_path):
+    """Has label files with a damaged line, in a folder without a validation split."""
+    lines = "damaged\n0 0.3 0.3 0.4 0.4\n0 0.3 0.3 0.4 0.4\n"
+    images = {f"images/{k}.jpg": None for k in range(6)}
+    labels = {f"labels/{k}.txt": lines for k in range(6)}
+    report = check(write(tmp_path / "set", images | labels | {"data.yaml": "names: [cat]\n"}))
+    assert len(report.splits) == 2
+    found = {finding.image: finding.sentence for finding in report.findings if finding.kind == "box_duplicate"}
+    assert found == {
+        f"images/{k}.jpg": f"annotations labels/{k}.txt:2 and labels/{k}.txt:3 are the same cat" for k in range(6)
+    }
+
+
 def test_splits_of_other_categories(tmp_path):
     data = DataSet(8, 3)
     data.content["val"]["categories"].reverse()
