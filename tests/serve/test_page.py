@@ -196,10 +196,12 @@ report.names = names;
 
 @needs_browser
 def test_the_page_requests_the_token(serve):
-    """Checks also that an image chosen before waits for the token."""
+    """Checks also that an image chosen before waits for the token, and that the link that lacks it is hidden."""
     script = """
 await until(() => !element("token-field").hidden);
 report.asked = element("status").textContent;
+const shown = [...document.querySelectorAll("nav a")].filter((each) => each.offsetWidth);
+report.links = shown.map((each) => each.textContent);
 choose(PHOTO);
 await until(() => captions().length);
 report.before = captions();
@@ -211,4 +213,4 @@ await until(() => captions().some((text) => text.includes(" ms")));
     with listening(probed(serve(token="secret").app, script)) as address:
         found = pages.report_of(f"{address}/probe", VIRTUAL)
     assert "Authorization: Bearer" in found["asked"] and found["models"] == 1
-    assert "undefined" not in found["before"][0]
+    assert "undefined" not in found["before"][0] and found["links"] == ["API"]

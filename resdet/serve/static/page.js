@@ -55,7 +55,10 @@ function showModel() {
 }
 
 function complain(failure) {
-  if (failure.status === 401) element("token-field").hidden = false;
+  if (failure.status === 401) {
+    element("token-field").hidden = false;
+    element("models").hidden = true; // a link sends no token
+  }
   say(failure.message);
 }
 
