@@ -1,10 +1,12 @@
 """The client of a server of `resdet serve`."""
 
 import json
+import re
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -41,7 +43,8 @@ def predict(
 
     `images` is what `resdet.load(...).predict` takes, or the bytes of an image file; pixels are sent as PNG. Results
     are of the same classes: `Result`, or `Classification`. `score`, `top` and `model`: see the server's /docs. Several
-    images are sent in requests of up to `batch` images and 16 MiB; `timeout`: seconds for each.
+    images are sent in requests of up to `batch` images and 16 MiB; `timeout`: seconds for each. A request that a
+    full queue or a loading model refuses is sent again after the time that the server names, within `timeout`.
     """
     require(batch > 0, "batch", batch, "give the number of images of a request")
     if isinstance(images, bytes) or is_single(images):
@@ -73,20 +76,17 @@ class Address:
         if token and not (token.isascii() and token.isprintable()):
             raise Error("The token has a line break or other characters than printable ASCII: give it without them.")
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self.http = CONNECTIONS[parts.scheme](parts.hostname, port, timeout=timeout)
+        self.timeout, self.http = timeout, CONNECTIONS[parts.scheme](parts.hostname, port, timeout=timeout)
 
     def post(self, path: str, body: bytes, kind: str) -> list[dict[str, Any]]:
-        """The results in a response with status 200."""
-        try:
-            with closing(self.http):
-                self.http.connect()
-                with suppress(ConnectionError):  # a server that refuses the body answers before it has read it
-                    self.http.request("POST", self.path + path, body, {**self.headers, "Content-Type": kind})
-                response = self.http.getresponse()
-                content = response.read()
-        except (OSError, HTTPException) as error:
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise Error(f"{self.url} does not answer ({reason}): start `resdet serve`, or check the address.") from None
+        """The results in a response with status 200; a response that names a time to retry is asked for again."""
+        deadline = time.monotonic() + self.timeout
+        while True:
+            response, content = self.send(path, body, kind)
+            wait = seconds_to_wait(response)
+            if wait is None or time.monotonic() + wait > deadline:
+                break
+            time.sleep(wait)
         if response.status != 200:
             raise Error(f"{self.url} answered {response.status}: {sentence_of(content)}")
         try:
@@ -94,6 +94,25 @@ class Address:
         except (ValueError, TypeError, KeyError):
             raise Error(f"{self.url} is another server than `resdet serve`: check the address.") from None
         return results
+
+    def send(self, path: str, body: bytes, kind: str) -> tuple[HTTPResponse, bytes]:
+        """A response with its content."""
+        try:
+            with closing(self.http):
+                self.http.connect()
+                with suppress(ConnectionError):  # a server that refuses the body answers before it has read it
+                    self.http.request("POST", self.path + path, body, {**self.headers, "Content-Type": kind})
+                response = self.http.getresponse()
+                return response, response.read()
+        except (OSError, HTTPException) as error:
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise Error(f"{self.url} does not answer ({reason}): start `resdet serve`, or check the address.") from None
+
+
+def seconds_to_wait(response: HTTPResponse) -> int | None:
+    """The seconds, at least one, until the request can be sent again; None if the server does not name them."""
+    wait = response.headers.get("Retry-After", "")
+    return max(int(wait), 1) if response.status == 503 and re.fullmatch("[0-9]{1,6}", wait) else None
 
 
 def not_an_address(url: str) -> Error:

@@ -13,6 +13,7 @@ from detection.heads import tiny
 from PIL import Image
 from serve.serving import PATIENCE, StandIn, listening, picture
 from starlette.applications import Starlette
+from starlette.responses import JSONResponse
 from starlette.routing import Mount
 
 import resdet
@@ -162,6 +163,53 @@ def test_responses_of_other_programs_are_rejected(answer, words):
     with pytest.raises(resdet.Error, match=words):
         resdet.serve.predict(url, picture())
     assert closed.result(PATIENCE)
+
+
+class Clock:
+    """A clock that sleeping advances."""
+
+    def __init__(self):
+        self.waits: list[float] = []
+
+    def monotonic(self) -> float:
+        return float(sum(self.waits))
+
+    def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+
+
+def busy(app, times: int, headers: dict[str, str]):
+    """An application that answers the first requests with 503."""
+    left = [times]
+
+    async def answer(scope, receive, send):
+        left[0] -= 1
+        full = JSONResponse({"error": "The queue is full: try again."}, 503, headers)
+        await (full if left[0] >= 0 else app)(scope, receive, send)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "headers, timeout, waits, is_answered",
+    [
+        ({"Retry-After": "3"}, 60, [3, 3], True),
+        ({"Retry-After": "0"}, 60, [1, 1], True),
+        ({"Retry-After": "3"}, 5, [3], False),
+        ({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, 60, [], False),
+        ({}, 60, [], False),
+    ],
+)
+def test_refused_requests_are_sent_again(serve, monkeypatch, headers, timeout, waits, is_answered):
+    clock = Clock()
+    monkeypatch.setattr(client, "time", clock)
+    with listening(busy(serve().app, 2, headers)) as url:
+        if is_answered:
+            assert len(resdet.serve.predict(url, picture(), timeout=timeout)) == 3
+        else:
+            with pytest.raises(resdet.Error, match="answered 503: The queue is full"):
+                resdet.serve.predict(url, picture(), timeout=timeout)
+    assert clock.waits == waits
 
 
 def test_file_names_are_escaped():
