@@ -306,6 +306,8 @@ def data(source: Source) -> dict[str, Any]:
         section |= {"data.sampling": "repeat_factor", "data.repeat_threshold": threshold}
     elif source.get("DATALOADER.SAMPLER_TRAIN") != "TrainingSampler":
         source.leave_out("DATALOADER.SAMPLER_TRAIN", "")
+    if "DATALOADER.NUM_WORKERS" in source.given:  # otherwise one per core, as resdet's own configs
+        section["data.workers"] = source.get("DATALOADER.NUM_WORKERS")
     return section | datasets(source)
 
 

@@ -98,6 +98,7 @@ OTHERS: dict[str, Any] = {  # keys that detectron2_config.py translates individu
     "DATASETS.TEST": [],
     "DATALOADER.SAMPLER_TRAIN": "TrainingSampler",
     "DATALOADER.REPEAT_THRESHOLD": 0.0,
+    "DATALOADER.NUM_WORKERS": 4,
     "SOLVER.IMS_PER_BATCH": 16,
     "SOLVER.LR_SCHEDULER_NAME": "WarmupMultiStepLR",
     "SOLVER.STEPS": [30000],

@@ -172,6 +172,7 @@ def test_dc5(write):
             "data.repeat_threshold",
             0.01,
         ),
+        ("DATALOADER: {NUM_WORKERS: 2}", "data.workers", 2),
         ("DATASETS: {TRAIN: [coco_2014_train]}", "data.train.annotations", "annotations/instances_train2014.json"),
         ("MODEL: {WEIGHTS: 'detectron2://ImageNetPretrained/torchvision/R-50.pkl'}", "model.pretrained", "torchvision"),
     ],
