@@ -12,6 +12,7 @@ from resdet.images.decode import EncodedImage, map_image, read_image
 from resdet.images.listing import IMAGE_SUFFIXES, SKIPPED, is_image
 
 UNREADABLE = "restore it or remove it"
+IMAGE_FOLDERS = ("image", "images", "img", "imgs", "jpegimages", "pngimages")  # in lower case
 
 
 class ImageFiles:
@@ -49,6 +50,7 @@ class ImageFolder(ImageFiles):
         folders, _ = list_folder(root)
         if not folders:
             raise DataError(f"{root} has no class folders: put the images of each class into a folder of its name.")
+        _refuse_masks(root, folders)
         classes = folders if classes is None else list(classes)
         _check_classes(root, folders, classes)
         paths = [_images_under(root, name) for name in classes]
@@ -74,6 +76,17 @@ def list_folder(folder: Path | str) -> tuple[list[str], list[str]]:
             f"{folder}: cannot list the folder ({error.strerror}); check data.root in your config."
         ) from error
     return sorted(folders), sorted(files)
+
+
+def _refuse_masks(root: Path | str, folders: list[str]) -> None:
+    """Refuses a folder of images beside one of masks, which would be two classes."""
+    images = next((name for name in folders if name.lower() in IMAGE_FOLDERS), None)
+    masks = next((name for name in folders if "mask" in name.lower()), None)
+    if images and masks:
+        raise DataError(
+            f"{root}: the folders {images} and {masks} are not classes; docs/data.md (mask_png) describes the masks of "
+            "detectors."
+        )
 
 
 def _check_classes(root: Path | str, folders: list[str], classes: list[str]) -> None:

@@ -113,6 +113,8 @@ def test_few_images_change_sides_when_others_are_added(tmp_path):
             "has no folder train, but Training, testing: set data.train and data.val to",
         ),
         (["ant/1.png", "bee/1.png"], "one image of each class"),
+        (["Images/1.jpg", "masks/1.jpg"], "the folders Images and masks are not classes; docs/data.md"),
+        (["train/images/1.jpg", "train/masks/1.png"], "train: the folders images and masks are not classes"),
         (["photos/ant/1.png", "photos/ant/2.png"], "has a single folder, photos: give a folder with train and val"),
     ],
 )

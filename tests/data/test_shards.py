@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from resdet import config
 from resdet.classification.data.augment_config import AugmentConfig
@@ -278,6 +279,17 @@ def test_shards_without_validation_tree_are_sharded_again(classes, tmp_path):
     assert main(["data", "shard", str(tmp_path / "part"), str(tmp_path / "new")]) == 0
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["train"]
     assert open_classes(tmp_path / "part", "train").labels.tolist() == [0] * 5 + [1] * 5
+
+
+def test_images_beside_masks_are_no_classes(tmp_path, capsys):
+    """Has masks with colors, which mark no objects."""
+    for folder in ("images", "masks"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (8, 8), (i, 90, 200)).save(tmp_path / "data" / folder / f"{i}.png")
+    assert main(["data", "shard", str(tmp_path / "data"), str(tmp_path / "new")]) == 2
+    assert "the folders images and masks are not classes; docs/data.md" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(
