@@ -67,9 +67,9 @@ def compute_metrics(
 ) -> ClassificationMetrics:
     with Activity("opening the data"):
         images = open_validation(experiment, world, Skipped(print))
-    note = check_classes("The model", models[0].classes, images.classes)
-    if note and world.is_main:
-        print(note)
+    notes = [images.note, check_classes("The model", models[0].classes, images.classes)]
+    if world.is_main:
+        print("".join(f"{note}\n" for note in notes if note), end="")
     return tally(images.scored(models), len(models[0].classes), world.device)
 
 

@@ -10,6 +10,7 @@ from resdet.classification.data.config import ImagesConfig, OnDeviceConfig
 from resdet.classification.data.on_device import OnDeviceEvaluation, open_on_device
 from resdet.classification.evaluate import Scored, scored_images, scored_on_device
 from resdet.classification.test_crops import Scorable
+from resdet.data.folder import ImageFiles
 from resdet.data.loader import Skipped
 from resdet.engine.distributed import World
 from resdet.images.decode import Source
@@ -22,6 +23,7 @@ class ImageValidation:
         self.source = config.open("val")
         self.config, self.eval, self.world, self.skipped = config, eval, world, skipped
         self.classes, self.labels, self.name = self.source.classes, self.source.labels, self.source.name
+        self.note = self.source.note if isinstance(self.source, ImageFiles) else ""
         self.sources: Mapping[str, Source] = {"validation": self.source}
 
     def __len__(self) -> int:
@@ -41,6 +43,7 @@ class OnDeviceValidation:
     """Small images on the device, with a single view."""
 
     sources: Mapping[str, Source] = {}
+    note = ""
 
     def __init__(self, config: OnDeviceConfig, batch: int, world: World):
         self.images = open_on_device(config, "val", world.device)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torchvision.transforms import functional as TF
 
@@ -230,6 +231,18 @@ def test_small_images_of_other_classes_are_refused():
     experiment = config.load("shapes_resnet20", "data.val_images=10")
     with pytest.raises(ConfigError, match="The model has 3 classes but the data has 10"):
         compute_metrics([SimpleNamespace(classes=["a", "b", "c"])], experiment, World(0, 1, CPU))
+
+
+def test_images_of_the_training_folder_are_named(tmp_path, capsys):
+    """Evaluates a fifth of the images of class folders without a validation tree."""
+    for name in ("ant", "bee"):
+        (tmp_path / name).mkdir()
+        for number in range(5):
+            Image.new("RGB", (40, 40)).save(tmp_path / name / f"{number}.png")
+    experiment = config.load("folder.yaml", f"data.root={tmp_path}", "data.workers=0", "data.size=32", "data.short=36")
+    model = Classifier(create("cifar_resnet8", num_classes=2), ["ant", "bee"], Normalize(), 32, 36).eval()
+    assert compute_metrics([model], experiment, World(0, 1, CPU)).images == 2
+    assert capsys.readouterr().out.startswith(f"{tmp_path} has no folder val: 2 of the 10 images in {tmp_path} are for")
 
 
 class Damaged(ShapeImages):
