@@ -12,7 +12,7 @@ import onnxruntime
 
 
 class Detector:
-    """A file exported with the defaults: NMS in the graph, masks pasted here."""
+    """A file exported with NMS in the graph; masks are pasted here, or with `--masks inside` in the graph."""
 
     def __init__(self, path):
         options = onnxruntime.SessionOptions()
@@ -20,7 +20,7 @@ class Detector:
         self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         metadata = self.session.get_modelmeta().custom_metadata_map
         read = lambda key: json.loads(metadata[f"resdet.{key}"])
-        self.classes, self.shape, self.input = read("classes"), read("shape"), read("input")
+        self.classes, self.shape, self.input, self.masks = map(read, ("classes", "shape", "input", "masks"))
         self.outputs = [output.name for output in self.session.get_outputs()]
 
     def detect(self, image, score=0.5):
@@ -37,7 +37,10 @@ class Detector:
         boxes = found["boxes"] / np.tile(scale, 2)
         result = {"boxes": boxes, "scores": found["scores"], "labels": found["labels"]}
         if "masks" in found:
-            masks = [paste(mask, box, *image.shape[:2]) for mask, box in zip(found["masks"], boxes)]
+            if self.masks == "inside":
+                masks = [unpad(mask, *pixels.shape[:2], *image.shape[:2]) for mask in found["masks"]]
+            else:
+                masks = [paste(mask, box, *image.shape[:2]) for mask, box in zip(found["masks"], boxes)]
             result["masks"] = np.array(masks, bool).reshape(-1, *image.shape[:2])
         if "heatmaps" in found:
             result["keypoints"] = locate(found["heatmaps"], found["boxes"]) / np.append(scale, 1)
@@ -67,6 +70,11 @@ def paste(mask, box, height, width):
     x, y = (0.5 - np.array([left, top])) * cells - 0.5
     to_cells = np.array([[cells[0], 0, x], [0, cells[1], y]])
     return cv2.warpAffine(mask, to_cells, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP) > 0.5
+
+
+def unpad(mask, rows, columns, height, width):
+    """The mask of a padded image, of which the image has the first rows and columns: bool [height, width]."""
+    return cv2.resize(mask[:rows, :columns], (width, height), interpolation=cv2.INTER_LINEAR) > 0.5
 
 
 def locate(heatmaps, boxes):

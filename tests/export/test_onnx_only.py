@@ -31,6 +31,14 @@ def test_the_example_gives_the_detections_of_resdet(mask_rcnn, size):
     assert (found["masks"] != expected.masks).mean() < 0.01  # OpenCV rounds positions to 1/32 of a cell
 
 
+def test_the_example_gives_the_masks_that_the_graph_pastes(pasting):
+    image = picture(100, 90)
+    expected = onnx_model.load(pasting.path).predict(image, 0.0)
+    found = runpy.run_path(str(EXAMPLE))["Detector"](str(pasting.path)).detect(image, 0.0)
+    assert expected.masks.any() and found["masks"].shape == expected.masks.shape
+    np.testing.assert_array_equal(found["masks"], expected.masks)
+
+
 def test_the_example_gives_the_keypoints_of_resdet(tmp_path):
     to_onnx(detector("fpn", False, KEYPOINTS), tmp_path / "model.onnx", Form(SHAPE))
     image = picture(128, 160)
