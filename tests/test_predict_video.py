@@ -17,7 +17,7 @@ from resdet.images.normalize import Normalize
 from resdet.images.video import Video
 from resdet.results.drawing import color
 from resdet.results.result import Result
-from resdet.results.stream import follow
+from resdet.results.stream import follow, in_a_line
 
 pytestmark = pytest.mark.usefixtures("shallow")
 WORDS = ("predict", "--weights", "net.pth", "--score", 0, "--json", "rows.json", "--draw", "out")
@@ -53,6 +53,14 @@ def test_a_video_file(tmp_path, command, detector):
     assert len(pictures) == 4 and pictures[0].shape == (8 * 48, 8 * 64, 3)  # `--draw` enlarges small frames
     assert all(np.ptp(picture, axis=2).max() > 100 for picture in pictures)  # drawn colors, since the frames are gray
     assert (tmp_path / "out/0001_a.jpg").exists()
+
+
+def test_the_line_of_a_frame_with_many_objects():
+    names, scores = ["cat", "dog", "cat", "owl", "cat"], np.array([0.96, 0.97, 0.9, 0.4, 0.31], np.float32)
+    found = Result.of(np.zeros((5, 4), np.float32), scores, np.array([0, 1, 0, 2, 0]), ["cat", "dog", "owl"], (48, 64))
+    assert found.names == names
+    assert in_a_line(found) == "dog 0.97, cat 0.96–0.31 (3), owl 0.40"
+    assert in_a_line(found.above(0.99)) == "no detection"
 
 
 def test_globs_stand_for_their_matches(tmp_path, command, detector):
