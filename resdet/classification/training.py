@@ -71,7 +71,7 @@ class ClassificationTraining(BaseTraining):
         torch.manual_seed(experiment.train.seed)
         images = isinstance(experiment.data, ImagesConfig)
         Pipeline: type[ImagePipeline] | type[OnDevicePipeline] = ImagePipeline if images else OnDevicePipeline
-        self.notes = Skipped(log.warn)
+        self.notes = Skipped(log.warn, number=world.number)
         self.data = Pipeline(experiment, world, self.notes)
         if self.data.note:
             log.info(self.data.note)

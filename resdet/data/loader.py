@@ -57,18 +57,25 @@ def prepare_worker(_: int) -> None:
 
 @dataclass
 class Notes:
-    """Reports of loader workers, numbered and passed to `report`; only one per subject, the text before the colon."""
+    """Reports of loader workers, numbered and passed to `report`; only one per subject, the text before the colon.
+
+    `number`: the place of a new subject among those of all processes, 0 if another one has reported it; by default,
+    each process numbers its own.
+    """
 
     title: ClassVar[str] = "note on the data"
     report: Callable[[str], None]
     subjects: set[str] = field(default_factory=set)
+    number: Callable[[str], int] | None = None
 
     def note(self, sentences: list[str]) -> None:
         for sentence in sentences:
             subject = sentence.partition(": ")[0]
-            if subject not in self.subjects:
-                self.subjects.add(subject)
-                self.report(f"{self.title} {len(self.subjects)}: {sentence}")
+            if subject in self.subjects:
+                continue
+            self.subjects.add(subject)
+            if number := self.number(subject) if self.number else len(self.subjects):
+                self.report(f"{self.title} {number}: {sentence}")
 
 
 class Skipped(Notes):

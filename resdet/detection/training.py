@@ -55,7 +55,7 @@ class DetectionTraining(ObjectsTraining):
         self.world = world
         self.monitor = "AP" if experiment.eval.metric == COCO else "mAP"
         torch.manual_seed(experiment.train.seed)
-        self.notes = Notes(log.warn)
+        self.notes = Notes(log.warn, number=world.number)
         data = experiment.scenes
         self.source, self.validation = open_scenes(data, "train"), open_scenes(data, "val")
         self.report_problems(log)

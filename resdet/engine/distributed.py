@@ -37,6 +37,7 @@ class World:
     rank: int
     size: int
     device: torch.device
+    number: Callable[[str], int] | None = None  # see `numbers_in`; None: a single process
 
     @property
     def is_main(self) -> bool:
@@ -74,7 +75,18 @@ def join(device: str = "auto", timeout: float = TIMEOUT, key: str = "train.devic
             store, _, _ = next(dist.rendezvous("env://", timeout=limit))
             start_store = dist.PrefixStore(meet(store, rank, size, timeout), store)
             dist.init_process_group(backend, store=start_store, rank=rank, world_size=size, timeout=limit)
+        return World(rank, size, chosen, numbers_in(start_store))
     return World(rank, size, chosen)
+
+
+def numbers_in(store: dist.Store) -> Callable[[str], int]:
+    """A function that numbers the names that processes give, from 1; it returns 0 for one that was given before."""
+
+    def number(name: str) -> int:
+        is_new = store.add(f"resdet/name/{name}", 1) == 1
+        return store.add("resdet/names", 1) if is_new else 0
+
+    return number
 
 
 def choose_device(device: str, local_rank: int = 0, key: str = "train.device") -> torch.device:

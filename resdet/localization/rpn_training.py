@@ -37,7 +37,7 @@ class LocalizationTraining(ObjectsTraining):
     def __init__(self, experiment: LocalizerExperiment, world: World, log: Log, init: Path | None = None):
         self.experiment, self.world = experiment, world
         torch.manual_seed(experiment.train.seed)
-        self.notes = Notes(log.warn)
+        self.notes = Notes(log.warn, number=world.number)
         self.data = cast(LocalizationConfig, experiment.data)
         self.source = self.data.open("train")
         self.validation = self.data.open("val")

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch.distributed import FileStore
 
 from resdet.classification.data.augment_config import AugmentConfig
 from resdet.classification.data.loader import Samples, TrainingLoader
@@ -13,6 +14,7 @@ from resdet.classification.data.transforms import TrainTransform
 from resdet.data.folder import ImageFolder
 from resdet.data.loader import Loader, Notes, Skipped, worker_count
 from resdet.data.shapes import ShapeImages
+from resdet.engine.distributed import numbers_in
 from resdet.errors import DataError
 
 CPU = torch.device("cpu")
@@ -114,6 +116,17 @@ def test_custom_order_and_samples(world):
         assert found == [(2 * (5 + step + slot), 4 * (5 + step) + slot) for slot in range(4)]
     assert loaders[0].steps_per_epoch == 3.5
     assert said[:1] == ["note on the data 1: 20 is large"] and len(said) >= 1
+
+
+def test_notes_of_several_processes_are_logged_once(tmp_path):
+    """Has two clients of a store in place of two processes."""
+    said: list[str] = []
+    stores = (FileStore(str(tmp_path / "store"), 2) for _ in range(2))
+    first, second = (Skipped(said.append, number=numbers_in(store)) for store in stores)
+    first.note(["a: cut short"])
+    second.note(["a: cut short", "b: missing"])
+    first.note(["b: missing", "a: cut short", "c: missing"])
+    assert said == [f"skipped image {each}" for each in ("1: a: cut short", "2: b: missing", "3: c: missing")]
 
 
 def test_similar_notes_are_logged_once():

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 
 import pytest
 import torch
 import torch.distributed as dist
+from PIL import Image
 from running import TINY, fork, fork_functions, here
 from torch import nn
 
@@ -102,6 +104,24 @@ def test_statistics_are_the_mean_of_both_processes(tmp_path):
         for name, tensor in found.items():
             torch.testing.assert_close(tensor, (one[name] + two[name]) / 2)
             assert not torch.equal(one[name], two[name])
+
+
+def test_two_processes_report_a_damaged_image_once(tmp_path):
+    """Has two damaged images, one of them found by its header before the first of eight epochs."""
+    for number in range(18):
+        folder = tmp_path / "data" / "train" / ("ant" if number < 9 else "bee")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((40, 40), number + 1).convert("RGB").save(folder / f"{number}.png")
+    content = (tmp_path / "data/train/ant/3.png").read_bytes()
+    (tmp_path / "data/train/ant/3.png").write_bytes(content[:60] + b"\xff" * 340 + content[400:])
+    (tmp_path / "data/train/bee/12.png").write_bytes(b"no image")
+    words = ["--config", "folder.yaml", "data.root=data", "data.on_bad_image=skip", "data.workers=0", "data.size=32"]
+    words += ["data.short=36", "model.backbone=cifar_resnet8", "train.batch=4", "train.length=8", "train.loggers=[]"]
+    words += ["train.precision=fp32", "schedule.warmup=0", "train.evaluate_every=8", "data.augment.short=[36,40]"]
+    done = fork(tmp_path, "train", *words, "--out", "run", ranks=2)
+    assert done.returncode == 0, done.stderr
+    reported = sorted(re.findall(r"skipped image (\d): data/train/(?:ant|bee)/(\d+)\.png", done.stderr))
+    assert reported == [("1", "12"), ("2", "3")]
 
 
 def test_batch_must_divide_by_accumulate(tmp_path, command):
