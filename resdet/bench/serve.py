@@ -6,14 +6,12 @@ The server and the clients are processes of their own on the same machine, and s
 import json
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import quantiles
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import cv2
 import numpy as np
@@ -22,6 +20,7 @@ import torch
 from resdet import hub
 from resdet.bench.load import TIMEOUT
 from resdet.bench.nets import NOT_INSTALLED, missing
+from resdet.bench.process import Process, exit_on_sigterm
 from resdet.errors import Error
 from resdet.images.encode import write_image
 from resdet.images.photographs import photograph
@@ -53,6 +52,7 @@ def cases_of(name: str, words: Sequence[str], requests: int, device: str) -> Ite
         yield Case(title, requests, {f"{clients} clients": NOT_INSTALLED for clients in CLIENTS})
         return
     with ExitStack() as stack:
+        stack.enter_context(exit_on_sigterm())
         folder = Path(stack.enter_context(TemporaryDirectory()))
         weights, image = folder / "net.safetensors", folder / "image.jpg"
         write_image(image, cv2.resize(photograph(np.random.default_rng(0)), SIZE[::-1]))
@@ -78,20 +78,6 @@ def cases_of(name: str, words: Sequence[str], requests: int, device: str) -> Ite
         yield case
         sides = {"after the first request": lambda: before, "after all": server.memory}
         yield Case(f"{name}, memory of the server, {clients.requests} requests", 1, sides, unit=MEGABYTES)
-
-
-class Process:
-    """A process of Python that talks over its pipes; ends with the context."""
-
-    def __init__(self, *words: str, **pipes: Any):
-        self.process = subprocess.Popen([sys.executable, "-m", *words], text=True, **pipes)
-
-    def __enter__(self) -> Any:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.process.terminate()
-        self.process.communicate()
 
 
 class Server(Process):

@@ -1,7 +1,11 @@
 """Tests the server benchmark at small sizes: its clients count the responses, and its rows have all sides."""
 
 import asyncio
+import os
 import re
+import signal
+import subprocess
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 
@@ -56,6 +60,24 @@ def test_rows_of_a_small_model():
     spent = re.findall(r"CPU of the server (\S+) ms a request", throughput.note)
     assert "model: CPU " in throughput.note and len(spent) == 3 and all(0 < float(each) < 1e4 for each in spent)
     assert all(values[0] > 50 for values in memory.values())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends processes without a signal")
+def test_the_processes_of_a_benchmark_that_is_ended_end_with_it():
+    """Reads the output that both processes share, which ends with the last of them."""
+    code = """
+from resdet.bench.process import Process, exit_on_sigterm
+import time
+with exit_on_sigterm():
+    child = Process("http.server", "0", "--bind", "127.0.0.1")
+    time.sleep(600)
+"""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"PYTHONUNBUFFERED": "1"}, **pipes) as parent:
+        assert "Serving HTTP" in parent.stdout.readline()  # of the child
+        parent.send_signal(signal.SIGTERM)
+        parent.communicate(timeout=60)
+    assert parent.returncode == 128 + signal.SIGTERM
 
 
 def test_missing_packages_are_reported(monkeypatch):
