@@ -200,8 +200,8 @@ def test_evaluate_does_not_overwrite_its_inputs(tmp_path, results, capsys):
 def test_export_overrides_need_a_calibration_config(calibrate, tmp_path):
     folder = calibrate and str(tmp_path)
     with pytest.raises(ConfigError, match="data.val_images=3 overrides the config of --calibrate"):
-        export.open_calibration("onnx", bool(folder), folder, ["data.val_images=3"])
-    taken = export.open_calibration("onnx", True, "shapes_resnet20.yaml", ["data.val_images=3"])
+        export.open_calibration(export.TARGETS["onnx"], bool(folder), folder, ["data.val_images=3"])
+    taken = export.open_calibration(export.TARGETS["onnx"], True, "shapes_resnet20.yaml", ["data.val_images=3"])
     assert taken.experiment.data.val_images == 3
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,9 +27,27 @@ from resdet.images import photographs
 from resdet.images.decode import as_image
 from resdet.progress import Activity
 
-ENDINGS = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2"}
-PACKAGES = {"onnx": onnx.require_packages, "openvino": openvino.require_packages, "torch-export": lambda: None}
-INT8 = ("onnx", "openvino")
+
+@dataclass(frozen=True)
+class Target:
+    """A format of `--to`."""
+
+    suffix: str
+    write: Callable[..., dict[str, Any]]
+    require_packages: Callable[[], None] = lambda: None
+    int8: bool = False  # can be quantized
+    second: str | None = None  # suffix of the file that belongs to the first
+
+    def files(self, path: Path) -> list[Path]:
+        """The files that `write` writes."""
+        if self.second is None:
+            return [path]
+        if path.suffix != self.suffix:
+            first, second = self.suffix, self.second
+            raise ConfigError(
+                f"--out is {path}: give a name that ends in {first}; the {second} file is written next to it."
+            )
+        return [path, path.with_suffix(self.second)]
 
 
 def export(
@@ -46,12 +65,13 @@ def export(
 
     `json_path`: output file of the agreement, the latencies and the cost of int8.
     """
-    PACKAGES[to]()
-    path = Path(out) if out else default_path(Path(weights), ENDINGS[to])
-    files = output_files(to, path)
-    calibration = open_calibration(to, int8, calibrate, overrides)
+    target = TARGETS[to]
+    target.require_packages()
+    path = Path(out) if out else default_path(Path(weights), target.suffix)
+    files = target.files(path)
+    calibration = open_calibration(target, int8, calibrate, overrides)
     if calibration:
-        files += output_files(to, quantized_path(to, path))
+        files += target.files(quantized_path(path, target.suffix))
     for file in files:
         check_file(file)
     sample = as_image(photograph() if image is None else image)
@@ -66,27 +86,21 @@ def export(
     height, width = exporters[model.task].shape(model, form)
     print(f"input: images of {height}x{width} pixels (height x width)")
     with Activity(f"exporting {weights}"):
-        write_json(json_path, WRITERS[to](model, path, form, sample, calibration))
+        write_json(json_path, target.write(model, path, form, sample, calibration))
 
 
-def output_files(to: str, path: Path) -> list[Path]:
-    if to != "openvino":
-        return [path]
-    if path.suffix != ".xml":
-        raise ConfigError(f"--out is {path}: give a name that ends in .xml; the .bin file is written next to it.")
-    return [path, path.with_suffix(".bin")]
+def quantized_path(path: Path, suffix: str) -> Path:
+    return path.with_suffix(f".int8{suffix}")
 
 
-def quantized_path(to: str, path: Path) -> Path:
-    return path.with_suffix(f".int8{ENDINGS[to]}")
-
-
-def open_calibration(to: str, int8: bool, calibrate: str | None, overrides: Sequence[str]) -> CalibrationData | None:
+def open_calibration(
+    target: Target, int8: bool, calibrate: str | None, overrides: Sequence[str]
+) -> CalibrationData | None:
     if int8 != bool(calibrate):
         raise ConfigError(
             "--int8 and --calibrate need each other: give both, with a folder of images or a config to calibrate on."
         )
-    if int8 and to not in INT8:
+    if int8 and not target.int8:
         raise ConfigError("--int8 only works for ONNX and OpenVINO files: give --to onnx or --to openvino.")
     if overrides and (calibrate is None or Path(calibrate).is_dir()):
         raise ConfigError(
@@ -121,7 +135,7 @@ def write_onnx(model: Any, path: Path, form: Form, image: Any, calibration: Cali
     to_onnx(model, path, form, lambda file: report.update(check(model, onnx_model.load(file), form, image)))
     report |= written(path)
     if calibration:
-        whole, small = onnx_model.load(path), quantized_path("onnx", path)
+        whole, small = onnx_model.load(path), quantized_path(path, ".onnx")
         quantize(path, small, map(whole.feed, calibration.images()))
         report["int8"] = cost_of_int8(whole, onnx_model.load(small), calibration, image) | written(small)
     return report
@@ -142,7 +156,7 @@ def write_openvino(
         if default.runtime.precision != "f32":
             report[default.runtime.precision] = cost_of_precision(whole, default, image)
         if calibration:
-            small = quantized_path("openvino", path)
+            small = quantized_path(path, ".xml")
             quantize(source, quantized, map(whole.feed, calibration.images()))
             from_onnx(quantized, small)
             costs = cost_of_int8(whole, load(small), calibration, image)
@@ -224,8 +238,8 @@ def predictions(models: dict[str, Exported], image: Any) -> Sides:
     return {name: partial(model.predict, [image]) for name, model in models.items()}
 
 
-WRITERS: dict[str, Callable[..., dict[str, Any]]] = {
-    "onnx": write_onnx,
-    "openvino": write_openvino,
-    "torch-export": write_program,
+TARGETS = {
+    "onnx": Target(".onnx", write_onnx, onnx.require_packages, int8=True),
+    "openvino": Target(".xml", write_openvino, openvino.require_packages, int8=True, second=".bin"),
+    "torch-export": Target(".pt2", write_program),
 }

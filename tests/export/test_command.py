@@ -4,6 +4,7 @@ import copy
 import json
 import re
 import sys
+from dataclasses import replace
 
 import cv2
 import pytest
@@ -103,7 +104,7 @@ def test_calibration_data_of_other_classes_are_reported_before_the_export(small,
 @pytest.mark.parametrize("to, name", [("onnx", "net.int8.onnx"), ("openvino", "net.int8.bin")])
 def test_an_int8_file_that_cannot_be_written_is_reported_before_the_export(small, tmp_path, monkeypatch, to, name):
     monkeypatch.delattr("resdet.commands.export.to_onnx")
-    monkeypatch.setitem(command.PACKAGES, to, lambda: None)
+    monkeypatch.setitem(command.TARGETS, to, replace(command.TARGETS[to], require_packages=lambda: None))
     (tmp_path / name).mkdir()
     cv2.imwrite(str(tmp_path / "a.png"), picture(50, 60))
     with pytest.raises(FileError, match=f"{name} is a folder: give the path of a file"):
