@@ -15,13 +15,15 @@ from torch.nn import functional as F
 from resdet.backbones.resnet import BasicBlock, Bottleneck, PlainBlock
 
 X86 = ("x86_64", "AMD64")
+KEPT = 4  # heights and widths, such as those of upright and of wide photographs
 
 
 class PackedConv2d(nn.Conv2d):
     """A convolution that keeps its weight in oneDNN's layout, which depends on the shape of the input.
 
-    It keeps the layouts for the last height and width. Batch sizes commonly share one. Another weight, or one changed
-    in place, is converted again; changes through `weight.data` are not noticed.
+    It keeps the layouts for the last few heights and widths. Batch sizes commonly share one, and so do the sizes of a
+    1×1 convolution. Another weight, or one changed in place, is converted again; changes through `weight.data` are not
+    noticed.
     """
 
     def __init__(self, conv: nn.Conv2d):
@@ -64,7 +66,8 @@ class PackedConv2d(nn.Conv2d):
     def pack(self, shape: torch.Size) -> Tensor:
         reorder = torch.ops.mkldnn._reorder_convolution_weight
         new = reorder(self.weight, *self.geometry(), [*shape])
-        kept = {other: weight for other, weight in self.packed.items() if other[1:] == shape[1:]}
+        sizes = [*dict.fromkeys(other[1:] for other in [*self.packed, shape])][-KEPT:]
+        kept = {other: weight for other, weight in self.packed.items() if other[1:] in sizes}
         expected = layout(new)
         packed = next((weight for weight in kept.values() if layout(weight) == expected), new)
         self.packed = {**kept, shape: packed}  # other threads read it
