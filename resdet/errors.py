@@ -44,9 +44,10 @@ def at_least(least: int, config: Any, section: str, *keys: str) -> None:
 
 
 def hint(name: object, known: Iterable[str], otherwise: str) -> str:
-    """The end of a sentence on an unknown name: the nearest known one, or `otherwise`."""
-    near = difflib.get_close_matches(str(name), known, n=1)
-    return f"did you mean {near[0]}?" if near else otherwise
+    """The end of a sentence on an unknown name: the nearest known one, without regard to case, or `otherwise`."""
+    spellings = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(str(name).lower(), spellings, n=1)
+    return f"did you mean {spellings[near[0]]}?" if near else otherwise
 
 
 def number_of(count: int, one: str, several: str | None = None) -> str:

@@ -22,6 +22,10 @@ def import_modules(names: Iterable[str], origin: str) -> None:
             continue
         if not name or name.startswith("."):
             raise ConfigError(f"{origin}: {name!r} is not the name of a module: give one such as my_module.")
+        if name.endswith(".py") or os.path.basename(name) != name:
+            folder, module = os.path.split(name.removesuffix(".py"))
+            place = f", with {folder} in PYTHONPATH" if folder else ""
+            raise ConfigError(f"{origin}: {name} is a path, not the name of a module: give {module}{place}.")
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())
         try:

@@ -3,7 +3,7 @@
 import pytest
 
 from resdet.config import yaml_reader
-from resdet.errors import ConfigError, DataError, Error, WeightsError, number_of, require, spelled
+from resdet.errors import ConfigError, DataError, Error, WeightsError, hint, number_of, require, spelled
 
 
 def test_a_short_message_is_unchanged():
@@ -35,6 +35,11 @@ def test_long_names_are_shortened_in_the_middle():
 def test_long_messages_are_shortened_in_the_middle():
     sentence = str(Error("first " + 200 * "word " + "last"))
     assert len(sentence) == 399 and sentence.startswith("first word") and sentence.endswith("word last")
+
+
+@pytest.mark.parametrize("name, end", [("rbc", "did you mean RBC?"), ("wBc", "did you mean WBC?"), ("x", "see here.")])
+def test_hints_ignore_the_case_of_names(name, end):
+    assert hint(name, ["RBC", "WBC", "Platelets"], "see here.") == end
 
 
 def test_a_nested_error_is_one_line():

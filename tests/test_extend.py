@@ -160,6 +160,15 @@ def test_a_missing_module_is_refused(examples, fork):
     assert finished.returncode == 2 and "imports is" in finished.stderr
 
 
+@pytest.mark.parametrize(
+    "path, remedy",
+    [("parts/mine.py", "give mine, with parts in PYTHONPATH"), ("mine.py", "give mine"), ("a/b", "give b,")],
+)
+def test_a_path_in_the_place_of_a_module_is_refused(path, remedy):
+    with pytest.raises(ConfigError, match=f"--import: {path} is a path, not the name of a module: {remedy}"):
+        extension.import_modules([path], "--import")
+
+
 @pytest.mark.parametrize("given", [":Minutes", ".minutes:Minutes"])
 def test_an_incomplete_module_name_is_refused(given):
     sentence = r"train.callbacks: '(\.minutes)?' is not the name of a module: give one such as"

@@ -32,5 +32,4 @@ def check_classes(names: Sequence[str], known: Sequence[str], path: str) -> None
     """Refuses names that are no class of the detector at `path`."""
     for name in names:
         if name not in known:
-            sentence = f"{path} has no class {name!r}: {hint(name, known, 'give names of its classes by --classes.')}"
-            raise ConfigError(sentence)
+            raise ConfigError(f"{path} has no class {name!r}: {hint(name, known, 'it has ' + ', '.join(known) + '.')}")

@@ -64,3 +64,5 @@ def test_unknown_classes_are_refused(model, picture, command):
     known = model.classes[0]
     done = command("predict", "--weights", "a.pth", picture, "--classes", f"{known},{known}x")
     assert done.returncode == 2 and f"a.pth has no class '{known}x': did you mean {known}?" in done.stderr
+    done = command("predict", "--weights", "a.pth", picture, "--classes", "?")
+    assert done.returncode == 2 and f"no class '?': it has {', '.join(model.classes)}." in done.stderr
