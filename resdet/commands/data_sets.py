@@ -68,7 +68,7 @@ def split(root: str, share: float, seed: int) -> dict[str, Any]:
     """Makes another validation split of a data set that has none, and writes its file."""
     data = DataSet(recognize(root))
     if data.has_val:
-        raise DataError(f"{data.layout}: it has a validation split already.")
+        raise DataError(f"{data.layout}: it has a validation split already; take it out to make another.")
     if "train" not in data.layout.splits:
         raise DataError(f"{data.layout}: there are no training images to split.")
     made = data.assign(ValSplit(share, seed))

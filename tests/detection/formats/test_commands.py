@@ -51,7 +51,7 @@ def test_split(tmp_path):
     said, _ = run(tmp_path, "convert", root, tmp_path / "converted", "--to", "coco")
     assert said["images"] == {"train": 14, "val": 6}
     done = here(tmp_path, "data", "split", tmp_path / "converted")
-    assert done.returncode == 2 and "it has a validation split already" in done.stderr
+    assert done.returncode == 2 and "it has a validation split already; take it out" in done.stderr
 
 
 def test_merge_joins_classes_by_name(tmp_path):
