@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from serve.serving import PATIENCE, exchange, listening, picture
+from uvicorn.server import ServerState
 
 from resdet.serve.connection import LONGEST_HEADERS, Connection, HttpToolsProtocol
 from resdet.serve.limits import Limits
@@ -25,6 +26,48 @@ HUGE = {
 }
 
 
+class Transport:
+    """A connection without a socket; records what is sent."""
+
+    def __init__(self):
+        self.sent, self.closed = b"", False
+
+    def write(self, data: bytes) -> None:
+        self.sent += data
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+class Unanswered(Connection):
+    def _start_asgi_task(self, cycle, app) -> None: ...
+
+
+def after(*reads: bytes) -> Connection:
+    """Returns a connection that has received these bytes, read by read, and answers no request."""
+    loop = asyncio.new_event_loop()
+    connection = Unanswered(configuration(print, Limits()), ServerState(), {}, loop)
+    connection.connection_made(Transport())
+    for read in reads:
+        connection.data_received(read)
+    loop.close()
+    return connection
+
+
+def cut(words: bytes, size: int) -> list[bytes]:
+    return [words[start : start + size] for start in range(0, len(words), size)]
+
+
 @pytest.mark.parametrize("kind", HUGE)
 def test_huge_headers_are_rejected(serve, kind):
     with listening(serve().app) as url:
@@ -41,6 +84,46 @@ def test_headers_within_the_limit_are_accepted(serve):
     lines = LINE * (LONGEST_HEADERS // len(LINE) - 1)
     with listening(serve().app) as url:
         assert exchange(url, GET + lines + b"\r\n").startswith(b"HTTP/1.1 200")
+
+
+def test_headers_of_several_reads_are_counted():
+    words = GET + b"X: " + b"x" * LONGEST_HEADERS
+    assert after(*cut(words[:LONGEST_HEADERS], 1000)).transport.sent == b""
+    assert after(*cut(words[: LONGEST_HEADERS + 1], 1000)).transport.sent.startswith(b"HTTP/1.1 400")
+
+
+def test_bodies_of_several_reads_do_not_count_as_headers():
+    body = bytes(3 * LONGEST_HEADERS)
+    connection = after(
+        POST.replace(b"Transfer-Encoding: chunked", b"Content-Length: %d" % len(body)), *cut(body, 2**15)
+    )
+    assert connection.transport.sent == b"" and connection.cycle.body == body
+
+
+def test_long_invalid_requests_are_answered_once():
+    assert after(b"garbage" * LONGEST_HEADERS).transport.sent.count(b"HTTP/1.1 400") == 1
+
+
+@pytest.mark.parametrize("size", [1, 50, 1000])
+@pytest.mark.parametrize("version, also", [(b"1.1", b""), (b"1.1", b"close, "), (b"1.0", b"")])
+def test_requests_for_another_protocol_stay_with_this_one(version, also, size):
+    """Checks the requests of Java's client, which asks for HTTP/2, by their body and headers."""
+    asked = b"POST /v1/predict?top=2 HTTP/%s\r\nHost: a\r\nConnection: %sUpgrade\r\nUpgrade: h2c\r\n" % (version, also)
+    cycle = after(*cut(asked + b"Content-Length: 6\r\n\r\nGET / ", size)).cycle
+    assert cycle.body == b"GET / " and not cycle.more_body
+    assert cycle.keep_alive == (version == b"1.1" and not also)
+    assert cycle.scope["method"] == "POST" and cycle.scope["path"] == "/v1/predict"
+    assert cycle.scope["query_string"] == b"top=2" and cycle.scope["http_version"] == version.decode()
+    expected = [(b"host", b"a"), (b"connection", also + b"Upgrade"), (b"content-length", b"6")]
+    assert cycle.scope["headers"] == expected
+
+
+def test_each_request_for_another_protocol_is_answered(serve):
+    """Sends requests with and without Upgrade in one read, more of them than Python's calls can be nested."""
+    both = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+    once = GET.replace(b"Connection: close\r\n", both) + b"\r\n"
+    with listening(serve().app) as url:
+        assert exchange(url, once * 1000 + GET + b"\r\n").count(b"HTTP/1.1 200") == 1001
 
 
 def test_each_request_of_a_connection_may_have_as_long_headers(serve):
