@@ -83,7 +83,8 @@ def numbers_in(store: dist.Store) -> Callable[[str], int]:
     """A function that numbers the names that processes give, from 1; it returns 0 for one that was given before."""
 
     def number(name: str) -> int:
-        is_new = store.add(f"resdet/name/{name}", 1) == 1
+        key = f"resdet/name/{name}".encode("utf-8", "backslashreplace").decode()  # of a file name that is not UTF-8
+        is_new = store.add(key, 1) == 1
         return store.add("resdet/names", 1) if is_new else 0
 
     return number

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from torch.distributed import FileStore
+from torch.distributed import FileStore, HashStore
 
 from resdet.classification.data.augment_config import AugmentConfig
 from resdet.classification.data.loader import Samples, TrainingLoader
@@ -127,6 +127,15 @@ def test_notes_of_several_processes_are_logged_once(tmp_path):
     second.note(["a: cut short", "b: missing"])
     first.note(["b: missing", "a: cut short", "c: missing"])
     assert said == [f"skipped image {each}" for each in ("1: a: cut short", "2: b: missing", "3: c: missing")]
+
+
+def test_notes_on_file_names_that_are_not_utf8_are_numbered():
+    """Python reads a byte that is not UTF-8 as a lone surrogate, which a store cannot encode."""
+    said: list[str] = []
+    skipped = Skipped(said.append, number=numbers_in(HashStore()))
+    for name in ("\udce9.jpg", "\udcea.jpg", "\udce9.jpg"):
+        skipped.note([f"{name}: cut short"])
+    assert said == ["skipped image 1: \udce9.jpg: cut short", "skipped image 2: \udcea.jpg: cut short"]
 
 
 def test_similar_notes_are_logged_once():
