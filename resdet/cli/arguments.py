@@ -74,7 +74,10 @@ def tile_overrides(parsed: argparse.Namespace) -> list[str]:
 
 def names(text: str) -> list[str]:
     """argparse `type` of names between commas."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+    listed = [name.strip() for name in text.split(",") if name.strip()]
+    if not listed:
+        raise argparse.ArgumentTypeError(f"{text!r} has no name: give names between commas, or leave it out")
+    return listed
 
 
 def without_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -9,6 +9,8 @@ import torch
 from detection.heads import tiny
 
 from resdet import hub
+from resdet.batch_inference.images import Address
+from resdet.batch_inference.program import Program
 from resdet.detection.inference.class_filter import ClassFilter
 from resdet.engine import distributed
 
@@ -58,6 +60,35 @@ def test_the_command_leaves_out_other_classes(model, picture, tmp_path, command)
     assert done.returncode == 0
     (row,) = json.loads(out.read_text())
     assert {detection["name"] for detection in row["detections"]} == {*names}
+
+
+def test_the_score_threshold_applies_to_filtered_results(model, picture):
+    whole = model.predict(picture, score=ALL)
+    name = whole.names[0]
+    scores = np.unique(whole.of_classes(name).scores)
+    score = float(scores[-2:].mean())
+    wanted = np.sum(whole.of_classes(name).scores > score)
+    filtered = ClassFilter(model, [name])
+    (prepared,) = filtered.predict_prepared([filtered.prepare_image(picture)], score)
+    (streamed,) = filtered.stream(iter([picture]), score)
+    assert len(prepared) == len(streamed) == wanted and 0 < wanted < len(whole.of_classes(name))
+
+
+def test_rows_of_many_images_leave_out_other_classes(model, picture):
+    """Checks what `--parquet`, Ray and Spark predict with, of one detector and of an ensemble."""
+    whole = model.predict(picture, score=ALL)
+    first, *others = dict.fromkeys(whole.names)
+    for weights in (["a.pth"], ["a.pth", "b.pth"]):
+        loaded = Program(weights, score=ALL, classes=[first]).load(torch.device("cpu"))
+        (row,) = loaded.rows([Address(picture)])
+        assert {*row["names"]} == {first}
+
+
+@pytest.mark.parametrize("given", ["", " , "])
+def test_an_empty_list_of_classes_is_refused(given, picture, command):
+    """Such a list comes from a variable of a shell that is not set, and would stand for all classes."""
+    done = command("predict", "--weights", "a.pth", picture, "--classes", given)
+    assert done.returncode == 2 and f"--classes: {given!r} has no name" in done.stderr
 
 
 def test_unknown_classes_are_refused(model, picture, command):
