@@ -71,12 +71,15 @@ def test_all_that_results_depend_on_is_in_the_settings(tmp_path):
         {"top": 2},
         {"score": 0.5},
         {"overrides": ["eval.nms=0.3"]},
+        {"classes": ["person"]},
         {"mode": "exact"},
         {"classifiers": [str(tmp_path / "net.pth")]},
     ]
     for change in changes:
         assert replace(first, **change).settings() != settings, change
     assert replace(first, compile=False).settings() == settings
+    one, other = (replace(first, classes=names).settings() for names in (["car", "person"], ["person", "car"]))
+    assert one == other
     (tmp_path / "net.bin").write_bytes(b"second")
     assert first.settings() != settings
 

@@ -178,13 +178,13 @@ class Clock:
         self.waits.append(seconds)
 
 
-def busy(app, times: int, headers: dict[str, str]):
-    """An application that answers the first requests with 503."""
+def busy(app, times: int, headers: dict[str, str], status: int = 503):
+    """An application that refuses the first requests."""
     left = [times]
 
     async def answer(scope, receive, send):
         left[0] -= 1
-        full = JSONResponse({"error": "The queue is full: try again."}, 503, headers)
+        full = JSONResponse({"error": "The queue is full: try again."}, status, headers)
         await (full if left[0] >= 0 else app)(scope, receive, send)
 
     return answer
@@ -197,6 +197,8 @@ def busy(app, times: int, headers: dict[str, str]):
         ({"Retry-After": "0"}, 60, [1, 1], True),
         ({"Retry-After": "3"}, 5, [3], False),
         ({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, 60, [], False),
+        ({"Retry-After": "3.5"}, 60, [], False),
+        ({"Retry-After": "9" * 5000}, 60, [], False),  # more digits than Python converts
         ({}, 60, [], False),
     ],
 )
@@ -210,6 +212,15 @@ def test_refused_requests_are_sent_again(serve, monkeypatch, headers, timeout, w
             with pytest.raises(resdet.Error, match="answered 503: The queue is full"):
                 resdet.serve.predict(url, picture(), timeout=timeout)
     assert clock.waits == waits
+
+
+def test_only_refusals_for_a_moment_are_sent_again(serve, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(client, "time", clock)
+    with listening(busy(serve().app, 1, {"Retry-After": "1"}, status=429)) as url:
+        with pytest.raises(resdet.Error, match="answered 429"):
+            resdet.serve.predict(url, picture())
+    assert clock.waits == []
 
 
 def test_file_names_are_escaped():
