@@ -24,6 +24,11 @@ class Limits:
         for name, value in vars(self).items():
             require(value > 0 or (name == "max_wait" and value == 0), name, value, "give a number above 0")
 
+    @property
+    def form_images(self) -> int:
+        """The most images of a form: the queue would refuse more at each retry."""
+        return min(self.max_images, self.queue)
+
 
 class Refused(Error):
     """A request that gets a response other than 200, with this sentence as `error`."""

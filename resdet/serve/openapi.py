@@ -147,7 +147,7 @@ def document(limits: Limits, models: Iterable[str]) -> dict[str, Any]:
 
 
 def predict(limits: Limits, models: list[str]) -> dict[str, Any]:
-    parts = {"type": "array", "items": BINARY, "minItems": 1, "maxItems": limits.max_images}
+    parts = {"type": "array", "items": BINARY, "minItems": 1, "maxItems": limits.form_images}
     form = {"type": "object", "properties": {"image": parts}, "required": ["image"]}
     entries = {"type": "array", "items": {"$ref": "#/components/schemas/CocoEntry"}}
     results = {
@@ -158,7 +158,7 @@ def predict(limits: Limits, models: list[str]) -> dict[str, Any]:
     return {
         "operationId": "predict",
         "summary": "Predicts on one image or on several.",
-        "description": f"A body has at most {limits.max_bytes} bytes and {limits.max_images} images of at most "
+        "description": f"A body has at most {limits.max_bytes} bytes and {limits.form_images} images of at most "
         f"{limits.max_pixels} pixels: JPEG, PNG, WebP, BMP, GIF or TIFF. The header Server-Timing has the milliseconds "
         "that the request spent in decode, queue, net and encode.",
         "security": [{}, {"token": []}],

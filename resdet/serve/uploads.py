@@ -69,9 +69,8 @@ def too_large(limits: Limits) -> Refused:
 
 async def read_form(request: Request, limits: Limits, admit: Callable[[int], None]) -> list[EncodedImage]:
     """The files of a form, whatever the names of their fields."""
-    most = min(limits.max_images, limits.queue)  # the queue would refuse more at each retry
     try:
-        form = await request.form(max_files=most, max_fields=0)
+        form = await request.form(max_files=limits.form_images, max_fields=0)
     except HTTPException as error:
         raise Refused(400, f"The form is invalid: {error.detail.rstrip('.')}.", Connection="close") from None
     try:

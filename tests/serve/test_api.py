@@ -234,6 +234,17 @@ def test_openapi_documents_statuses_and_limits(serve):
     assert list(predict["responses"]["200"]["content"]) == ["application/json", "text/csv", "image/jpeg"]
 
 
+@pytest.mark.parametrize("limits", [Limits(max_images=9, queue=7), Limits(max_images=7, queue=9)])
+def test_openapi_documents_the_images_that_the_server_accepts(serve, limits):
+    server = serve(limits)
+    predict = server.get("/openapi.json").json["paths"]["/v1/predict"]["post"]
+    most = predict["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]["image"]["maxItems"]
+    for count, status in ((most, 200), (most + 1, 400)):
+        body, kind = form([("a.png", picture())] * count)
+        assert server.post(body, content_type=kind).status == status
+    assert f" and {most} images" in predict["description"]
+
+
 def test_openapi_references_are_defined(serve):
     document = serve().get("/openapi.json").json
     names = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
