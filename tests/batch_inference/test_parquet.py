@@ -94,6 +94,7 @@ def test_incomplete_parts_are_not_visible(tmp_path):
         (["--json", "rows.json"], "--json is for few images"),
         (["--part", 0], "--part: 0 is not a whole number of 1 or more"),
         (["--score", 0.5], "omit --score"),
+        (["--classes", "cat"], "omit --score, --classes"),
     ],
 )
 def test_invalid_options_are_rejected(command, words, sentence):

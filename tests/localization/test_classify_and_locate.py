@@ -9,10 +9,12 @@ from torch.nn import functional as F
 
 import resdet
 from resdet.classification.config import TestCropsConfig
+from resdet.errors import ConfigError
 from resdet.images.crops import rectangle, ten_crop
 from resdet.images.decode import as_image
 from resdet.localization.classify_and_locate import ClassifyAndLocate
 from resdet.localization.config import LocateConfig
+from resdet.tasks import PredictOptions, tasks
 
 WORDS = ["dog", "cat"]  # class names of the classifier
 SMALL = ["model.backbone=cifar_resnet8", "model.num_classes=2"]
@@ -52,6 +54,12 @@ def test_boxes_are_those_of_the_localizer_for_each_class(images):
         np.testing.assert_allclose(result.scores, expected.scores, rtol=1e-5)
         np.testing.assert_allclose(result.boxes, places.boxes, atol=0.01)
         assert result.size == (48, 64) and result.image is image and result.draw().shape == (48, 64, 3)
+
+
+def test_the_classes_of_a_localizer_cannot_be_chosen():
+    options = PredictOptions(classes=["dog"], classifiers={"net.pth": classifier()})
+    with pytest.raises(ConfigError, match="a.pth is a localizer, .*: omit --classes"):
+        tasks["localization"].predictor([localizer()], ["a.pth"], options)
 
 
 def test_ensembles_average(images):
