@@ -118,6 +118,12 @@ def test_requests_for_another_protocol_stay_with_this_one(version, also, size):
     assert cycle.scope["headers"] == expected
 
 
+@pytest.mark.parametrize("also", [b"", b"Connection: upgrade\r\nUpgrade: h2c\r\n"])
+def test_bytes_after_the_last_request_are_ignored(also):
+    connection = after(GET + also + b"\r\n" + b"garbage\r\n\r\n", b"garbage\r\n\r\n")
+    assert connection.transport.sent == b"" and connection.cycle.scope["path"] == "/healthz"
+
+
 def test_each_request_for_another_protocol_is_answered(serve):
     """Sends requests with and without Upgrade in one read, more of them than Python's calls can be nested."""
     both = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
