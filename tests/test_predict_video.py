@@ -60,6 +60,7 @@ def test_the_line_of_a_frame_with_many_objects():
     found = Result.of(np.zeros((5, 4), np.float32), scores, np.array([0, 1, 0, 2, 0]), ["cat", "dog", "owl"], (48, 64))
     assert found.names == names
     assert in_a_line(found) == "dog 0.97, cat 0.96–0.31 (3), owl 0.40"
+    assert in_a_line(found.above(0.5)) == "dog 0.97, cat 0.96–0.90 (2)"
     assert in_a_line(found.above(0.99)) == "no detection"
 
 

@@ -168,6 +168,16 @@ def test_pasting_whole_images_agrees_with_pasting_areas(monkeypatch):
     assert torch.equal(torch.cat([part.masks for part in parts]), paste(masks, boxes, 120, 160))
 
 
+@pytest.mark.parametrize("extend", [with_border, with_border_as_torchvision])
+def test_whole_images_are_pasted_in_float32(extend):
+    """Pastes masks and boxes in bfloat16 under autocast, as on GPUs, like the same values in float32."""
+    masks, boxes = blobs(30).bfloat16(), pasting_boxes().bfloat16()
+    expected = paste_probabilities(masks.float(), boxes.float(), 120, 160, extend) > 0.5
+    with torch.autocast("cpu", torch.bfloat16):
+        (part,) = room._paste_whole(masks, boxes, 120, 160, 0.5, extend)
+    assert torch.equal(part.masks, expected)
+
+
 def test_areas_are_no_larger_than_their_boxes():
     """Allows a border of half a cell and one pixel of rounding on each side."""
     boxes = pasting_boxes()
