@@ -49,7 +49,6 @@ EXTRAS = {
     "serve": [
         "starlette>=0.46",
         "uvicorn>=0.34",
-        "httptools>=0.6.3",
         "uvloop>=0.19; sys_platform != 'win32' and platform_python_implementation == 'CPython'",
         "python-multipart>=0.0.20",
     ],

@@ -36,7 +36,7 @@ REQUESTS = {"ResNet-20 on CIFAR": 4096, "ResNet-50": 512, "Faster R-CNN R50-FPN"
 CLIENTS = (1, 8, 64)
 SIZE = (480, 640)  # height and width of the image
 BATCH = 8  # the server's default
-PACKAGES = ("starlette", "uvicorn", "httptools", "python_multipart")
+PACKAGES = ("starlette", "uvicorn", "python_multipart")
 
 
 def cases(

@@ -26,7 +26,7 @@ def serve(
 
     `options`: further fields of `Settings`.
     """
-    for module in ("starlette", "uvicorn", "httptools", "python_multipart"):
+    for module in ("starlette", "uvicorn", "python_multipart"):
         required(module, PACKAGE, "resdet serve")
     from resdet.serve.models import named
     from resdet.serve.processes import serve_in_processes

@@ -152,7 +152,7 @@ def test_responses_have_no_server_header(serve):
     assert answer.startswith(b"HTTP/1.1 200") and b"\nserver:" not in answer.lower()
 
 
-@pytest.mark.parametrize("module", ["starlette", "uvicorn", "httptools", "python_multipart"])
+@pytest.mark.parametrize("module", ["starlette", "uvicorn", "python_multipart"])
 def test_missing_packages_are_reported(command, monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
     done = command("serve", "best.pth")
