@@ -26,6 +26,7 @@ from resdet.images.resizing import resize
 from resdet.progress import track
 from resdet.results.box_format import xyxy_to_xywh
 from resdet.results.result import Result
+from resdet.structures import Targets
 
 
 @dataclass
@@ -125,9 +126,19 @@ def detect_batch(
     detections, maps = model.detect(batch.images, score)
     # Seeds the sampling of anchors and proposals, for reproducible losses.
     torch.manual_seed(indices[0])
-    losses = {} if batch.targets is None else model.losses_of(maps, batch.images, batch.targets)
+    losses = {}
+    if batch.targets is not None:
+        losses = model.losses_of(maps, batch.images, with_labels_of(model, source, batch.targets))
     originals = [(height, width) for width, height in source.sizes[indices].tolist()]
     return postprocess(model, maps, detections, batch.images.sizes, originals), indices, losses
+
+
+def with_labels_of(model: Detector, source: Annotations, targets: Targets) -> Targets:
+    """Targets with the labels of the model, of whose categories the source may have only some."""
+    if source.category_ids == model.category_ids:
+        return targets
+    labels = torch.tensor([model.category_ids.index(category) for category in source.category_ids])
+    return targets._replace(labels=labels.to(targets.labels.device)[targets.labels])
 
 
 def to_results(result: Result, source: Annotations, index: int) -> Results:

@@ -263,6 +263,20 @@ def test_categories_missing_from_the_data_are_not_evaluated(root, source, tmp_pa
     assert said == ["note on the data 1: 1 category of the model is not in the data and not evaluated"]
 
 
+def test_losses_are_of_the_classes_of_the_model(root, source, tmp_path):
+    """Annotations that list fewer categories than the model has give the same losses as those that list all."""
+    content = json.loads((root / "annotations/val.json").read_text())
+    gone = content["categories"][0]
+    content["annotations"] = [entry for entry in content["annotations"] if entry["category_id"] != gone["id"]]
+    experiment, model = detector(root, source)
+    losses = []
+    for categories in (content["categories"], content["categories"][1:]):
+        (tmp_path / f"{len(categories)}.json").write_text(json.dumps({**content, "categories": categories}))
+        data = open_coco(tmp_path / f"{len(categories)}.json", root / "val")
+        losses.append(detect_models([model], data, experiment, WORLD, Notes(print)).losses)
+    assert losses[0] and losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
 def test_results_have_the_size_of_the_annotations():
     """The image is twice as large as the size in the annotations: boxes are scaled down."""
     one = Result(np.array([[2, 4, 10, 8]]), np.array([0.5]), np.array([0]), ["a"], np.array([7]), (40, 60), None)
