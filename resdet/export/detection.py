@@ -14,7 +14,7 @@ from resdet.detection.data.sources import open_scenes
 from resdet.detection.evaluation.command import check_classes
 from resdet.detection.evaluation.evaluate import detect_one_by_one, kinds_of
 from resdet.detection.evaluation.metrics import headline_metrics
-from resdet.detection.inference.predictor import results_of
+from resdet.detection.inference.predictor import border_of, results_of
 from resdet.detection.model import Detector
 from resdet.engine.distributed import World
 from resdet.errors import ConfigError
@@ -23,7 +23,7 @@ from resdet.export.exporters import Agreement, Sides
 from resdet.export.form import Form, Place
 from resdet.export.model import ExportedDetector, fit
 from resdet.ops.boxes import iou
-from resdet.ops.masks import paste_probabilities, with_border, with_border_as_torchvision
+from resdet.ops.masks import paste_probabilities
 from resdet.results.result import Result
 from resdet.structures import Detections, Images
 
@@ -55,9 +55,8 @@ class DetectorGraph(nn.Module):
         if model.draws_masks:
             masks = model.masks(maps, detections.boxes, detections.labels)
             if self.paste:
-                extend = with_border_as_torchvision if model.input.resize == "torchvision" else with_border
                 height, width = images.shape[2:]
-                masks = paste_probabilities(masks, detections.boxes, height, width, extend)
+                masks = paste_probabilities(masks, detections.boxes, height, width, border_of(model))
             outputs.append(masks)
         if model.draws_keypoints:
             outputs.append(model.heatmaps(maps, detections.boxes, detections.labels))

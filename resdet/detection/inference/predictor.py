@@ -17,7 +17,7 @@ from resdet.detection.data.buckets import Shape, rounded_up
 from resdet.images.decode import as_image
 from resdet.images.resizing import resize
 from resdet.ops.keypoints import locate
-from resdet.ops.masks import paste, with_border, with_border_as_torchvision
+from resdet.ops.masks import Extend, paste, with_border, with_border_as_torchvision
 from resdet.ops.rle import RLE, encode
 from resdet.results.result import Result
 from resdet.results.stream import Predictor
@@ -138,9 +138,13 @@ def draw(model: Any, instances: Instances, count: int, size: tuple[int, int]) ->
         return []
     masks = model.masks(instances.maps, instances.boxes, instances.labels)[0, :count]
     boxes = instances.boxes[0, :count] * instances.ratio.repeat(2)
-    extend = with_border_as_torchvision if model.input.resize == "torchvision" else with_border
-    pasted = paste(masks, boxes, *size, extend=extend)
+    pasted = paste(masks, boxes, *size, extend=border_of(model))
     return [rle for part in pasted for rle in encode(part.masks, size, part.left, part.top)]
+
+
+def border_of(model: Any) -> Extend:
+    """The border of pasted masks, in the coordinates of the library that the model resizes images as."""
+    return with_border_as_torchvision if model.input.resize == "torchvision" else with_border
 
 
 def find_keypoints(model: Any, instances: Instances, count: int) -> np.ndarray:
