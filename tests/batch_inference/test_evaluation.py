@@ -23,7 +23,7 @@ def result_of(entries: list[dict], size: tuple[int, int], points: int = 0) -> Re
         corners,
         np.array([entry["score"] for entry in entries], np.float32),
         categories - 1,
-        [f"class {category}" for category in categories],
+        [f"class {category // 2}" for category in categories],  # as `make` names them
         categories,
         size,
         rles=[entry["segmentation"] for entry in entries],
@@ -197,3 +197,22 @@ def test_incomplete_or_damaged_folders_are_rejected(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="has no Parquet files"):
         evaluate_results(truth, str(tmp_path / "empty"))
+
+
+@pytest.mark.parametrize("lacking", (0, 1))
+def test_classes_under_other_ids_are_found_by_name(tmp_path, capsys, lacking):
+    """Annotations with other category ids, or without a class, give the metrics of their classes."""
+    truth, _, folder = written(tmp_path, seed=2)
+    expected = evaluate_results(truth, folder, "segm")["per_class"]
+    capsys.readouterr()
+    content = json.loads(Path(truth).read_text())
+    gone = {category["id"] for category in content["categories"][:lacking]}
+    content["categories"] = [{**each, "id": each["id"] + 1} for each in content["categories"][lacking:]]
+    objects = [each for each in content["annotations"] if each["category_id"] not in gone]
+    content["annotations"] = [{**each, "category_id": each["category_id"] + 1} for each in objects]
+    Path(truth).write_text(json.dumps(content))
+    found = evaluate_results(truth, folder, "segm")["per_class"]
+    assert len(found) == len(expected) - lacking
+    assert all(values == pytest.approx(expected[name], nan_ok=True) for name, values in found.items())
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("classes are matched by name: class ") and lines[0].endswith(f" in {folder}")

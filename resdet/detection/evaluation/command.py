@@ -3,20 +3,20 @@
 from collections.abc import Sequence
 from typing import Any
 
-from resdet.data.class_names import check_names
 from resdet.data.loader import Notes
 from resdet.detection.config import DetectionEvalConfig, DetectionExperiment
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.config import ScenesConfig
 from resdet.detection.data.sources import open_scenes
 from resdet.detection.evaluation import tables
+from resdet.detection.evaluation.category_map import CategoryMap
 from resdet.detection.evaluation.evaluate import DatasetDetections, detect, kinds_of
 from resdet.detection.evaluation.ground_truth import Kind
 from resdet.detection.evaluation.metrics import PREFIXES, coco_evaluations, evaluate_by, truth_of
 from resdet.detection.evaluation.protocols import COCO
 from resdet.detection.model import Detector
 from resdet.engine import distributed
-from resdet.errors import ConfigError, number_of
+from resdet.errors import ConfigError
 from resdet.files.atomic import check_not_inputs, write_json
 from resdet.progress import Activity
 from resdet.tasks import EvaluateOptions
@@ -55,13 +55,8 @@ def open_split(scenes: ScenesConfig, split: str | None) -> Annotations:
 
 
 def check_classes(model: Detector, source: Annotations) -> str | None:
-    """Refuses data with category ids or names that do not fit the model's; returns a note on names that differ."""
-    if not set(source.category_ids) <= set(model.category_ids):
-        number = number_of(len(model.category_ids), "class", "classes")
-        raise ConfigError(
-            f"The model has {number} and the data {len(source.category_ids)} others: "
-            "choose the data it was trained for."
-        )
+    """Refuses data with other categories or keypoints than the model's; returns a note on ids or names that differ."""
+    categories = CategoryMap.of(model, source)
     names = model.keypoints.keypoint_names if model.draws_keypoints else None
     if names is not None and (source.keypoints is None or len(source.keypoints.names) != len(names)):
         count = "no" if source.keypoints is None else len(source.keypoints.names)
@@ -76,8 +71,7 @@ def check_classes(model: Detector, source: Annotations) -> str | None:
                 f"The model has its keypoints in the order {', '.join(names[:3])} … and the annotations in the order "
                 f"{', '.join(order[:3])} …: reorder those of the annotations."
             )
-    names_of = [dict(zip(each.category_ids, each.classes)) for each in (model, source)]
-    return check_names(*names_of)
+    return categories.note
 
 
 def print_metrics(

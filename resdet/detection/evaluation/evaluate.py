@@ -14,6 +14,7 @@ from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.collate import TargetFormat
 from resdet.detection.data.geometry import open_image
 from resdet.detection.data.loader import EvaluationBatch, evaluation_batches
+from resdet.detection.evaluation.category_map import CategoryMap
 from resdet.detection.evaluation.ground_truth import Kind
 from resdet.detection.evaluation.results import Results
 from resdet.detection.evaluation.validation_loss import LossSums
@@ -26,7 +27,6 @@ from resdet.images.resizing import resize
 from resdet.progress import track
 from resdet.results.box_format import xyxy_to_xywh
 from resdet.results.result import Result
-from resdet.structures import Targets
 
 
 @dataclass
@@ -65,11 +65,11 @@ def detect(
 ) -> DatasetDetections:
     """Runs a detector, or several as an ensemble, on a source, with the experiment's settings of evaluation."""
     settings = experiment.eval
-    surplus = set(models[0].category_ids) - set(source.category_ids)
+    surplus = int((~CategoryMap.of(models[0], source).present).sum())
     if models[0].draws_masks and len(source.maskless()):
         notes.note([source.maskless_note()])
     if surplus:
-        number = number_of(len(surplus), "category of the model is", "categories of the model are")
+        number = number_of(surplus, "category of the model is", "categories of the model are")
         notes.note([f"{number} not in the data and not evaluated"])
     if len(models) > 1 or not settings.plain or settings.tile:
         detector, on_bad_image = choose(models, settings), experiment.scenes.on_bad_image
@@ -89,6 +89,7 @@ def detect_one_by_one(
     """Runs a detector on a source, image by image. An unreadable image is left out, or raises if
     `on_bad_image` is "error"."""
     parts, indices = [empty(detector)], []
+    categories = CategoryMap.of(detector, source)
     share = world.share(len(source))
     for index in track(share, "evaluating", len(share)):
         try:
@@ -96,7 +97,7 @@ def detect_one_by_one(
         except DataError as error:
             notes.note([f"image left out, {skip_or_raise(error, on_bad_image)}"])
             continue
-        parts.append(to_results(result, source, index))
+        parts.append(to_results(result, source, index, categories))
         indices.append(index)
     return DatasetDetections(gather_results(parts), {}, unread(source, indices))
 
@@ -110,9 +111,11 @@ def detect_all(
 ) -> DatasetDetections:
     """Detections on all batches of a source, and losses if the batches have targets. The model must be in eval mode."""
     parts, read, sums = [empty(model)], [], LossSums()
+    categories = CategoryMap.of(model, source)
+    labels = torch.tensor(categories.labels).to(model.device)
     for batch in batches:
-        results, indices, batch_losses = detect_batch(model, source, batch, score)
-        parts += [to_results(result, source, index) for result, index in zip(results, indices)]
+        results, indices, batch_losses = detect_batch(model, source, relabel(batch, labels), score)
+        parts += [to_results(result, source, index, categories) for result, index in zip(results, indices)]
         read += indices
         sums.add(batch_losses, len(indices))
     return DatasetDetections(gather_results(parts), sums.means(), unread(source, read))
@@ -128,28 +131,28 @@ def detect_batch(
     torch.manual_seed(indices[0])
     losses = {}
     if batch.targets is not None:
-        losses = model.losses_of(maps, batch.images, with_labels_of(model, source, batch.targets))
+        losses = model.losses_of(maps, batch.images, batch.targets)
     originals = [(height, width) for width, height in source.sizes[indices].tolist()]
     return postprocess(model, maps, detections, batch.images.sizes, originals), indices, losses
 
 
-def with_labels_of(model: Detector, source: Annotations, targets: Targets) -> Targets:
-    """Targets with the labels of the model, of whose categories the source may have only some."""
-    if source.category_ids == model.category_ids:
-        return targets
-    labels = torch.tensor([model.category_ids.index(category) for category in source.category_ids])
-    return targets._replace(labels=labels.to(targets.labels.device)[targets.labels])
+def relabel(batch: EvaluationBatch, labels: Tensor) -> EvaluationBatch:
+    """The batch with `labels` [number of categories of the data] of the model in its targets."""
+    if batch.targets is None:
+        return batch
+    return batch._replace(targets=batch.targets._replace(labels=labels[batch.targets.labels]))
 
 
-def to_results(result: Result, source: Annotations, index: int) -> Results:
-    """The result of an image in its annotated size, without categories that the source lacks."""
+def to_results(result: Result, source: Annotations, index: int, categories: CategoryMap) -> Results:
+    """The result of an image in its annotated size and with category ids of the source, without categories that the
+    source lacks."""
     image_ids = np.full(len(result), source.result_id(index))
     scale = source.sizes[index] / result.size[::-1]
     boxes = xyxy_to_xywh(result.boxes.astype(np.float64)) * np.tile(scale, 2)
     masks = None if result.rles is None else [{**rle} for rle in result.rles]
     keypoints = None if result.keypoints is None else result.keypoints.astype(np.float64) * np.append(scale, 1)
-    results = Results(image_ids, result.category_ids, result.scores, boxes, masks, keypoints)
-    return results.where(np.isin(results.category_ids, source.category_ids))
+    results = Results(image_ids, categories.ids[result.labels], result.scores, boxes, masks, keypoints)
+    return results.where(categories.present[result.labels])
 
 
 def empty(model: BranchPredictor) -> Results:

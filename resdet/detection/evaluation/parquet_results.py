@@ -1,6 +1,7 @@
 """Results in a folder of Parquet files, read as columns: 56 bytes per detection, and the masks or keypoints compared.
 
-Images are found by their file names in the annotations. Boxes and keypoints of an image of another size than annotated
+Images are found by their file names in the annotations, and classes by their names where the folder and the annotations
+give them different category ids. Boxes and keypoints of an image of another size than annotated
 are scaled to the annotated size; a size with the sides exchanged, which is that of another EXIF rotation, is refused.
 """
 
@@ -35,8 +36,9 @@ def read_parts(folder: Path, annotations: str | Path, kind: Kind) -> Iterator[Re
     """The detections of a row group's images after the other; at the end, prints the numbers of images with an
     error and without a row."""
     check_finished(folder)
-    known = images_of(annotations)
-    ids, sizes = ids_by_name(known), sizes_by_id(known)
+    content = read_json(annotations)
+    known = images_of(content)
+    ids, sizes, renumbered = ids_by_name(known), sizes_by_id(known), renumbered_categories(folder, content)
     columns = [*COLUMNS, *([EXTRA[kind]] if kind in EXTRA else [])]
     seen: set[int] = set()
     unreadable = 0
@@ -49,7 +51,8 @@ def read_parts(folder: Path, annotations: str | Path, kind: Kind) -> Iterator[Re
         seen.update(images)
         unreadable += int(errors.sum())
         scales = scales_of(batch, [sizes[image] for image in images], path)
-        yield columns_of(batch, np.array(images, np.int64), scales, kind, path)
+        part = columns_of(batch, np.array(images, np.int64), scales, kind, path)
+        yield with_categories(part, renumbered) if renumbered else part
     print_absent(unreadable, len(seen), len(sizes), folder)
 
 
@@ -72,11 +75,37 @@ def check_finished(folder: Path) -> None:
         raise DataError(f"{folder} has {present} of {expected} parts: run resdet predict again to finish it.")
 
 
-def images_of(annotations: str | Path) -> list[dict]:
-    """The annotated images with an id."""
-    content = read_json(annotations)
-    images = content.get("images") if isinstance(content, dict) else None
-    return [entry for entry in images or () if isinstance(entry, dict) and type(entry.get("id")) is int]
+def images_of(content: Any) -> list[dict]:
+    return entries_of(content, "images")
+
+
+def entries_of(content: Any, key: str) -> list[dict]:
+    """The images or categories of annotations that have an id."""
+    entries = content.get(key) if isinstance(content, dict) else None
+    return [entry for entry in entries or () if isinstance(entry, dict) and type(entry.get("id")) is int]
+
+
+def renumbered_categories(folder: Path, content: Any) -> dict[int, int]:
+    """Category id of the folder -> id in the annotations of the class with its name; {} if no class that both name has
+    different ids."""
+    annotated = {str(entry.get("name")): entry["id"] for entry in entries_of(content, "categories")}
+    named: dict[int, str] = {}
+    for _, batch in batches_of(folder, ["category_ids", "names"]):
+        ids, first = np.unique(numbers(batch["category_ids"].flatten(), np.int64), return_index=True)
+        named |= zip(ids.tolist(), batch["names"].flatten().take(first).to_pylist())
+    pairs = {id: annotated[name] for id, name in named.items() if name in annotated}
+    if all(id == own for id, own in pairs.items()):
+        return {}
+    id, own = next((id, own) for id, own in pairs.items() if id != own)
+    print(f"classes are matched by name: {named[id]} has category id {own} in the annotations and {id} in {folder}\n")
+    return pairs
+
+
+def with_categories(part: Results, ids: dict[int, int]) -> Results:
+    """The detections with the ids of the annotations, without classes that the annotations lack."""
+    kept = part.where(np.isin(part.category_ids, list(ids)))
+    kept.category_ids = np.array([ids[id] for id in kept.category_ids.tolist()], np.int64)
+    return kept
 
 
 def ids_by_name(known: Sequence[dict]) -> dict[str, int]:

@@ -29,6 +29,9 @@ BATCH = 8  # images of equal padded size per batch on a GPU
 class BranchPredictor(Predictor, Protocol):
     """A detector, an ensemble, or an exported file, with or without masks and keypoints."""
 
+    classes: list[str]
+    category_ids: list[int]
+
     @property
     def draws_masks(self) -> bool: ...
 

@@ -41,6 +41,7 @@ class TiledDetector(ImageByImage):
         """Square tiles of `tile` pixels share at least `overlap` of their sides; `nms`: IoU of the suppression."""
         check_tiles(tile, overlap)
         self.detector, self.tile, self.overlap, self.nms = detector, tile, overlap, nms
+        self.classes, self.category_ids = detector.classes, detector.category_ids
         self.draws_masks, self.draws_keypoints = detector.draws_masks, detector.draws_keypoints
 
     def prepare_image(self, image: Any) -> Prepared:

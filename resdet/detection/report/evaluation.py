@@ -82,7 +82,7 @@ def evaluate_detector(run: EvaluatedRun, precision: float | None) -> EvaluatedDe
 def state_of(source: Annotations) -> str:
     """Identifies the images and categories, which detections name by ids."""
     ids = [source.result_id(index) for index in range(len(source))]
-    return digest_of([list(source.files), ids, list(map(int, source.category_ids))])
+    return digest_of([list(source.files), ids, list(map(int, source.category_ids)), source.classes])
 
 
 def curves_of(matches: Matches, label: int | None = None) -> ScoreCurves:

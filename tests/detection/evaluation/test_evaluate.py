@@ -16,6 +16,7 @@ from resdet.detection.build import build_detector
 from resdet.detection.config import DetectionEvalConfig
 from resdet.detection.data.coco import open_coco
 from resdet.detection.evaluation import evaluate
+from resdet.detection.evaluation.category_map import CategoryMap
 from resdet.detection.evaluation.command import print_metrics
 from resdet.detection.evaluation.evaluate import (
     DatasetDetections,
@@ -39,6 +40,7 @@ from resdet.results.result import Result
 pytestmark = pytest.mark.usefixtures("narrow")
 
 WORLD = World(0, 1, torch.device("cpu"))
+ONE_CLASS = CategoryMap([0], np.array([7]), np.array([True]), None)
 COCO, BOTH = DetectionEvalConfig(), ["bbox", "segm"]
 
 
@@ -277,11 +279,36 @@ def test_losses_are_of_the_classes_of_the_model(root, source, tmp_path):
     assert losses[0] and losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
+def test_classes_in_another_order_are_evaluated_by_name(root, source, tmp_path):
+    """Annotations that number the same classes in the reverse order give the same losses and metrics, with their ids
+    in the results."""
+    content = json.loads((root / "annotations/val.json").read_text())
+    ids = [category["id"] for category in content["categories"]]
+    other = dict(zip(ids, reversed(ids)))
+    for entry in content["annotations"]:
+        entry["category_id"] = other[entry["category_id"]]
+    content["categories"] = [{**each, "id": other[each["id"]]} for each in reversed(content["categories"])]
+    (tmp_path / "reversed.json").write_text(json.dumps(content))
+    reverse = open_coco(tmp_path / "reversed.json", root / "val")
+    assert reverse.classes == source.classes[::-1]
+    for overrides in ([], ["eval.flip=true"]):
+        experiment, model = detector(root, source, *overrides)
+        first, second = (detect_models([model], data, experiment, WORLD, Notes(print)) for data in (source, reverse))
+        assert second.losses == pytest.approx(first.losses, rel=1e-5)
+        assert [other[id] for id in first.results.category_ids] == second.results.category_ids.tolist()
+        first, second = (
+            headline_metrics(COCO, data, each.results, BOTH) for data, each in ((source, first), (reverse, second))
+        )
+        assert second == pytest.approx(first)
+
+
 def test_results_have_the_size_of_the_annotations():
     """The image is twice as large as the size in the annotations: boxes are scaled down."""
     one = Result(np.array([[2, 4, 10, 8]]), np.array([0.5]), np.array([0]), ["a"], np.array([7]), (40, 60), None)
-    few = SimpleNamespace(sizes=np.array([[30, 20]]), category_ids=[7], result_id=lambda index: index + 1)
-    assert to_results(one, few, 0).to_list() == [{"image_id": 1, "category_id": 7, "bbox": [1, 2, 4, 2], "score": 0.5}]
+    few = SimpleNamespace(sizes=np.array([[30, 20]]), result_id=lambda index: index + 1)
+    assert to_results(one, few, 0, ONE_CLASS).to_list() == [
+        {"image_id": 1, "category_id": 7, "bbox": [1, 2, 4, 2], "score": 0.5}
+    ]
 
 
 def test_losses_can_be_disabled(root, source):
@@ -292,8 +319,8 @@ def test_a_result_without_detections_has_no_rows():
     nothing = Result(
         np.zeros((0, 4)), np.zeros(0), np.zeros(0, int), [], np.zeros(0, int), (5, 6), np.zeros((0, 5, 6), bool)
     )
-    source = SimpleNamespace(sizes=np.array([[6, 5]]), category_ids=[1], result_id=lambda index: 7)
-    results = to_results(nothing, source, 0)
+    source = SimpleNamespace(sizes=np.array([[6, 5]]), result_id=lambda index: 7)
+    results = to_results(nothing, source, 0, ONE_CLASS)
     assert len(results) == 0 and results.boxes.shape == (0, 4)
 
 

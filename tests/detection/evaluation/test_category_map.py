@@ -1,0 +1,56 @@
+"""Categories of data and of models: the same classes under other ids, in another order, or under other names."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from resdet.detection.evaluation.category_map import CategoryMap
+from resdet.errors import ConfigError
+
+
+def categories(**ids):
+    return SimpleNamespace(classes=list(ids), category_ids=list(ids.values()))
+
+
+MODEL = categories(cat=1, dog=2, hen=5)
+
+
+def test_equal_categories_are_themselves():
+    same = CategoryMap.of(MODEL, MODEL)
+    assert same.labels == [0, 1, 2] and same.ids.tolist() == [1, 2, 5] and same.present.all() and same.note is None
+
+
+def test_names_in_another_order_are_paired_by_name():
+    paired = CategoryMap.of(MODEL, categories(hen=1, dog=2, cat=3))
+    assert paired.labels == [2, 1, 0] and paired.ids.tolist() == [3, 2, 1] and paired.present.all()
+    assert paired.note == "classes are matched by name: hen has category id 1 in the data and 5 in the model"
+
+
+def test_data_may_lack_classes_and_have_ids_of_their_own():
+    paired = CategoryMap.of(MODEL, categories(hen=0))
+    assert paired.labels == [2] and paired.ids[paired.present].tolist() == [0]
+    assert paired.present.tolist() == [False, False, True]
+
+
+def test_other_names_are_paired_by_id():
+    paired = CategoryMap.of(MODEL, categories(cat=1, rooster=5))
+    assert paired.labels == [0, 2] and paired.present.tolist() == [True, False, True]
+    assert paired.note == (
+        "1 of 2 classes have other names in the data than in the model, such as rooster and hen; they are matched by "
+        "number"
+    )
+
+
+def test_repeated_names_are_paired_by_id():
+    model = SimpleNamespace(classes=["mouse", "mouse", "hen"], category_ids=[5, 1, 2])
+    assert CategoryMap.of(model, categories(mouse=1)).labels == [1]
+
+
+def test_an_unknown_class_among_others_in_another_order_is_refused():
+    with pytest.raises(ConfigError, match="Class 1 is hen in the data and cat in the model"):
+        CategoryMap.of(MODEL, categories(hen=1, rooster=2))
+
+
+def test_an_unknown_id_is_refused():
+    with pytest.raises(ConfigError, match="The data has the class rooster with the category id 7, and the 3 classes"):
+        CategoryMap.of(MODEL, categories(cat=1, rooster=7))
