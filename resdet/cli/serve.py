@@ -1,6 +1,15 @@
 """Arguments of `resdet serve`."""
 
-from resdet.cli.arguments import add_command, add_speed_arguments, bounded, natural, not_negative, positive, speed_of
+from resdet.cli.arguments import (
+    add_command,
+    add_device_argument,
+    add_speed_arguments,
+    bounded,
+    natural,
+    not_negative,
+    positive,
+    speed_of,
+)
 
 MEBIBYTE, MEGAPIXEL, SECOND = 2**20, 10**6, 1000  # bytes, pixels, milliseconds
 
@@ -17,9 +26,7 @@ def add(commands) -> None:
     parser.add_argument(
         "--port", type=natural, default=8000, metavar="N", help="port (default: %(default)s; 0: any free one)"
     )
-    parser.add_argument(
-        "--device", choices=("auto", "cuda", "cpu"), default="auto", help="default: the GPU, if there is one"
-    )
+    add_device_argument(parser)
     parser.add_argument(
         "--workers",
         type=positive,
@@ -80,7 +87,7 @@ def run(parsed) -> int:
         parsed.models,
         limits,
         parsed.workers,
-        parsed.device,
+        parsed.device or "auto",
         parsed.token,
         host=parsed.host,
         port=parsed.port,

@@ -95,6 +95,14 @@ def choose_device(device: str, local_rank: int = 0, key: str = "train.device") -
 
     A GPU becomes torch's current device, which streams and CUDA graphs use.
     """
+    chosen = device_of(device, local_rank, key)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    return chosen
+
+
+def device_of(device: str, local_rank: int = 0, key: str = "train.device") -> torch.device:
+    """The torch device, checked; a GPU has its number."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     require(bool(re.fullmatch(DEVICES, device)), key, device, "give auto, cpu, cuda or cuda:N")
@@ -104,7 +112,6 @@ def choose_device(device: str, local_rank: int = 0, key: str = "train.device") -
     require(torch.cuda.is_available(), key, device, "torch has no usable GPU on this machine; give auto or cpu")
     number, count = local_rank if chosen.index is None else chosen.index, torch.cuda.device_count()
     require(number < count, key, device, f"GPU {number} does not exist, the last one is {count - 1}; name another")
-    torch.cuda.set_device(number)
     return torch.device("cuda", number)
 
 

@@ -1,4 +1,4 @@
-"""Several processes of the server, one per GPU, at consecutive ports."""
+"""Processes of the server, one per GPU, at consecutive ports."""
 
 import multiprocessing
 import os
@@ -19,13 +19,15 @@ USER_ERROR = 2  # exit status
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
-def serve_in_processes(settings: Settings, count: int) -> int:
+def serve_in_processes(settings: Settings, count: int, gpus: Sequence[str]) -> int:
     """Serves at `settings.port` and the ports above it until SIGTERM or SIGINT; ends all processes if one ends.
+
+    A process sees one of `gpus`, as CUDA_VISIBLE_DEVICES names them.
 
     Returns the exit status: 2 if a process met a user error, which it has printed, 1 if one failed otherwise. A second
     SIGINT ends all processes at once.
     """
-    context, gpus = multiprocessing.get_context("spawn"), visible_gpus()
+    context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=serve_one, args=(settings, rank, count, gpus)) for rank in range(count)]
     stopped = False
 

@@ -197,7 +197,7 @@ def test_the_chosen_gpu_is_the_current_one(device, rank, number, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", current.append)
-    assert choose_device(device, rank) == torch.device("cuda", number) and current == [number]
+    assert choose_device(device, rank) == torch.device("cuda", number) and current == [torch.device("cuda", number)]
     with pytest.raises(ConfigError, match="--device is cuda:2: GPU 2 does not exist, the last one is 1"):
         choose_device("cuda:2", key="--device")
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from serve.serving import PATIENCE
 
+from resdet.cli import main
 from resdet.errors import ConfigError
 from resdet.serve import processes
 from resdet.serve.server import Settings
@@ -73,7 +74,7 @@ def forked(monkeypatch):
     """Replaces the interpreters by forked processes that run `wait_or_end`."""
     monkeypatch.setattr(processes.multiprocessing, "get_context", lambda kind: SimpleNamespace(Process=Forked))
     monkeypatch.setattr(processes, "serve_one", wait_or_end)
-    return lambda port, host="": processes.serve_in_processes(Settings({}, host, port), 3)
+    return lambda port, host="": processes.serve_in_processes(Settings({}, host, port), 3, [])
 
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="forks")
@@ -121,11 +122,6 @@ def test_a_second_interrupt_ends_all_processes_at_once(forked, monkeypatch):
 @posix
 def test_a_signal_before_the_start_ends_all_processes(forked, monkeypatch):
     """Sends SIGINT as soon as the handler is installed, before any process is started."""
-    visible = processes.visible_gpus
-
-    def interrupted():
-        monkeypatch.setattr(processes.signal, "signal", at_once)
-        return visible()
 
     def at_once(number, handler):
         former = install(number, handler)
@@ -134,5 +130,34 @@ def test_a_signal_before_the_start_ends_all_processes(forked, monkeypatch):
         return former
 
     install = signal.signal
-    monkeypatch.setattr(processes, "visible_gpus", interrupted)
+    monkeypatch.setattr(processes.signal, "signal", at_once)
     assert forked(0, str(int(signal.SIGTERM))) == 0
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        ([], None),
+        (["--device", "cuda"], None),
+        (["--device", "cuda:1"], ("cuda", 1, ["GPU-a"])),
+        (["--workers", "2"], ("auto", 2, ["5", "GPU-a"])),
+        (["--workers", "2", "--device", "cuda:0"], ("cuda", 2, ["5"])),
+    ],
+)
+def test_a_numbered_gpu_is_the_only_one_that_processes_see(monkeypatch, words, expected):
+    """cuda:N counts the visible GPUs; without a number and with one process, the command itself serves."""
+    calls = []
+    monkeypatch.setenv(processes.VISIBLE, "5,GPU-a")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(processes, "serve_in_processes", lambda *call: calls.append(call) or 0)
+    monkeypatch.setattr("resdet.serve.server.serve", lambda settings: None)
+    assert main(["serve", "best.pth", *words]) == 0
+    assert [(settings.device, count, gpus) for settings, count, gpus in calls] == [expected] * (expected is not None)
+
+
+def test_a_missing_gpu_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert main(["serve", "best.pth", "--device", "cuda:1"]) == 2
+    assert "--device is cuda:1: GPU 1 does not exist, the last one is 0" in capsys.readouterr().err
