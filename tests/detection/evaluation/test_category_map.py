@@ -42,8 +42,10 @@ def test_other_names_are_paired_by_id():
 
 
 def test_repeated_names_are_paired_by_id():
-    model = SimpleNamespace(classes=["mouse", "mouse", "hen"], category_ids=[5, 1, 2])
-    assert CategoryMap.of(model, categories(mouse=1)).labels == [1]
+    """Annotation files may repeat a name."""
+    repeated = SimpleNamespace(classes=["mouse", "mouse", "hen"], category_ids=[5, 1, 2])
+    assert CategoryMap.of(repeated, categories(mouse=5)).labels == [0]
+    assert CategoryMap.of(repeated, repeated).labels == [0, 1, 2]
 
 
 def test_an_unknown_class_among_others_in_another_order_is_refused():
