@@ -9,8 +9,7 @@ from resdet.classification.data.imagenet import devkit_ids
 from resdet.classification.evaluate import scored_images, tally
 from resdet.classification.metrics import ClassificationMetrics, per_class_table
 from resdet.classification.model import Classifier
-from resdet.classification.validation import open_validation
-from resdet.data.class_names import check_classes
+from resdet.classification.validation import match, open_validation
 from resdet.data.loader import Skipped
 from resdet.engine import distributed
 from resdet.engine.distributed import World
@@ -67,7 +66,7 @@ def compute_metrics(
 ) -> ClassificationMetrics:
     with Activity("opening the data"):
         images = open_validation(experiment, world, Skipped(print))
-    notes = [images.note, check_classes("The model", models[0].classes, images.classes)]
+    notes = [images.note, match(images, "The model", models[0].classes)]
     if world.is_main:
         print("".join(f"{note}\n" for note in notes if note), end="")
     return tally(images.scored(models), len(models[0].classes), world.device)

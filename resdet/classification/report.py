@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from resdet.classification.evaluate import Scored
-from resdet.classification.validation import Validation, open_validation
-from resdet.data.class_names import check_classes
+from resdet.classification.validation import Validation, match, open_validation
 from resdet.data.loader import Skipped
 from resdet.engine.distributed import World
 from resdet.engine.latency import IMAGES, PIXELS, latency_table
@@ -50,9 +49,11 @@ class Evaluated:
 def evaluate_run(run: EvaluatedRun) -> Evaluated:
     """Predicts the validation images, or reads the predictions in the cache."""
     images = open_validation(run.experiment, World(0, 1, run.model.device), Skipped(print))
-    check_classes(run.name, run.model.classes, images.classes)
+    match(images, run.name, run.model.classes)
     names = [images.name(index) for index in range(len(images))]
-    columns = run.predictions(lambda: predict(images.scored([run.model])), digest_of([names, run.model.classes]))
+    columns = run.predictions(
+        lambda: predict(images.scored([run.model])), digest_of([names, images.classes, run.model.classes])
+    )
     if not columns["indices"]:
         raise DataError(f"Cannot read any of the {len(images)} validation images of {run.name}: check data.root.")
     predictions = Predictions(*(np.array(columns[name]) for name in Predictions.__annotations__))

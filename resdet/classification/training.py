@@ -73,9 +73,10 @@ class ClassificationTraining(BaseTraining):
         Pipeline: type[ImagePipeline] | type[OnDevicePipeline] = ImagePipeline if images else OnDevicePipeline
         self.notes = Skipped(log.warn, number=world.number)
         self.data = Pipeline(experiment, world, self.notes)
-        if self.data.note:
-            log.info(self.data.note)
         self.validation = open_validation(experiment, world, self.notes)
+        for note in dict.fromkeys((self.data.note, self.validation.note)):
+            if note:
+                log.info(note)
         check_classes(self.data.classes, self.validation.classes)
         self.model = build(experiment, self.data.classes)
         weights = class_weights(experiment.model.class_weights, self.data.labels, self.data.classes)

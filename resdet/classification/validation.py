@@ -4,12 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 import numpy as np
+import torch
 
 from resdet.classification.config import ClassificationEvalConfig, ClassificationExperiment
 from resdet.classification.data.config import ImagesConfig, OnDeviceConfig
 from resdet.classification.data.on_device import OnDeviceEvaluation, open_on_device
 from resdet.classification.evaluate import Scored, scored_images, scored_on_device
 from resdet.classification.test_crops import Scorable
+from resdet.data.class_names import match_classes
 from resdet.data.folder import ImageFiles
 from resdet.data.loader import Skipped
 from resdet.engine.distributed import World
@@ -28,6 +30,10 @@ class ImageValidation:
 
     def __len__(self) -> int:
         return len(self.source)
+
+    def relabel(self, labels: Sequence[int]) -> None:
+        """Replaces each label by the entry of `labels`."""
+        self.labels = self.source.labels = np.array(labels, np.int64)[self.labels]
 
     def pixels(self, index: int) -> np.ndarray:
         """An image, uint8 [H, W, 3]."""
@@ -53,6 +59,9 @@ class OnDeviceValidation:
     def __len__(self) -> int:
         return len(self.images)
 
+    def relabel(self, labels: Sequence[int]) -> None:
+        self.labels = self.images.labels = torch.tensor(labels).to(self.labels.device)[self.labels]
+
     def pixels(self, index: int) -> np.ndarray:
         return self.images.images[index].permute(1, 2, 0).cpu().numpy()
 
@@ -69,3 +78,11 @@ def open_validation(experiment: ClassificationExperiment, world: World, skipped:
     if isinstance(experiment.data, ImagesConfig):
         return ImageValidation(experiment.data, experiment.eval, world, skipped)
     return OnDeviceValidation(cast(OnDeviceConfig, experiment.data), experiment.eval.batch, world)
+
+
+def match(images: Validation, name: str, classes: Sequence[str]) -> str | None:
+    """Gives the images the labels of a model, which errors call `name`; returns a note on classes that differ."""
+    labels, note = match_classes(name, classes, images.classes)
+    if labels != [*range(len(labels))]:
+        images.relabel(labels)
+    return note

@@ -5,6 +5,27 @@ from collections.abc import Mapping, Sequence
 from resdet.errors import ConfigError, number_of
 
 
+def match_classes(name: str, model: Sequence[str], data: Sequence[str]) -> tuple[list[int], str | None]:
+    """The label of the model of each class of the data: by name if the model has all names of the data, else by number.
+
+    Also returns a note on names that differ, or on classes without data.
+    """
+    labels = labels_by_name(model, data)
+    if labels is None:
+        return [*range(len(data))], check_classes(name, model, data)
+    missing = len(model) - len(data)
+    number = number_of(missing, "class of the model is", "classes of the model are")
+    return labels, f"{number} not in the data" if missing else None
+
+
+def labels_by_name(model: Sequence[str], data: Sequence[str]) -> list[int] | None:
+    """The label of the model of each class of the data; None if the model lacks a name, or names are repeated."""
+    labels = {name: label for label, name in enumerate(model)}
+    if len(labels) < len(model) or len({*data}) < len(data) or not labels.keys() >= {*data}:
+        return None
+    return [labels[name] for name in data]
+
+
 def check_classes(name: str, model: Sequence[str], data: Sequence[str]) -> str | None:
     """Refuses data with other classes than the model, which the error calls `name`; returns a note on names that
     differ."""

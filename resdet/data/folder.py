@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from resdet.data.array_cache import Strings
-from resdet.errors import DataError
+from resdet.errors import DataError, number_of
 from resdet.images.decode import EncodedImage, map_image, read_image
 from resdet.images.listing import IMAGE_SUFFIXES, SKIPPED, is_image
 
@@ -18,7 +18,7 @@ IMAGE_FOLDERS = ("image", "images", "img", "imgs", "jpegimages", "pngimages")  #
 class ImageFiles:
     """A source of image files; `paths` are relative to `root`, and labels default to -1."""
 
-    note = ""  # for the log: how the images were chosen
+    note = ""  # for the log: how the images were chosen, or which are missing
 
     def __init__(self, root: Path | str, paths: Strings, labels: np.ndarray | None = None, classes: Sequence[str] = ()):
         self.root = Path(root)
@@ -43,7 +43,7 @@ class ImageFolder(ImageFiles):
     """One folder per class, in the order of torchvision's ImageFolder; hidden files and folders are ignored.
 
     Images in subfolders of a class folder belong to that class. Pass the training split's `classes` to a validation
-    split: labels then agree, and an extra or a missing folder raises a DataError.
+    split, which may lack images of some: labels then agree, and an extra folder raises a DataError.
     """
 
     def __init__(self, root: Path | str, classes: Sequence[str] | None = None):
@@ -51,15 +51,18 @@ class ImageFolder(ImageFiles):
         if not folders:
             raise DataError(f"{root} has no class folders: put the images of each class into a folder of its name.")
         _refuse_masks(root, folders)
-        classes = folders if classes is None else list(classes)
-        _check_classes(root, folders, classes)
-        paths = [_images_under(root, name) for name in classes]
-        for name, images in zip(classes, paths):
-            if not images:
-                suffixes = ", ".join(IMAGE_SUFFIXES)
-                raise DataError(f"{root}/{name} has no images ({suffixes}): add some or remove the folder.")
-        labels = np.repeat(np.arange(len(classes), dtype=np.int64), [len(images) for images in paths])
-        super().__init__(root, Strings.pack(path for images in paths for path in images), labels, classes)
+        names = folders if classes is None else list(classes)
+        _refuse_unknown(root, folders, names)
+        paths = [_images_under(root, name) if name in folders else [] for name in names]
+        empty = [name for name, images in zip(names, paths) if not images]
+        if empty and (classes is None or len(empty) == len(names)):
+            suffixes = ", ".join(IMAGE_SUFFIXES)
+            raise DataError(f"{root}/{empty[0]} has no images ({suffixes}): add some or remove the folder.")
+        labels = np.repeat(np.arange(len(names), dtype=np.int64), [len(images) for images in paths])
+        super().__init__(root, Strings.pack(path for images in paths for path in images), labels, names)
+        if empty:
+            others = f" and of {number_of(len(empty) - 1, 'other class', 'other classes')}" if len(empty) > 1 else ""
+            self.note = f"{root} has no images of the class {empty[0]}{others}"
 
 
 def list_folder(folder: Path | str) -> tuple[list[str], list[str]]:
@@ -89,12 +92,10 @@ def _refuse_masks(root: Path | str, folders: list[str]) -> None:
         )
 
 
-def _check_classes(root: Path | str, folders: list[str], classes: list[str]) -> None:
-    unknown, missing = set(folders) - set(classes), set(classes) - set(folders)
+def _refuse_unknown(root: Path | str, folders: list[str], classes: list[str]) -> None:
+    unknown = set(folders) - set(classes)
     if unknown:
         raise DataError(f"{root}/{min(unknown)} is not one of the {len(classes)} classes: remove or rename the folder.")
-    if missing:
-        raise DataError(f"{root} has no folder for the class {min(missing)}: add it or remove the class.")
 
 
 def _images_under(root: Path | str, folder: str) -> list[str]:

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from resdet.classification.config import ClassificationExperiment
 from resdet.classification.evaluate import tally
 from resdet.classification.model import Classifier
-from resdet.classification.validation import open_validation
-from resdet.data.class_names import check_classes
+from resdet.classification.validation import match, open_validation
 from resdet.data.loader import Skipped
 from resdet.engine.distributed import World
 from resdet.errors import ConfigError
@@ -66,14 +65,14 @@ class ClassifierExporter:
         return agreement, {"eager": lambda: model(pixels), exported.runtime.name: lambda: exported(pixels)}
 
     def check_data(self, model: Classifier, experiment: ClassificationExperiment) -> None:
-        images = open_validation(experiment, ALONE, Skipped(print))
-        check_classes("The model", model.classes, images.classes)
+        match(open_validation(experiment, ALONE, Skipped(print)), "The model", model.classes)
 
     def metrics(self, exported: ExportedClassifier, experiment: ClassificationExperiment) -> dict[str, float]:
         """Top-1 and top-5 accuracy of single crops."""
         single = replace(experiment, eval=replace(experiment.eval, views="center"))
-        scored = open_validation(single, ALONE, Skipped(print)).scored([exported])
-        metrics = tally(scored, len(exported.classes), ALONE.device)
+        images = open_validation(single, ALONE, Skipped(print))
+        match(images, "The model", exported.classes)
+        metrics = tally(images.scored([exported]), len(exported.classes), ALONE.device)
         return {"top-1": 1 - metrics.error, "top-5": 1 - metrics.top5_error}
 
     def difference(self, exported: ExportedClassifier, other: ExportedClassifier, image: Any) -> str:

@@ -19,6 +19,7 @@ from resdet.classification.evaluate import scored_images, scored_on_device
 from resdet.classification.metrics import Tally, per_class_table
 from resdet.classification.model import Classifier
 from resdet.classification.test_crops import Scorer
+from resdet.classification.validation import match, open_validation
 from resdet.data.loader import Skipped
 from resdet.data.shapes import ShapeImages
 from resdet.engine.distributed import World
@@ -243,6 +244,39 @@ def test_images_of_the_training_folder_are_named(tmp_path, capsys):
     model = Classifier(create("cifar_resnet8", num_classes=2), ["ant", "bee"], Normalize(), 32, 36).eval()
     assert compute_metrics([model], experiment, World(0, 1, CPU)).images == 2
     assert capsys.readouterr().out.startswith(f"{tmp_path} has no folder val: 2 of the 10 images in {tmp_path} are for")
+
+
+def test_classes_are_matched_by_name(tmp_path, capsys):
+    """A model with another order and a further class has the errors of the model of the data, also on the device."""
+    rng = np.random.default_rng(0)
+    for name in ("ant", "bee", "cow"):
+        (tmp_path / "val" / name).mkdir(parents=True)
+        (tmp_path / "train" / name).mkdir(parents=True)
+        for number in range(4):
+            pixels = rng.integers(256, size=(40, 40, 3), dtype=np.uint8)
+            for split in ("train", "val"):
+                Image.fromarray(pixels).save(tmp_path / split / name / f"{number}.png")
+    net = create("cifar_resnet8", num_classes=4).eval()
+    alone = create("cifar_resnet8", num_classes=3).eval()
+    order = [3, 0, 2]  # of ant, bee and cow in the model
+    alone.load_state_dict({k: v[order] if k.startswith("fc.") else v for k, v in net.state_dict().items()})
+    net.fc.bias.data[1] = -1e4  # never predicts the fourth class
+    experiment = config.load("folder.yaml", f"data.root={tmp_path}", "data.workers=0", "data.size=32", "data.short=36")
+    metrics = []
+    for body, classes in ((alone, ["ant", "bee", "cow"]), (net, ["bee", "yak", "cow", "ant"])):
+        model = Classifier(body, classes, Normalize(), 32, 36).eval()
+        metrics.append(compute_metrics([model], experiment, World(0, 1, CPU)))
+    assert metrics[1].loss == pytest.approx(metrics[0].loss, rel=1e-4) and metrics[1].error == metrics[0].error
+    assert metrics[1].per_class[[3, 0, 2]].tolist() == metrics[0].per_class.tolist()
+    assert capsys.readouterr().out == "1 class of the model is not in the data\n"
+
+
+def test_labels_on_the_device_are_matched_by_name():
+    experiment = config.load("shapes_resnet20", "data.val_images=20")
+    images = open_validation(experiment, World(0, 1, CPU), Skipped(print))
+    labels, names = images.labels.tolist(), images.classes[::-1]
+    assert match(images, "The model", names) is None
+    assert images.labels.tolist() == images.images.labels.tolist() == [9 - label for label in labels]
 
 
 class Damaged(ShapeImages):

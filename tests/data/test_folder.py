@@ -65,8 +65,19 @@ def test_given_classes_determine_the_labels(tmp_path):
     assert ImageFolder(tmp_path, ["dog", "cat"]).name(0).endswith("dog/1.png")
     with pytest.raises(DataError, match="/dog is not one of the 1 classes"):
         ImageFolder(tmp_path, ["cat"])
-    with pytest.raises(DataError, match="no folder for the class emu"):
-        ImageFolder(tmp_path, ["cat", "dog", "emu"])
+
+
+def test_a_validation_folder_may_lack_classes(tmp_path):
+    """Their labels are those of the training folder; a folder without any image is refused."""
+    touch(tmp_path, ["cat/1.png", "dog/readme.md", "fox/1.png"])
+    images = ImageFolder(tmp_path, ["ant", "cat", "dog", "fox"])
+    assert images.labels.tolist() == [1, 3] and images.classes == ["ant", "cat", "dog", "fox"]
+    assert images.note == f"{tmp_path} has no images of the class ant and of 1 other class"
+    assert ImageFolder(tmp_path, ["cat", "dog", "fox"]).note == f"{tmp_path} has no images of the class dog"
+    (tmp_path / "fox/1.png").unlink()
+    (tmp_path / "cat/1.png").unlink()
+    with pytest.raises(DataError, match="/ant has no images"):
+        ImageFolder(tmp_path, ["ant", "cat", "dog", "fox"])
 
 
 def test_a_missing_validation_folder_is_an_error(tmp_path):

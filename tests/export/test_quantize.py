@@ -176,12 +176,14 @@ def test_ap_of_an_exported_detector(mask_rcnn, tmp_path):
     for kind, prefix in (("bbox", ""), ("segm", "mask_")):
         expected = runs.pycocotools_figures(truth, tmp_path / "found.json", kind)
         assert expected["AP"] > 0.1 and figures[f"{prefix}AP"] == pytest.approx(expected["AP"], abs=0.02)
-    mask_rcnn.model.category_ids, ids = [11, 12, 13], mask_rcnn.model.category_ids
-    try:
-        with pytest.raises(ConfigError, match="The model has 3 classes and the data 3 others"):
-            CalibrationData("custom.yaml", [f"data.root={tmp_path}", *places]).check(mask_rcnn.model)
-    finally:
-        mask_rcnn.model.category_ids = ids
+    for category in truth["categories"]:
+        category["name"] += " of another model"
+        category["id"] += 10
+    for entry in truth["annotations"]:
+        entry["category_id"] += 10
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    with pytest.raises(ConfigError, match="the 3 classes of the model have neither this id nor all names of the data"):
+        CalibrationData("custom.yaml", [f"data.root={tmp_path}", *places]).check(mask_rcnn.model)
 
 
 def result(boxes, scores, labels) -> Result:

@@ -1,12 +1,11 @@
 """The categories of a data set in those of a model, which may have other ids and another order."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from resdet.data.class_names import check_names
+from resdet.data.class_names import check_names, labels_by_name
 from resdet.errors import ConfigError, number_of
 
 
@@ -29,25 +28,15 @@ class CategoryMap:
 
     @classmethod
     def of(cls, model: Categories, data: Categories) -> "CategoryMap":
-        by_name = covers(model.classes, data.classes)
-        note = note_on_order(model, data) if by_name else check_ids(model, data)
-        labels = positions(model.classes, data.classes) if by_name else positions(model.category_ids, data.category_ids)
+        by_name = labels_by_name(model.classes, data.classes)
+        note = check_ids(model, data) if by_name is None else note_on_ids(model, data)
+        labels = [model.category_ids.index(id) for id in data.category_ids] if by_name is None else by_name
         ids, present = np.zeros(len(model.classes), np.int64), np.zeros(len(model.classes), bool)
         ids[labels], present[labels] = data.category_ids, True
         return cls(labels, ids, present, note)
 
 
-def covers(names: Sequence[str], others: Sequence[str]) -> bool:
-    """Whether all others are among the names, each once."""
-    return set(others) <= set(names) and len(set(names)) == len(names) and len(set(others)) == len(others)
-
-
-def positions(values: Sequence, others: Sequence) -> list[int]:
-    place = {value: index for index, value in enumerate(values)}
-    return [place[other] for other in others]
-
-
-def note_on_order(model: Categories, data: Categories) -> str | None:
+def note_on_ids(model: Categories, data: Categories) -> str | None:
     """A note if the same class has another category id in the data than in the model."""
     known = dict(zip(model.classes, model.category_ids))
     others = [(name, id) for name, id in zip(data.classes, data.category_ids) if known[name] != id]
