@@ -1,6 +1,7 @@
 """Arguments shared by several commands."""
 
 import argparse
+import csv
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -73,8 +74,12 @@ def tile_overrides(parsed: argparse.Namespace) -> list[str]:
 
 
 def names(text: str) -> list[str]:
-    """argparse `type` of names between commas."""
-    listed = [name.strip() for name in text.split(",") if name.strip()]
+    """argparse `type` of names between commas; those with commas are in double quotes, as in a CSV file."""
+    try:
+        row = next(csv.reader([text], skipinitialspace=True))
+    except csv.Error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of names ({error}): give names between commas") from None
+    listed = [name.strip() for name in row if name.strip()]
     if not listed:
         raise argparse.ArgumentTypeError(f"{text!r} has no name: give names between commas, or leave it out")
     return listed

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from resdet.data import generated
+from resdet.data.class_names import known_class
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.formats.data_set import DataSet, sample_images
 from resdet.detection.formats.registry import recognize
 from resdet.detection.formats.share_classes import Content, share_classes
 from resdet.detection.formats.val_split import ValSplit
 from resdet.detection.formats.writer import Written, gather, write_data_set, writers
-from resdet.errors import DataError, hint, number_of, printable
+from resdet.errors import DataError, number_of, printable
 from resdet.images.encode import check_image_suffix, write_image
 from resdet.results.spread import spread
 
@@ -167,7 +168,7 @@ def _part(content: Content, classes: Sequence[str], count: int | None, min_size:
     known = [category["name"] for category in content["categories"]]
     for name in classes:
         if name not in known:
-            raise DataError(f"There is no class {name!r}: {hint(name, known, 'there are ' + ', '.join(known) + '.')}")
+            raise DataError(f"There is no class {name!r}: {known_class(name, known)}")
     kept = {category["id"] for category in content["categories"] if not classes or category["name"] in classes}
     fits = lambda entry: entry["category_id"] in kept and min(entry["bbox"][2:]) >= min_size
     annotations = [entry for entry in content["annotations"] if fits(entry)]

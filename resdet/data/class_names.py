@@ -1,8 +1,8 @@
-"""Compares the class names of a model with those of data to evaluate it on."""
+"""Class names: of a model beside those of data to evaluate it on, and those that a user gives."""
 
 from collections.abc import Mapping, Sequence
 
-from resdet.errors import ConfigError, number_of
+from resdet.errors import ConfigError, hint, number_of
 
 
 def match_classes(name: str, model: Sequence[str], data: Sequence[str]) -> tuple[list[int], str | None]:
@@ -55,3 +55,9 @@ def check_names(model: Mapping[int, str], data: Mapping[int, str]) -> str | None
         f"{len(others)} of {len(data)} classes have other names in the data than in the model, such as {name} and "
         f"{model[number]}; they are matched by number"
     )
+
+
+def known_class(name: str, known: Sequence[str]) -> str:
+    """The end of a sentence on an unknown class: the known ones, spelled as `--classes` takes them."""
+    spellings = [f'"{each}"' if "," in each else each for each in known]
+    return hint(name, spellings, f"choose from {', '.join(spellings)}.")

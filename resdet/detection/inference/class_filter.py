@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from resdet.data.class_names import known_class
 from resdet.detection.inference.predictor import BranchPredictor
-from resdet.errors import ConfigError, hint
+from resdet.errors import ConfigError
 from resdet.model import Prepared
 from resdet.results.result import Result
 
@@ -32,4 +33,4 @@ def check_classes(names: Sequence[str], known: Sequence[str], path: str) -> None
     """Refuses names that are no class of the detector at `path`."""
     for name in names:
         if name not in known:
-            raise ConfigError(f"{path} has no class {name!r}: {hint(name, known, 'it has ' + ', '.join(known) + '.')}")
+            raise ConfigError(f"{path} has no class {name!r}: {known_class(name, known)}")

@@ -96,4 +96,23 @@ def test_unknown_classes_are_refused(model, picture, command):
     done = command("predict", "--weights", "a.pth", picture, "--classes", f"{known},{known}x")
     assert done.returncode == 2 and f"a.pth has no class '{known}x': did you mean {known}?" in done.stderr
     done = command("predict", "--weights", "a.pth", picture, "--classes", "?")
-    assert done.returncode == 2 and f"no class '?': it has {', '.join(model.classes)}." in done.stderr
+    assert done.returncode == 2 and f"no class '?': choose from {', '.join(model.classes)}." in done.stderr
+
+
+def test_names_with_commas_are_in_double_quotes(model, picture, tmp_path, command):
+    model.classes = ["table, dining", *model.classes[1:]]
+    expected = len(model.predict(picture, score=ALL).of_classes("table, dining", model.classes[1]))
+    out = tmp_path / "r.json"
+    given = f'"table, dining",{model.classes[1]}'
+    done = command("predict", "--weights", "a.pth", picture, "--score", 0, "--classes", given, "--json", out)
+    assert done.returncode == 0 and expected
+    (row,) = json.loads(out.read_text())
+    assert len(row["detections"]) == expected
+    done = command("predict", "--weights", "a.pth", picture, "--classes", "table, dining")
+    choice = f'choose from "table, dining", {model.classes[1]}'
+    assert done.returncode == 2 and f"a.pth has no class 'table': {choice}" in done.stderr
+
+
+def test_names_over_several_lines_are_refused(picture, command):
+    done = command("predict", "--weights", "a.pth", picture, "--classes", "cat\ndog")
+    assert done.returncode == 2 and "--classes" in done.stderr and "give names between commas" in done.stderr
