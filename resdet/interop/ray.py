@@ -8,8 +8,11 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from resdet.batch_inference.folder import IMAGES, Parts, locked, remove_unfinished
 from resdet.batch_inference.images import Address, InMemory, list_images
@@ -86,9 +89,15 @@ def predict_to_parquet(
     with locked(parts.folder):
         numbers = open_folder(program, parts)
         if numbers:
+            refuse_invalid(program)
             with cluster() as resources:
                 write_parts(program, parts, numbers, workers, resources)
             remove_unfinished(parts.folder)  # of killed actors
+
+
+def refuse_invalid(program: Program) -> None:
+    """Loads the models here once, which refuses wrong files and options before Ray starts instead of in its actors."""
+    replace(program, mode="exact", compile="auto").load(torch.device("cpu"))
 
 
 def write_parts(

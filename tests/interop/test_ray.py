@@ -5,14 +5,17 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from detection.heads import tiny
 
 import resdet
+from resdet import hub
 from resdet.batch_inference import run
 from resdet.batch_inference.program import Program
 from resdet.errors import Error
@@ -48,6 +51,20 @@ def test_missing_ray_is_an_error(program, tmp_path, monkeypatch, call):
     monkeypatch.setitem(sys.modules, "ray.data", None)
     with pytest.raises(Error, match=r"pip install 'ray\[data\]'"):
         call(program, tmp_path)
+
+
+def test_wrong_options_are_refused_before_ray_starts(program, tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(adapter, "ray_data", lambda: None)
+    monkeypatch.setattr(adapter, "cluster", lambda: started.append(1))
+    sources = [str(tmp_path / "photos")]
+    with pytest.raises(Error, match="omit --score"):
+        adapter.predict_to_parquet(replace(program, score=0.5, compile=True), sources, tmp_path / "out")
+    detector = tiny.make("c4", False).eval()
+    monkeypatch.setattr(hub, "load", lambda path, mode, device, compile: detector)
+    with pytest.raises(Error, match=r"net.safetensors has no class 'cat': choose from disc, square, bar"):
+        adapter.predict_to_parquet(replace(program, top=None, classes=["cat"]), sources, tmp_path / "out")
+    assert not started
 
 
 @pytest.fixture(scope="module")
