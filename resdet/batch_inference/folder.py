@@ -58,16 +58,16 @@ class Parts:
         return {"parts": self.count, "images_per_part": self.size, "images": listed, "settings": settings}
 
 
-def prepare_folder(folder: Path, manifest: dict[str, Any]) -> None:
+def prepare_folder(folder: Path, manifest: dict[str, Any], defaults: dict[str, Any]) -> None:
     """Writes the manifest, or compares it with that of an earlier run that has finished a part; removes unfinished
-    files of a killed one."""
+    files of a killed one. `defaults`: of the settings, for those that the manifest of an earlier version lacks."""
     check_folder(folder)
     make_folder(folder)
     path = folder / MANIFEST
     if not any(folder.glob("*.parquet")):
         write_json(path, manifest)
     elif path.exists():
-        check_same(folder, read_json(path), manifest)
+        check_same(folder, read_json(path), manifest, defaults)
     else:
         raise FileError(f"{folder} holds other Parquet files: give an empty folder, or a new one.")
     remove_unfinished(folder)
@@ -79,11 +79,11 @@ def remove_unfinished(folder: Path) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def check_same(folder: Path, old: Any, new: dict[str, Any]) -> None:
+def check_same(folder: Path, old: Any, new: dict[str, Any], defaults: dict[str, Any]) -> None:
     """Refuses a folder of another list of images, or of another model or other settings."""
     given = old if isinstance(old, dict) else {}
     pairs = {key: (given.get(key), new[key]) for key in ("images", "images_per_part")}
-    before = given.get("settings") or {}
+    before = defaults | (given.get("settings") or {})
     pairs |= {key: (before.get(key), value) for key, value in new["settings"].items()}
     different = [key for key, (past, present) in pairs.items() if past != present]
     if different:

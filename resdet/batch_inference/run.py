@@ -50,7 +50,8 @@ def predict_to_parquet(
 
 def open_folder(program: Program, parts: Parts) -> list[int]:
     """The numbers of the parts to write."""
-    prepare_folder(parts.folder, parts.manifest(program.settings()))
+    defaults = Program(weights=()).settings()
+    prepare_folder(parts.folder, parts.manifest(program.settings()), defaults)
     numbers, total = parts.remaining(), parts.count
     images = number_of(len(parts.images), "image")
     print(f"{parts.folder}: {images}, {total - len(numbers)} of {total} parts finished before")

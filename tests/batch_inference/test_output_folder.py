@@ -1,5 +1,6 @@
 """Tests the output folder of `resdet predict --parquet`: killed runs, other settings and several processes."""
 
+import json
 import os
 import subprocess
 import sys
@@ -59,6 +60,19 @@ def test_a_folder_of_a_run_with_other_settings_is_rejected(tmp_path, command, wo
     assert done.returncode == 2 and difference in done.stderr and done.stderr.count("\n") == 1
     (tmp_path / "net.pth").write_bytes(b"other weights")
     assert "different weights" in command(*WORDS).stderr
+
+
+def test_a_setting_that_the_manifest_of_an_earlier_version_lacks_is_its_default(tmp_path, command):
+    use_classifier()
+    assert command(*WORDS).returncode == 0
+    path = tmp_path / "out/_manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["settings"]["classes"]
+    path.write_text(json.dumps(manifest))
+    done = command(*WORDS)
+    assert done.returncode == 0 and "3 of 3 parts finished before" in done.stdout
+    done = command(*WORDS, "--classes", "cat")
+    assert done.returncode == 2 and "with different classes:" in done.stderr
 
 
 def test_all_that_results_depend_on_is_in_the_settings(tmp_path):
