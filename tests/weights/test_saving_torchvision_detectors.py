@@ -1,5 +1,6 @@
 """Checks that detectors are written for torchvision: every tensor, and the code that builds the model."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ from detection.heads import twins
 from torch import nn
 from weights.meta_detectors import FOUR, KEYPOINTS, build, on_paper
 
+import resdet
 from resdet import weights
 from resdet.errors import WeightsError
 from resdet.images.normalize import Normalize
@@ -138,6 +140,23 @@ REFUSED = {
     "global context": ({"box__context": True}, "no global context: use the layout safetensors"),
     "masks and keypoints": ({"keypoint": {"aligned": False}}, "model.mask=.*set beside model.keypoint"),
 }
+
+
+def test_all_settings_of_custom_yaml_that_torchvision_lacks_are_named():
+    """The values of the sentence, set in the config, make a detector that torchvision has."""
+    words = ["model.num_classes=3", "model.pretrained=null", "model.freeze_stages=0", "model.rpn.anchors={}"]
+    words += ["model.input={min_size: 800, max_size: 1333}", "model.box.batch_per_image=64", "model.mask={}"]
+    with torch.device("meta"), pytest.raises(WeightsError) as refusal:
+        torchvision_detectors.from_our_names(resdet.build("custom", *words))
+    named = dict(re.findall(r"(model\.[\w.]+)=\w+, only ([\w.]+)", str(refusal.value)))
+    assert named == {
+        "model.box.aligned": "false",
+        "model.rpn.anchors.style": "torchvision",
+        "model.mask.aligned": "false",
+    }
+    with torch.device("meta"):
+        model = resdet.build("custom", *words, *(f"{key}={value}" for key, value in named.items()))
+    assert torchvision_detectors.from_our_names(model)
 
 
 @pytest.mark.parametrize("what", REFUSED)

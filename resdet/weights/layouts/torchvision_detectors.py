@@ -204,7 +204,7 @@ def with_rows_of_background(tensor: Tensor, count: int) -> Tensor:
 
 
 def refuse_unsupported(model: Any) -> None:
-    """Refuses settings that torchvision's detectors lack, with the key and the value they support."""
+    """Refuses settings that torchvision's detectors lack, with all their keys and the values they support."""
     if model.neck is None:
         raise WeightsError("torchvision's detectors have a pyramid: model.features must be fpn.")
     refuse_other_resnets(model.backbone, model.backbone.state_dict(), "torchvision")
@@ -234,12 +234,16 @@ def refuse_unsupported(model: Any) -> None:
         checks["keypoint.aligned"] = (keypoint.config.aligned, not keypoint.config.aligned, False)
         checks["mask"] = ("set beside model.keypoint", mask is None, None)
         checks["keypoint.norm"] = (keypoint.config.norm, keypoint.config.norm is None, None)
-    for key, (present, supported, expected) in checks.items():
-        if not supported:
-            raise WeightsError(
-                f"torchvision's detectors do not support model.{key}={spelled(present)}, only {spelled(expected)}: "
-                "use the layout safetensors."
-            )
+    unsupported = [
+        f"model.{key}={spelled(present)}, only {spelled(expected)}"
+        for key, (present, supported, expected) in checks.items()
+        if not supported
+    ]
+    if unsupported:
+        raise WeightsError(
+            f"torchvision's detectors do not support {'; '.join(unsupported)}: train with these values, or use the "
+            "layout safetensors."
+        )
 
 
 def has_groups(module: nn.Module) -> bool:
