@@ -1,6 +1,7 @@
 """metrics.jsonl: one line for each log step and each evaluation of a run."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ METRICS = "metrics.jsonl"
 
 
 def entry_of(step: int, kind: str, values: Mapping[str, float]) -> dict[str, Any]:
-    """The content of a line; `kind` is train or val."""
-    return {"step": step, "kind": kind, **{key: float(f"{value:.6g}") for key, value in values.items()}}
+    """The content of a line, without NaN and infinity, which JSON lacks; `kind` is train or val."""
+    finite = {key: float(f"{value:.6g}") for key, value in values.items() if math.isfinite(value)}
+    return {"step": step, "kind": kind, **finite}
 
 
 def append(path: Path, step: int, kind: str, values: Mapping[str, float]) -> None:

@@ -41,8 +41,9 @@ class Schedule:
             self.holds = False
 
     def observe_evaluation(self, metric: float) -> None:
-        """Counts evaluations without improvement (lower is better); `plateau` reduces lr after `patience` of them."""
-        if self.best is None or metric < self.best:
+        """Counts evaluations without improvement (lower is better); `plateau` reduces lr after `patience` of them. NaN
+        is no improvement."""
+        if not math.isnan(metric) and (self.best is None or metric < self.best):
             self.best, self.waited = metric, 0
             return
         self.waited += 1

@@ -255,14 +255,14 @@ class Trainer:
     def observe(self, metrics: dict[str, float]) -> None:
         """Logs the metrics, updates the schedule, and saves the model if it is the best so far."""
         self.log.metrics(self.step, "val", metrics)
-        # A run may be resumed with another metric, which its best evaluation lacks; a metric may be NaN.
+        # A run may be resumed with another metric, which its best evaluation lacks. A metric that is NaN is never best.
         best = math.nan if self.best is None else self.best.get(self.task.monitor, math.nan)
-        comparable = not math.isnan(best)
-        better = not comparable or self.rank(metrics) < self.rank({self.task.monitor: best})
+        comparable, rank = not math.isnan(best), self.rank(metrics)
+        better = not math.isnan(rank) and (not comparable or rank < self.rank({self.task.monitor: best}))
         self.waited = 0 if better else self.waited + 1
         if not comparable:
             self.schedule.best = None
-        self.schedule.observe_evaluation(self.rank(metrics))
+        self.schedule.observe_evaluation(rank)
         if better:
             self.best = {**metrics, "step": self.step}
             if self.world.is_main:

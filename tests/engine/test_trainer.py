@@ -241,13 +241,25 @@ def test_a_best_result_without_the_metric_is_replaced(tmp_path):
     assert run(made, tmp_path / "run") == {"error": 0.7, "step": 9}
 
 
-def test_a_best_metric_that_is_not_a_number_is_replaced(tmp_path):
+def test_a_metric_that_is_not_a_number_is_never_best(tmp_path):
     """Evaluates to NaN at first, as a metric of few objects may, and again later."""
     nan = float("nan")
     plateau = ScheduleConfig("plateau", patience=2)
     made = trainer(Linear(figures=[nan, 0.4, nan, 0.3]), tmp_path / "run", schedule=plateau, length=12)
     assert run(made, tmp_path / "run") == {"error": 0.3, "step": 12}
     assert (made.schedule.best, made.schedule.reductions) == (0.3, 0)
+    invalid = lambda name: pytest.fail(f"{name} is not JSON")
+    lines = [json.loads(line, parse_constant=invalid) for line in (tmp_path / "run/metrics.jsonl").open()]
+    assert [entry.get("error") for entry in lines if entry["kind"] == "val"] == [None, 0.4, None, 0.3]
+    made = trainer(Linear(figures=[nan, nan]), tmp_path / "nan", schedule=plateau, length=6)
+    assert run(made, tmp_path / "nan") == {} and made.waited == 2 and made.schedule.reductions == 1
+    assert (tmp_path / "nan/last.pth").exists() and not (tmp_path / "nan/best.pth").exists()
+
+
+def test_the_best_of_an_earlier_version_that_is_not_a_number_is_replaced(tmp_path):
+    made = trainer(Linear(figures=[0.9]), tmp_path / "run", length=3)
+    made.best = {"error": float("nan"), "step": 0}
+    assert run(made, tmp_path / "run") == {"error": 0.9, "step": 3}
 
 
 def test_the_plateau_of_another_metric_is_forgotten(tmp_path):

@@ -29,6 +29,12 @@ def headline_metrics(
     """The main metrics of the protocol `settings.metric`, without undefined ones."""
     if settings.metric != COCO:
         metrics = evaluate_by(settings.metric, truth_of(source, left_out), results)
+        if "mAP" not in metrics:
+            raise ConfigError(
+                f"The evaluator {settings.metric} returns no mAP, which selects the best checkpoint, only "
+                f"{', '.join(metrics) or 'an empty dict'}: add mAP to its metrics.",
+                "eval.metric",
+            )
         return defined({"mAP": metrics["mAP"]} | {k: v for k, v in metrics.items() if k != "per_class"}, source)
     return coco_headline(coco_evaluations(settings, source, results, kinds, left_out), source)
 

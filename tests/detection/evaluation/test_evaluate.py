@@ -33,8 +33,9 @@ from resdet.detection.evaluation.metrics import headline_metrics
 from resdet.detection.evaluation.protocols import evaluators
 from resdet.detection.evaluation.results import Results
 from resdet.detection.evaluation.validation_loss import LossSums
+from resdet.detection.training import DetectionTraining
 from resdet.engine.distributed import World
-from resdet.errors import DataError
+from resdet.errors import ConfigError, DataError
 from resdet.results.result import Result
 
 pytestmark = pytest.mark.usefixtures("narrow")
@@ -105,6 +106,14 @@ def test_metrics_of_a_registered_evaluator_are_logged_as_floats(root, source, mo
     monkeypatch.setitem(evaluators.entries, "mine", lambda annotations, results: metrics)
     found = headline_metrics(DetectionEvalConfig(metric="mine"), source, truth_as_results(root), ["bbox"])
     assert found == {"mAP": 0.25, "found": 3, "boxes": 7} and {*map(type, found.values())} == {float}
+
+
+def test_an_evaluator_without_the_metric_of_the_best_checkpoint_is_refused_before_training(root, source, monkeypatch):
+    monkeypatch.setitem(evaluators.entries, "mine", lambda annotations, results: {"F1": 0.5, "recall": 0.25})
+    experiment, model = detector(root, source, "eval.metric=mine")
+    training = SimpleNamespace(experiment=experiment, model=model, validation=source)
+    with pytest.raises(ConfigError, match="The evaluator mine returns no mAP, .* only F1, recall: add mAP"):
+        DetectionTraining.check_ground_truth(training)
 
 
 @pytest.mark.parametrize("metric, name", [("coco", "AP"), ("voc_area", "mAP")])
