@@ -79,7 +79,10 @@ def load(model: Any, source: str | Path | Mapping[str, Tensor] | Checkpoint, new
         part.notes += different_settings(needed, model.experiment.get("model", {}))
     else:
         kind = layout.name.split()[-1]
-        raise WeightsError(f"{checkpoint.origin} contains a {kind}, but the model is not a {kind}: build a {kind}.")
+        raise WeightsError(
+            f"{checkpoint.origin} contains a {kind}, but the model is not a {kind}: give the weights of a classifier, "
+            f"or take the config of a {kind}."
+        )
     report = compare(part, checkpoint.origin, layout.name)
     refuse_mismatches(report, part.may_differ)
     copy_into(part.target, part.state)

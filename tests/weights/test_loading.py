@@ -134,6 +134,13 @@ def test_weights_load_between_a_backbone_and_a_model():
     assert torch.equal(other.fc.weight, net.fc.weight)
 
 
+def test_a_detector_in_place_of_a_classifier_is_refused_with_a_next_step():
+    detector = tiny.make("fpn", False)
+    remedy = "give the weights of a classifier, or take the config of a detector"
+    with pytest.raises(WeightsError, match=f"contains a detector, but the model is not a detector: {remedy}"):
+        weights.load(create("resnet18"), detector.state_dict(), new_classifier=True)
+
+
 @pytest.mark.parametrize("state", [{}, nn.Linear(2, 2).state_dict(), {"blocks.0.attn.qkv.weight": torch.ones(3, 1)}])
 def test_names_of_an_unknown_layout_are_refused(state):
     with pytest.raises(WeightsError, match="lists the supported layouts"):
