@@ -7,7 +7,7 @@ from resdet.classification.config import ClassificationExperiment
 from resdet.classification.data.config import ImageNetConfig
 from resdet.classification.data.imagenet import devkit_ids
 from resdet.classification.evaluate import scored_images, tally
-from resdet.classification.metrics import ClassificationMetrics, per_class_table
+from resdet.classification.metrics import ClassificationMetrics, has_top5, per_class_table
 from resdet.classification.model import Classifier
 from resdet.classification.validation import match, open_validation
 from resdet.data.loader import Skipped
@@ -75,10 +75,9 @@ def compute_metrics(
 def print_metrics(
     metrics: ClassificationMetrics, classes: Sequence[str], per_class: bool, json_path: str | None
 ) -> None:
-    print(
-        f"{number_of(metrics.images, 'image')}: top-1 error {100 * metrics.error:.2f} %, "
-        f"top-5 error {100 * metrics.top5_error:.2f} %, loss {metrics.loss:.4f}"
-    )
+    top5 = f", top-5 error {100 * metrics.top5_error:.2f} %" if has_top5(len(classes)) else ""
+    images = number_of(metrics.images, "image")
+    print(f"{images}: top-1 error {100 * metrics.error:.2f} %{top5}, loss {metrics.loss:.4f}")
     if per_class:
         print(per_class_table(metrics, list(classes)))
     table = {name: row for name, row in zip(classes, metrics.per_class.tolist())}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from resdet.classification.report import TOP, Evaluated, evaluate_run, hits
+from resdet.classification.report import Evaluated, evaluate_run, hits, tops
 from resdet.errors import ConfigError
 from resdet.results.differences import most, room
 from resdet.results.error_differences import Errors, error_section
@@ -32,7 +32,7 @@ def check_same_data(first: Evaluated, other: Evaluated) -> None:
 
 def section(first: Evaluated, other: Evaluated, number: int, room: int) -> Section:
     a, b = (
-        Errors(each.run.name, {f"top-{top} error": ~hits(each.predictions, top) for top in (1, TOP)})
+        Errors(each.run.name, {f"top-{top} error": ~hits(each.predictions, top) for top in tops(each.classes)})
         for each in (first, other)
     )
     galleries = [

@@ -8,6 +8,13 @@ from torch import Tensor
 
 from resdet.results import markdown
 
+TOP = 5
+
+
+def has_top5(classes: int) -> bool:
+    """Whether a top-5 error says something: with five classes or fewer it is always 0."""
+    return classes > TOP
+
 
 @dataclass
 class ClassificationMetrics:
@@ -20,7 +27,10 @@ class ClassificationMetrics:
     per_class: Tensor
 
     def summary(self) -> dict[str, float]:
-        return {"loss": self.loss, "error": self.error, "top5_error": self.top5_error}
+        values = {"loss": self.loss, "error": self.error, "top5_error": self.top5_error}
+        if not has_top5(len(self.per_class)):
+            del values["top5_error"]
+        return values
 
 
 class Tally:
@@ -39,7 +49,7 @@ class Tally:
         target = scores.gather(1, labels.clamp(min=0)[:, None])
         before = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
         rank = (~(scores <= target)).sum(1) + ((scores == target) & before).sum(1)
-        hits = torch.stack([valid, valid & (rank < 1), valid & (rank < 5)], 1).double()
+        hits = torch.stack([valid, valid & (rank < 1), valid & (rank < TOP)], 1).double()
         self.counts.index_add_(0, labels.clamp(min=0), hits)
         self.loss += (valid * -target[:, 0].double().clamp(min=1e-45).log()).sum()
 
@@ -64,4 +74,6 @@ def per_class_table(metrics: ClassificationMetrics, names: list[str]) -> str:
     rows.sort(key=lambda row: -1 if row[2] is None else row[2], reverse=True)
     percent = lambda error: "n/a" if error is None else f"{100 * error:.2f}"
     cells = [[name, str(images), percent(one), percent(five)] for name, images, one, five in rows]
-    return markdown.table(["class", "images", "top-1 error %", "top-5 error %"], cells)
+    columns = 4 if has_top5(len(names)) else 3
+    header = ["class", "images", "top-1 error %", "top-5 error %"][:columns]
+    return markdown.table(header, [row[:columns] for row in cells])

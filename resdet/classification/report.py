@@ -1,12 +1,13 @@
 """The report of a classification run: errors by class, confusion, calibration and the worst images."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from resdet.classification.evaluate import Scored
+from resdet.classification.metrics import TOP, has_top5
 from resdet.classification.validation import Validation, match, open_validation
 from resdet.data.loader import Skipped
 from resdet.engine.distributed import World
@@ -18,7 +19,7 @@ from resdet.results.confusion import confusion_parts
 from resdet.results.sections import Cell, Gallery, Picture, Section, Table, facts, picture
 from resdet.tasks import EvaluatedRun
 
-TOP, WORST = 5, 24  # best classes kept for an image; pictures
+WORST = 24  # pictures
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def report(run: EvaluatedRun) -> list[Section]:
     evaluated = evaluate_run(run)
     images, predictions, classes = evaluated.images, evaluated.predictions, evaluated.classes
     return [
-        Section("summary", "Metrics", [summary(predictions)]),
+        Section("summary", "Metrics", [summary(predictions, classes)]),
         Section("classes", "Classes", [class_table(predictions, classes)]),
         Section(
             "calibration", "Calibration", calibration_parts(calibrate(predictions.scores[:, 0], hits(predictions, 1)))
@@ -93,12 +94,16 @@ def hits(predictions: Predictions, top: int) -> np.ndarray:
     return (predictions.best[:, :top] == predictions.labels[:, None]).any(1)
 
 
-def summary(predictions: Predictions) -> Table:
+def tops(classes: Sequence[str]) -> tuple[int, ...]:
+    """The numbers of best classes of which errors are reported."""
+    return (1, TOP) if has_top5(len(classes)) else (1,)
+
+
+def summary(predictions: Predictions, classes: Sequence[str]) -> Table:
     loss = -np.log(predictions.truth.clip(min=1e-45)).mean()
     values: dict[str, Cell] = {
         "images": len(predictions.labels),
-        "top-1 error": float(1 - hits(predictions, 1).mean()),
-        "top-5 error": float(1 - hits(predictions, TOP).mean()),
+        **{f"top-{top} error": float(1 - hits(predictions, top).mean()) for top in tops(classes)},
         "loss": float(loss),
     }
     return facts("metrics", "All images", values)
@@ -106,13 +111,14 @@ def summary(predictions: Predictions) -> Table:
 
 def class_table(predictions: Predictions, classes: list[str]) -> Table:
     counts = np.bincount(predictions.labels, minlength=len(classes))
-    right = [np.bincount(predictions.labels[hits(predictions, top)], minlength=len(classes)) for top in (1, TOP)]
+    right = [np.bincount(predictions.labels[hits(predictions, top)], minlength=len(classes)) for top in tops(classes)]
     share = lambda good, count: 1 - good / count if count else None
     rows = [
-        (name, count, share(first, count), share(fifth, count))
-        for name, count, first, fifth in zip(classes, counts.tolist(), *(each.tolist() for each in right))
+        (name, count, *(share(good, count) for good in goods))
+        for name, count, *goods in zip(classes, counts.tolist(), *(each.tolist() for each in right))
     ]
-    return Table("classes", "Errors by class", ("class", "images", "top-1 error", "top-5 error"), rows)
+    errors = (f"top-{top} error" for top in tops(classes))
+    return Table("classes", "Errors by class", ("class", "images", *errors), rows)
 
 
 def confusion_section(predictions: Predictions, classes: list[str]) -> Section:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from resdet.classification.config import ClassificationExperiment
 from resdet.classification.evaluate import tally
+from resdet.classification.metrics import has_top5
 from resdet.classification.model import Classifier
 from resdet.classification.validation import match, open_validation
 from resdet.data.loader import Skipped
@@ -68,12 +69,13 @@ class ClassifierExporter:
         match(open_validation(experiment, ALONE, Skipped(print)), "The model", model.classes)
 
     def metrics(self, exported: ExportedClassifier, experiment: ClassificationExperiment) -> dict[str, float]:
-        """Top-1 and top-5 accuracy of single crops."""
+        """Top-1 and, of more than five classes, top-5 accuracy of single crops."""
         single = replace(experiment, eval=replace(experiment.eval, views="center"))
         images = open_validation(single, ALONE, Skipped(print))
         match(images, "The model", exported.classes)
         metrics = tally(images.scored([exported]), len(exported.classes), ALONE.device)
-        return {"top-1": 1 - metrics.error, "top-5": 1 - metrics.top5_error}
+        top5 = {"top-5": 1 - metrics.top5_error} if has_top5(len(exported.classes)) else {}
+        return {"top-1": 1 - metrics.error} | top5
 
     def difference(self, exported: ExportedClassifier, other: ExportedClassifier, image: Any) -> str:
         pixels = exported.prepare([image])

@@ -13,11 +13,12 @@ from torchvision.transforms import functional as TF
 from resdet import config
 from resdet.backbones import create
 from resdet.classification import evaluate
-from resdet.classification.command import check_ensemble, compute_metrics
+from resdet.classification.command import check_ensemble, compute_metrics, print_metrics
 from resdet.classification.config import ClassificationEvalConfig
 from resdet.classification.evaluate import scored_images, scored_on_device
 from resdet.classification.metrics import Tally, per_class_table
 from resdet.classification.model import Classifier
+from resdet.classification.report import Predictions, class_table, summary
 from resdet.classification.test_crops import Scorer
 from resdet.classification.validation import match, open_validation
 from resdet.data.loader import Skipped
@@ -90,9 +91,26 @@ def test_the_table_has_both_errors():
     assert table.splitlines()[2] == "| g | 3 | 66.67 | 33.33 |"
 
 
+@pytest.mark.parametrize("classes", [5, 6])
+def test_a_top5_error_is_left_out_where_it_is_always_0(classes, capsys):
+    names = list("abcdef")[:classes]
+    figures = tally(torch.eye(classes), torch.arange(classes))
+    print_metrics(figures, names, per_class=True, json_path=None)
+    told = classes == 6
+    assert ("top5_error" in figures.summary(), capsys.readouterr().out.count("top-5 error")) == (told, 2 * told)
+    ranked = torch.eye(classes).argsort(1, descending=True).numpy()
+    found = Predictions(np.arange(classes), np.arange(classes), ranked[:, :5], np.ones((classes, 5)), np.ones(classes))
+    assert ("top-5 error" in class_table(found, names).columns) == told
+    assert [row[0] for row in summary(found, names).rows] == [
+        *("images", "top-1 error"),
+        *(["top-5 error"] if told else []),
+        "loss",
+    ]
+
+
 def test_names_with_bars_keep_the_columns_of_the_table():
     table = per_class_table(tally(torch.eye(2), torch.tensor([0, 0])), ["a|b", "c\n"])
-    assert table.splitlines()[2:] == ["| a\\|b | 2 | 50.00 | 0.00 |", "| c\\n | 0 | n/a | n/a |"]
+    assert table.splitlines()[2:] == ["| a\\|b | 2 | 50.00 |", "| c\\n | 0 | n/a |"]
 
 
 def classifier(seed=0, size=32, short=36):
