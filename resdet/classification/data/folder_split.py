@@ -44,8 +44,9 @@ def training_tree(root: Path, train: str) -> Path:
     others = [name for name in folders if SPLITS.get(name.lower()) in unexpected]
     if others:
         missing, keys = (train, "data.train and data.val") if flat else ("val", "data.val")
+        classes = f", or move all class folders into {root / train} if these are classes" if flat else ""
         raise DataError(
-            f"{root} has no folder {missing}, but {', '.join(others)}: set {keys} to the names of the folders."
+            f"{root} has no folder {missing}, but {', '.join(others)}: set {keys} to the names of the folders{classes}."
         )
     if flat and len(folders) == 1:
         raise DataError(

@@ -39,8 +39,9 @@ def open_folder(root: Path, split: str, train: str) -> EncodedSource:
     """The images of root/split: shards, the tar files of another program, or a folder per class; with the classes of
     root/train."""
     folder = root / split
-    if split != train and not folder.is_dir():
-        raise DataError(f"{folder} is missing: put images of each class there, or check data.root and data.val.")
+    if not folder.is_dir():
+        key = "data.train" if split == train else "data.val"
+        raise DataError(f"{folder} is missing: put images of each class there, or check data.root and {key}.")
     if is_sharded(folder):
         return open_shards(folder)
     tars = sorted(folder.glob("*.tar"))
