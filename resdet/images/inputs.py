@@ -57,21 +57,22 @@ def is_single(inputs: Any) -> bool:
 
 def images_in(inputs: Any) -> Iterator[Any]:
     """The images one by one, as paths or uint8 RGB arrays [H, W, 3]; files are listed, and not read."""
-    if isinstance(inputs, (str, Path)):
-        yield from files_in(inputs)
-    elif isinstance(inputs, np.ndarray) and inputs.ndim != 4:
-        yield inputs
-    elif isinstance(inputs, torch.Tensor):
-        yield from map(pixels_of, inputs if inputs.ndim == 4 else [inputs])
-    elif is_pil(inputs):
-        yield pil_pixels(inputs)
-    elif isinstance(inputs, (EncodedImage, RawImage)):
-        yield inputs
-    elif isinstance(inputs, Iterable) and not isinstance(inputs, bytes):
-        for entry in inputs:
-            yield from images_in(entry)
-    else:
-        raise DataError(f"{type(inputs).__name__} is not an image: give a path, an array, a tensor or a PIL image.")
+    match inputs:
+        case str() | Path():
+            yield from files_in(inputs)
+        case torch.Tensor():
+            yield from map(pixels_of, inputs if inputs.ndim == 4 else [inputs])
+        case EncodedImage() | RawImage():
+            yield inputs
+        case np.ndarray() if inputs.ndim != 4:
+            yield inputs
+        case _ if is_pil(inputs):
+            yield pil_pixels(inputs)
+        case Iterable() if not isinstance(inputs, bytes):
+            for entry in inputs:
+                yield from images_in(entry)
+        case _:
+            raise DataError(f"{type(inputs).__name__} is not an image: give a path, an array, a tensor or a PIL image.")
 
 
 def files_in(path: str | Path) -> Iterator[Any]:
