@@ -77,7 +77,7 @@ class ClassificationTraining(BaseTraining):
         for note in dict.fromkeys((self.data.note, self.validation.note)):
             if note:
                 log.info(note)
-        check_classes(self.data.classes, self.validation.classes)
+        check_split_classes(self.data.classes, self.validation.classes)
         self.model = build(experiment, self.data.classes)
         weights = class_weights(experiment.model.class_weights, self.data.labels, self.data.classes)
         self.model.class_weights = weights
@@ -171,7 +171,7 @@ class ImagePipeline:
         return mean_image(crops, self.skipped), torch.tensor(IMAGENET_STD)
 
 
-def check_classes(train: Sequence[str], val: Sequence[str]) -> None:
+def check_split_classes(train: Sequence[str], val: Sequence[str]) -> None:
     """Raises a DataError unless both splits have the same class names, to which labels are indices. Shards without
     names (resdet/data/tar_index.py) have numbers as names, and validation shards may lack the last classes."""
     numbered = [list(names) == [str(label) for label in range(len(names))] for names in (train, val)]

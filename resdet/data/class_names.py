@@ -12,7 +12,7 @@ def match_classes(name: str, model: Sequence[str], data: Sequence[str]) -> tuple
     """
     labels = labels_by_name(model, data)
     if labels is None:
-        return [*range(len(data))], check_classes(name, model, data)
+        return [*range(len(data))], compare_classes(name, model, data)
     missing = len(model) - len(data)
     number = number_of(missing, "class of the model is", "classes of the model are")
     return labels, f"{number} not in the data" if missing else None
@@ -26,7 +26,7 @@ def labels_by_name(model: Sequence[str], data: Sequence[str]) -> list[int] | Non
     return [labels[name] for name in data]
 
 
-def check_classes(name: str, model: Sequence[str], data: Sequence[str]) -> str | None:
+def compare_classes(name: str, model: Sequence[str], data: Sequence[str]) -> str | None:
     """Refuses data with other classes than the model, which the error calls `name`; returns a note on names that
     differ."""
     if len(model) != len(data):

@@ -15,7 +15,7 @@ from resdet.detection.data.sources import open_scenes
 from resdet.detection.evaluation.command import evaluate
 from resdet.detection.evaluation.submit import submit_detections
 from resdet.detection.inference.choice import choose
-from resdet.detection.inference.class_filter import ClassFilter, check_classes
+from resdet.detection.inference.class_filter import ClassFilter, check_class_names
 from resdet.detection.inference.config import TTAConfig
 from resdet.detection.model import Detector
 from resdet.detection.report import comparison, sections
@@ -80,7 +80,7 @@ class DetectionTask(Task):
             raise ConfigError("--top is for classifiers and localizers: use --score for a detector.")
         settings = settings_of(options)
         check_exported(models, weights, settings)
-        check_classes(options.classes, models[0].classes, weights[0])
+        check_class_names(options.classes, models[0].classes, weights[0])
         predictor = choose(models, settings)
         return ClassFilter(predictor, options.classes) if options.classes else predictor
 

@@ -255,10 +255,11 @@ class Trainer:
     def observe(self, metrics: dict[str, float]) -> None:
         """Logs the metrics, updates the schedule, and saves the model if it is the best so far."""
         self.log.metrics(self.step, "val", metrics)
-        # A run may be resumed with another metric, which its best evaluation lacks. A metric that is NaN is never best.
+        # A run may be resumed with another metric, which its best evaluation lacks. NaN is best only as the first.
         best = math.nan if self.best is None else self.best.get(self.task.monitor, math.nan)
         comparable, rank = not math.isnan(best), self.rank(metrics)
-        better = not math.isnan(rank) and (not comparable or rank < self.rank({self.task.monitor: best}))
+        improved = not comparable or rank < self.rank({self.task.monitor: best})
+        better = self.best is None or (improved and not math.isnan(rank))
         self.waited = 0 if better else self.waited + 1
         if not comparable:
             self.schedule.best = None

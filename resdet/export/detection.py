@@ -11,7 +11,7 @@ from resdet.data.loader import Notes
 from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.buckets import rounded_up
 from resdet.detection.data.sources import open_scenes
-from resdet.detection.evaluation.command import check_classes
+from resdet.detection.evaluation.command import check_annotations
 from resdet.detection.evaluation.evaluate import detect_one_by_one, kinds_of
 from resdet.detection.evaluation.metrics import headline_metrics
 from resdet.detection.inference.predictor import border_of, results_of
@@ -140,7 +140,7 @@ class DetectorExporter:
         }
 
     def check_data(self, model: Detector, experiment: DetectionExperiment) -> None:
-        check_classes(model, open_scenes(experiment.scenes, "val"))
+        check_annotations(model, open_scenes(experiment.scenes, "val"))
 
     def metrics(self, exported: ExportedDetector, experiment: DetectionExperiment) -> dict[str, float]:
         """AP with the experiment's metric."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from resdet.classification.data.imagenet import devkit_ids
 from resdet.classification.model import Classifier
-from resdet.data.class_names import check_classes
+from resdet.data.class_names import compare_classes
 from resdet.data.loader import Notes, Skipped
 from resdet.engine import distributed
 from resdet.engine.distributed import World
@@ -52,7 +52,7 @@ def compute_metrics(
     locator: Locator, nets: Sequence[Classifier], experiment: LocalizerExperiment, world: World
 ) -> dict[str, float]:
     source = cast(LocalizationConfig, experiment.data).open("val")
-    note = check_classes("The model", locator.classes, source.classes)
+    note = compare_classes("The model", locator.classes, source.classes)
     for sentence in (*source.problems, *([note] if note else [])) if world.is_main else ():
         print(sentence)
     guessed = predict_classes(nets, source, experiment, world) if nets else None

@@ -6,7 +6,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from resdet.data.class_names import check_classes
+from resdet.data.class_names import compare_classes
 from resdet.data.loader import Notes
 from resdet.engine.distributed import World
 from resdet.engine.latency import FILES, IMAGES, latency_table
@@ -50,7 +50,7 @@ def evaluate_run(run: EvaluatedRun) -> Evaluated:
     experiment = cast(LocalizerExperiment, run.experiment)
     source = cast(LocalizationConfig, experiment.data).open("val")
     locator = Locator([run.model], experiment.eval)
-    check_classes(run.name, locator.classes, source.classes)
+    compare_classes(run.name, locator.classes, source.classes)
     names = [source.name(index) for index in range(len(source))]
     state = digest_of([names, source.labels.tolist()])
     columns = run.predictions(lambda: locate(locator, source, experiment), state)

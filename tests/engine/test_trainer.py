@@ -241,8 +241,8 @@ def test_a_best_result_without_the_metric_is_replaced(tmp_path):
     assert run(made, tmp_path / "run") == {"error": 0.7, "step": 9}
 
 
-def test_a_metric_that_is_not_a_number_is_never_best(tmp_path):
-    """Evaluates to NaN at first, as a metric of few objects may, and again later."""
+def test_a_metric_that_is_not_a_number_is_best_only_as_the_first(tmp_path):
+    """Evaluates to NaN at first, as a metric of few objects may, and again later; best.pth exists in any case."""
     nan = float("nan")
     plateau = ScheduleConfig("plateau", patience=2)
     made = trainer(Linear(figures=[nan, 0.4, nan, 0.3]), tmp_path / "run", schedule=plateau, length=12)
@@ -252,8 +252,8 @@ def test_a_metric_that_is_not_a_number_is_never_best(tmp_path):
     lines = [json.loads(line, parse_constant=invalid) for line in (tmp_path / "run/metrics.jsonl").open()]
     assert [entry.get("error") for entry in lines if entry["kind"] == "val"] == [None, 0.4, None, 0.3]
     made = trainer(Linear(figures=[nan, nan]), tmp_path / "nan", schedule=plateau, length=6)
-    assert run(made, tmp_path / "nan") == {} and made.waited == 2 and made.schedule.reductions == 1
-    assert (tmp_path / "nan/last.pth").exists() and not (tmp_path / "nan/best.pth").exists()
+    assert run(made, tmp_path / "nan")["step"] == 3 and made.waited == 1 and made.schedule.reductions == 1
+    assert torch.load(tmp_path / "nan/best.pth")["figures"]["step"] == 3
 
 
 def test_the_best_of_an_earlier_version_that_is_not_a_number_is_replaced(tmp_path):

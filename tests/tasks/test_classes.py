@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from resdet import config
-from resdet.classification.training import ClassificationTraining, check_classes
+from resdet.classification.training import ClassificationTraining, check_split_classes
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.compile_annotations import Problems, RawAnnotations, compile_annotations
 from resdet.detection.training import DetectionTraining
@@ -59,9 +59,9 @@ SHARDS = {  # without a devkit, shards have class numbers only
 def test_class_numbers_and_class_folders(case):
     train, val, fits = SHARDS[case]
     if fits:
-        return check_classes(train, val)
+        return check_split_classes(train, val)
     with pytest.raises(DataError, match="give both the same"):
-        check_classes(train, val)
+        check_split_classes(train, val)
 
 
 @pytest.mark.parametrize("negatives, empty", [(0, 0), (0.25, 1)])

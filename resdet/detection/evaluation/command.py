@@ -32,7 +32,7 @@ def evaluate(models: Sequence[Detector], experiment: DetectionExperiment, option
         with Activity("opening the data"):
             source = open_split(experiment.scenes, options.split)
         check_not_inputs({"--save": options.save, "--json": options.json}, [source.file] if source.file else [])
-        note = check_classes(models[0], source)
+        note = check_annotations(models[0], source)
         if note and world.is_main:
             print(f"{note}\n")
         models = [model.to(world.device) for model in models]
@@ -54,7 +54,7 @@ def open_split(scenes: ScenesConfig, split: str | None) -> Annotations:
     return open_scenes(scenes, split or "val")
 
 
-def check_classes(model: Detector, source: Annotations) -> str | None:
+def check_annotations(model: Detector, source: Annotations) -> str | None:
     """Refuses data with other categories or keypoints than the model's; returns a note on ids or names that differ."""
     categories = CategoryMap.of(model, source)
     names = model.keypoints.keypoint_names if model.draws_keypoints else None

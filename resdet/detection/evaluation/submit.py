@@ -8,7 +8,7 @@ from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.config import CocoConfig, ScenesConfig, VocConfig
 from resdet.detection.evaluation import submissions
-from resdet.detection.evaluation.command import check_classes
+from resdet.detection.evaluation.command import check_annotations
 from resdet.detection.evaluation.evaluate import detect
 from resdet.detection.evaluation.results import Results
 from resdet.detection.model import Detector
@@ -25,7 +25,7 @@ def submit_detections(models: Sequence[Detector], experiment: DetectionExperimen
     experiment.eval.losses = False
     world = distributed.join(experiment.train.device)
     try:
-        check_classes(models[0], source)
+        check_annotations(models[0], source)
         models = [model.to(world.device) for model in models]
         results = detect(models, source, experiment, world, Notes(print)).results
     finally:

@@ -29,7 +29,7 @@ class ClassFilter:
             yield result.of_classes(*self.names)
 
 
-def check_classes(names: Sequence[str], known: Sequence[str], path: str) -> None:
+def check_class_names(names: Sequence[str], known: Sequence[str], path: str) -> None:
     """Refuses names that are no class of the detector at `path`."""
     for name in names:
         if name not in known:

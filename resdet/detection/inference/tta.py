@@ -54,7 +54,7 @@ class EnsembleDetector(ImageByImage):
     def __init__(self, detectors: Sequence[Detector], settings: TTAConfig | None = None):
         """The detectors must have the same classes; `settings` is the section `eval`."""
         first, settings = detectors[0], settings or TTAConfig()
-        check_classes(detectors)
+        check_same_classes(detectors)
         check_keypoints(detectors)
         check_settings(detectors, settings)
         self.detectors, self.settings = list(detectors), settings
@@ -163,7 +163,7 @@ def mean(parts: Sequence[Scored]) -> Scored:
     return Scored(*(torch.stack(field).mean(0) for field in zip(*parts)))
 
 
-def check_classes(detectors: Sequence[Detector]) -> None:
+def check_same_classes(detectors: Sequence[Detector]) -> None:
     first = detectors[0]
     for number, detector in enumerate(detectors[1:], 2):
         if (detector.classes, detector.category_ids) != (first.classes, first.category_ids):

@@ -11,7 +11,7 @@ from resdet.data.loader import Notes
 from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.sources import open_scenes
-from resdet.detection.evaluation.command import check_classes
+from resdet.detection.evaluation.command import check_annotations
 from resdet.detection.evaluation.evaluate import detect
 from resdet.detection.evaluation.metrics import truth_of
 from resdet.detection.evaluation.results import Results
@@ -59,7 +59,7 @@ def evaluate_detector(run: EvaluatedRun, precision: float | None) -> EvaluatedDe
     experiment = cast(DetectionExperiment, run.experiment)
     source = open_scenes(experiment.scenes, "val")
     check_not_inputs(run.outputs, [source.file] if source.file else [])
-    check_classes(run.model, source)
+    check_annotations(run.model, source)
 
     def compute() -> dict[str, Any]:
         world = World(0, 1, run.model.device)

@@ -19,6 +19,7 @@ class RectangleFinder:
     """Finds the visible parts of painted rectangles, small ones with higher scores; none in images above `largest`."""
 
     draws_masks = draws_keypoints = True
+    classes, category_ids = ["rectangle"], [1]
 
     def __init__(self, largest: int = TILE):
         self.largest = largest
