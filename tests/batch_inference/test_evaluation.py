@@ -216,3 +216,60 @@ def test_classes_under_other_ids_are_found_by_name(tmp_path, capsys, lacking):
     assert all(values == pytest.approx(expected[name], nan_ok=True) for name, values in found.items())
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("classes are matched by name: class ") and lines[0].endswith(f" in {folder}")
+
+
+def renamed(truth: str, names: list[str], keep: int | None = None) -> None:
+    """Gives the first categories of annotations other names, and leaves out those from number `keep` on."""
+    content = json.loads(Path(truth).read_text())
+    for category, name in zip(content["categories"], names):
+        category["name"] = name
+    content["categories"] = content["categories"][:keep]
+    ids = {category["id"] for category in content["categories"]}
+    content["annotations"] = [each for each in content["annotations"] if each["category_id"] in ids]
+    Path(truth).write_text(json.dumps(content))
+
+
+def test_a_subset_of_the_classes_with_their_ids_is_evaluated(tmp_path, capsys):
+    truth, _, folder = written(tmp_path, seed=2)
+    expected = evaluate_results(truth, folder)["per_class"]
+    renamed(truth, [], keep=2)
+    found = evaluate_results(truth, folder)["per_class"]
+    assert len(found) == 2 < len(expected)
+    assert all(values == pytest.approx(expected[name], nan_ok=True) for name, values in found.items())
+    assert f"2 classes of {folder} are not in the annotations and not evaluated: class " in capsys.readouterr().out
+
+
+def test_other_names_are_matched_by_id(tmp_path, capsys):
+    truth, _, folder = written(tmp_path, seed=2)
+    expected = evaluate_results(truth, folder)
+    renamed(truth, ["other"])
+    assert evaluate_results(truth, folder)["AP"] == expected["AP"]
+    assert "classes are matched by category id: " in capsys.readouterr().out
+
+
+def test_classes_of_one_name_are_matched_by_id(tmp_path):
+    truth, results, folder = written(tmp_path, seed=2)
+    renamed(truth, ["class", "class"])
+    numbers = [each["id"] for each in json.loads(Path(truth).read_text())["categories"][:2]]
+
+    def with_one_name(rows):
+        for row in rows:
+            ids = row["category_ids"]
+            row["names"] = ["class" if id in numbers else name for id, name in zip(ids, row["names"])]
+        return rows
+
+    changed(folder, with_one_name)
+    assert evaluate_results(truth, folder) == evaluate_results(truth, results)
+
+
+def test_results_without_names_are_matched_by_id(tmp_path):
+    truth, results, folder = written(tmp_path, seed=2)
+    changed(folder, lambda rows: [row | {"names": None} for row in rows])
+    assert evaluate_results(truth, folder) == evaluate_results(truth, results)
+
+
+def test_unknown_ids_without_a_common_name_are_refused(tmp_path):
+    truth, _, folder = written(tmp_path, seed=2)
+    renamed(truth, ["one", "two", "three", "four"], keep=2)
+    with pytest.raises(DataError, match="which the annotations lack: write the ids of the annotation file"):
+        evaluate_results(truth, folder)

@@ -1,12 +1,13 @@
 """The categories of a data set in those of a model, which may have other ids and another order."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from resdet.data.class_names import check_names, labels_by_name
-from resdet.errors import ConfigError, number_of
+from resdet.data.class_names import check_names
+from resdet.errors import ConfigError
 
 
 class Categories(Protocol):
@@ -16,43 +17,66 @@ class Categories(Protocol):
     category_ids: list[int]
 
 
+class Annotated(Categories, Protocol):
+    """The annotations of a data set."""
+
+    def label_counts(self) -> np.ndarray: ...
+
+
 @dataclass(frozen=True)
 class CategoryMap:
-    """Pairs the categories of a data set with those of a model: by name if the model has all names of the data, else
-    by category id."""
+    """Pairs the categories of a data set with those of a model: by name if the model has the names of all classes with
+    objects in the data, else by category id. Metrics leave out classes without objects, so that the model may lack
+    them."""
 
-    labels: list[int]  # label of the model of each category of the data
+    labels: list[int]  # label of the model of each category of the data; 0 if the model lacks it
     ids: np.ndarray  # int64 [C], category id in the data of each label of the model, where `present`
     present: np.ndarray  # bool [C], False: the data lack the class of the model
     note: str | None  # states that ids, order or names differ
 
     @classmethod
-    def of(cls, model: Categories, data: Categories) -> "CategoryMap":
-        by_name = labels_by_name(model.classes, data.classes)
-        note = check_ids(model, data) if by_name is None else note_on_ids(model, data)
-        labels = [model.category_ids.index(id) for id in data.category_ids] if by_name is None else by_name
-        ids, present = np.zeros(len(model.classes), np.int64), np.zeros(len(model.classes), bool)
-        ids[labels], present[labels] = data.category_ids, True
-        return cls(labels, ids, present, note)
+    def of(cls, model: Categories, data: Annotated) -> "CategoryMap":
+        by_name = covers(model.classes, data.classes, needed(data))
+        note = note_on_order(model, data) if by_name else check_ids(model, data)
+        known, own = (model.classes, data.classes) if by_name else (model.category_ids, data.category_ids)
+        place = {value: label for label, value in enumerate(known)}
+        pairs = [(place[value], id) for value, id in zip(own, data.category_ids) if value in place]
+        ids, present = np.zeros(len(known), np.int64), np.zeros(len(known), bool)
+        for label, id in pairs:
+            ids[label], present[label] = id, True
+        return cls([place.get(value, 0) for value in own], ids, present, note)
 
 
-def note_on_ids(model: Categories, data: Categories) -> str | None:
+def needed(data: Annotated) -> list[int]:
+    """Labels of the data with objects; all labels of data without any object, such as those of a test server."""
+    return np.flatnonzero(data.label_counts()).tolist() or list(range(len(data.classes)))
+
+
+def covers(names: Sequence[str], others: Sequence[str], needed: Sequence[int]) -> bool:
+    """Whether the needed others are among the names, each once."""
+    unique = len(set(names)) == len(names) and len(set(others)) == len(others)
+    return unique and {others[label] for label in needed} <= set(names)
+
+
+def note_on_order(model: Categories, data: Categories) -> str | None:
     """A note if the same class has another category id in the data than in the model."""
     known = dict(zip(model.classes, model.category_ids))
-    others = [(name, id) for name, id in zip(data.classes, data.category_ids) if known[name] != id]
+    others = [(name, id) for name, id in zip(data.classes, data.category_ids) if known.get(name, id) != id]
     if not others:
         return None
     name, id = others[0]
     return f"classes are matched by name: {name} has category id {id} in the data and {known[name]} in the model"
 
 
-def check_ids(model: Categories, data: Categories) -> str | None:
+def check_ids(model: Categories, data: Annotated) -> str | None:
     """Refuses data with category ids or names that do not fit the model's; returns a note on names that differ."""
-    for name, id in zip(data.classes, data.category_ids):
-        if id not in model.category_ids:
-            number = number_of(len(model.classes), "class", "classes")
-            raise ConfigError(
-                f"The data has the class {name} with the category id {id}, and the {number} of the model have neither "
-                "this id nor all names of the data: choose the data it was trained for."
-            )
-    return check_names(*(dict(zip(each.category_ids, each.classes)) for each in (model, data)))
+    own = {data.category_ids[label]: data.classes[label] for label in needed(data)}
+    unknown = [id for id in own if id not in model.category_ids]
+    if unknown:
+        id = unknown[0]
+        name = next((name for name in own.values() if name not in model.classes), own[id])
+        raise ConfigError(
+            f"The model has no class {name} and no category id {id} ({own[id]}) of the data: choose the data it was "
+            "trained for, or leave out the classes that it lacks with resdet data subset --classes."
+        )
+    return check_names(dict(zip(model.category_ids, model.classes)), own)

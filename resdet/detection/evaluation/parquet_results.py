@@ -1,7 +1,7 @@
 """Results in a folder of Parquet files, read as columns: 56 bytes per detection, and the masks or keypoints compared.
 
 Images are found by their file names in the annotations, and classes by their names where the folder and the annotations
-give them different category ids. Boxes and keypoints of an image of another size than annotated
+have different category ids. Boxes and keypoints of an image of another size than annotated
 are scaled to the annotated size; a size with the sides exchanged, which is that of another EXIF rotation, is refused.
 """
 
@@ -14,6 +14,7 @@ import numpy as np
 from resdet.detection.data import rle
 from resdet.detection.data.coco_file import sizes_of
 from resdet.detection.evaluation.ground_truth import Kind
+from resdet.detection.evaluation.parquet_categories import names_by_id, notes_on, paired
 from resdet.detection.evaluation.results import Results
 from resdet.errors import DataError
 from resdet.files.json_file import read_json
@@ -38,7 +39,7 @@ def read_parts(folder: Path, annotations: str | Path, kind: Kind) -> Iterator[Re
     check_finished(folder)
     content = read_json(annotations)
     known = images_of(content)
-    ids, sizes, renumbered = ids_by_name(known), sizes_by_id(known), renumbered_categories(folder, content)
+    ids, sizes, pairs = ids_by_name(known), sizes_by_id(known), paired_categories(folder, content)
     columns = [*COLUMNS, *([EXTRA[kind]] if kind in EXTRA else [])]
     seen: set[int] = set()
     unreadable = 0
@@ -52,7 +53,7 @@ def read_parts(folder: Path, annotations: str | Path, kind: Kind) -> Iterator[Re
         unreadable += int(errors.sum())
         scales = scales_of(batch, [sizes[image] for image in images], path)
         part = columns_of(batch, np.array(images, np.int64), scales, kind, path)
-        yield with_categories(part, renumbered) if renumbered else part
+        yield part if pairs is None else with_categories(part, pairs)
     print_absent(unreadable, len(seen), len(sizes), folder)
 
 
@@ -85,19 +86,13 @@ def entries_of(content: Any, key: str) -> list[dict]:
     return [entry for entry in entries or () if isinstance(entry, dict) and type(entry.get("id")) is int]
 
 
-def renumbered_categories(folder: Path, content: Any) -> dict[int, int]:
-    """Category id of the folder -> id in the annotations of the class with its name; {} if no class that both name has
-    different ids."""
-    annotated = {str(entry.get("name")): entry["id"] for entry in entries_of(content, "categories")}
-    named: dict[int, str] = {}
-    for _, batch in batches_of(folder, ["category_ids", "names"]):
-        ids, first = np.unique(numbers(batch["category_ids"].flatten(), np.int64), return_index=True)
-        named |= zip(ids.tolist(), batch["names"].flatten().take(first).to_pylist())
-    pairs = {id: annotated[name] for id, name in named.items() if name in annotated}
-    if all(id == own for id, own in pairs.items()):
-        return {}
-    id, own = next((id, own) for id, own in pairs.items() if id != own)
-    print(f"classes are matched by name: {named[id]} has category id {own} in the annotations and {id} in {folder}\n")
+def paired_categories(folder: Path, content: Any) -> dict[int, int] | None:
+    """Category id of the folder -> id in the annotations; None: the same ids. Prints what differs."""
+    annotated = {entry["id"]: str(entry.get("name")) for entry in entries_of(content, "categories")}
+    detected = names_by_id(batch for _, batch in batches_of(folder, ["category_ids", "names"]))
+    pairs = paired(detected, annotated)
+    for note in notes_on(pairs, detected, annotated, folder):
+        print(f"{note}\n")
     return pairs
 
 

@@ -2,14 +2,16 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from resdet.detection.evaluation.category_map import CategoryMap
 from resdet.errors import ConfigError
 
 
-def categories(**ids):
-    return SimpleNamespace(classes=list(ids), category_ids=list(ids.values()))
+def categories(without_objects=(), **ids):
+    counts = np.array([name not in without_objects for name in ids], np.int64)
+    return SimpleNamespace(classes=list(ids), category_ids=list(ids.values()), label_counts=lambda: counts)
 
 
 MODEL = categories(cat=1, dog=2, hen=5)
@@ -54,5 +56,22 @@ def test_an_unknown_class_among_others_in_another_order_is_refused():
 
 
 def test_an_unknown_id_is_refused():
-    with pytest.raises(ConfigError, match="The data has the class rooster with the category id 7, and the 3 classes"):
+    with pytest.raises(ConfigError, match=r"no class rooster and no category id 7 \(rooster\) of the data"):
         CategoryMap.of(MODEL, categories(cat=1, rooster=7))
+    with pytest.raises(ConfigError, match=r"no class rooster and no category id 3 \(hen\) of the data"):
+        CategoryMap.of(MODEL, categories(cat=1, hen=3, rooster=5))
+
+
+def test_a_class_without_objects_may_be_unknown():
+    """Roboflow's COCO files have one with the id 0."""
+    paired = CategoryMap.of(MODEL, categories(["animals"], animals=0, cat=1, hen=2, dog=3))
+    assert paired.labels[1:] == [0, 2, 1] and paired.ids.tolist() == [1, 3, 2] and paired.present.all()
+    paired = CategoryMap.of(MODEL, categories(["animals"], animals=0, cat=1, canine=2))
+    assert paired.labels[1:] == [0, 1] and paired.ids[paired.present].tolist() == [1, 2]
+    assert paired.note is not None and "such as canine and dog" in paired.note
+
+
+def test_data_without_objects_need_all_classes():
+    names = {"cat": 1, "canine": 7}
+    with pytest.raises(ConfigError, match="no class canine"):
+        CategoryMap.of(MODEL, categories(names, **names))

@@ -1,0 +1,60 @@
+"""The classes of a folder of Parquet files in annotations with other category ids, other names or fewer classes."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from resdet.errors import number_of
+
+NAMED = 5
+
+
+def names_by_id(batches: Iterable[Any]) -> dict[int, str]:
+    """Category id -> name of the detected classes, of batches with the columns `category_ids` and `names`."""
+    named: dict[int, str] = {}
+    for batch in batches:
+        column, names = batch["category_ids"].flatten(), batch["names"].flatten()
+        if len(names) == len(column):  # else another program has written no names
+            ids, first = np.unique(column.to_numpy(zero_copy_only=False), return_index=True)
+            named |= zip(ids.tolist(), names.take(first).to_pylist())
+    return named
+
+
+def paired(detected: Mapping[int, str], annotated: Mapping[int, str]) -> dict[int, int] | None:
+    """Category id of the detections -> id in the annotations, without the classes that the annotations lack; None: the
+    same ids.
+
+    Pairs by name if a class has another id in the annotations or the annotations lack an id, else by id. Names that
+    repeat, or are all different, do not pair.
+    """
+    ids = {name: id for id, name in annotated.items()}
+    shared = {id: ids[name] for id, name in detected.items() if name in ids}
+    if len(ids) < len(annotated) or len(set(detected.values())) < len(detected) or not shared:
+        return None
+    moved = any(id != own for id, own in shared.items())
+    return shared if moved or not detected.keys() <= annotated.keys() else None
+
+
+def notes_on(
+    pairs: Mapping[int, int] | None, detected: Mapping[int, str], annotated: Mapping[int, str], folder: object
+) -> list[str]:
+    """Sentences about classes with other ids or other names, and those that are left out."""
+    if pairs is None:
+        others = [id for id in detected if id in annotated and annotated[id] != detected[id]]
+        return [
+            f"classes are matched by category id: {id} is {annotated[id]} in the annotations and {detected[id]} in "
+            f"{folder}"
+            for id in others[:1]
+        ]
+    notes = [
+        f"classes are matched by name: {detected[id]} has category id {own} in the annotations and {id} in {folder}"
+        for id, own in [(id, own) for id, own in pairs.items() if id != own][:1]
+    ]
+    absent = [name for id, name in detected.items() if id not in pairs]
+    if absent:
+        names = ", ".join(absent[:NAMED]) + (", …" if len(absent) > NAMED else "")
+        verb = "is" if len(absent) == 1 else "are"
+        number = number_of(len(absent), "class", "classes")
+        notes.append(f"{number} of {folder} {verb} not in the annotations and not evaluated: {names}")
+    return notes
