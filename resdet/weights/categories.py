@@ -1,7 +1,7 @@
 """Categories of a model, and the transfer of the last layers between data sets that share some, row by row.
 
 torchvision's COCO detectors have a row for each id from 1 to 90, detectron2's and most configs one for each of the 80
-categories; rows are matched by id and name.
+categories; rows are matched by name.
 """
 
 from collections.abc import Mapping
@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+UNUSED = "N/A"  # name of an id without a category
+
 
 @dataclass(frozen=True)
 class Categories:
@@ -19,27 +21,31 @@ class Categories:
     names: list[str]
     ids: list[int]
 
-    def pairs(self) -> list[tuple[int, str]]:
-        return list(zip(self.ids, self.names))
+    def used(self) -> list[str]:
+        return [name for name in self.names if name != UNUSED]
+
+    def keys(self, by_name: bool) -> list[tuple[int | None, str]]:
+        return [(None if by_name else id, name) for id, name in zip(self.ids, self.names)]
 
 
 def rows(source: Categories, target: Categories) -> list[int | None] | None:
     """The source row of each target class, or None for a class that the source lacks.
 
-    Returns None unless the categories of one data set contain those of the other, by id and name; unused ids (N/A) are
-    ignored.
+    Returns None unless the categories of one data set contain those of the other, by name, or by id and name if names
+    repeat; unused ids are ignored.
     """
-    source_rows, target_rows = used(source), used(target)
+    by_name = all(len(set(each.used())) == len(each.used()) for each in (source, target))
+    source_rows, target_rows = (used_rows(each.keys(by_name)) for each in (source, target))
     if not source_rows or not target_rows:
         return None
     if not (target_rows.keys() <= source_rows.keys() or source_rows.keys() <= target_rows.keys()):
         return None
-    return [source_rows.get(pair) for pair in target.pairs()]
+    return [source_rows.get(key) for key in target.keys(by_name)]
 
 
-def used(categories: Categories) -> dict[tuple[int, str], int]:
-    """(id, name) -> row, without unused ids."""
-    return {pair: row for row, pair in enumerate(categories.pairs()) if pair[1] != "N/A"}
+def used_rows(keys: list[tuple[int | None, str]]) -> dict[tuple[int | None, str], int]:
+    """Key -> row, without unused ids."""
+    return {key: row for row, key in enumerate(keys) if key[1] != UNUSED}
 
 
 # Layer -> its rows per class; others have none. Layers of scores have one more row at the end, for the background.

@@ -129,7 +129,7 @@ def detector_part(
     if rows:
         state = categories.select_rows(state, model, rows, len(given.ids))
         shared = sum(row is not None for row in rows)
-        notes = [f"{shared} of the model's {len(rows)} classes are in the file, by category id: their rows are copied"]
+        notes = [f"{shared} of the model's {len(rows)} classes are in the file, by name: their rows are copied"]
     elif given != present and len(given.ids) == len(present.ids):
         notes = ["the file has as many classes, but different ones: class-dependent layers start from its weights"]
     return Part(target, state, may_differ, notes)
