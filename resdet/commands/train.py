@@ -233,8 +233,10 @@ def evaluate(experiment: Experiment, world: World, weights: str | None) -> dict[
     if weights is None:
         raise ConfigError("--eval-only needs weights: give a checkpoint with --init, such as runs/NAME/best.pth.")
     task = tasks[experiment.task].open_training(experiment, world, Log(None))
-    task.load_strict(weights)
+    notes = task.load_strict(weights)
     metrics = task.evaluate(task.model.to(world.device))
     if world.is_main:
+        for note in notes:
+            print(note)
         print("  ".join(f"{key} {value:.4f}" for key, value in metrics.items()))
     return metrics

@@ -68,9 +68,9 @@ class BaseTraining:
         """Loads the weights of `--init` without the layers of other classes, and logs what was loaded."""
         log.info(str(loading.load(self.model, weights, new_classifier=True)))
 
-    def load_strict(self, weights: str) -> None:
-        """Loads weights that must match all layers, for an evaluation."""
-        loading.load(self.model, weights)
+    def load_strict(self, weights: str) -> list[str]:
+        """Loads weights that must match all layers, for an evaluation; returns notes on them."""
+        return loading.load(self.model, weights).notes
 
     def exact_statistics(self, model: nn.Module, images: int) -> None:
         """Recomputes the backbone's batch norm statistics over augmented training images, the same at each call."""

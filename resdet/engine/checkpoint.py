@@ -3,10 +3,12 @@
 They hold tensors and plain values only, so that torch.load reads them with weights_only=True.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from resdet.engine import saved_state
+from resdet.errors import ConfigError
 from resdet.weights import torch_files
 from resdet.weights.renames import current_names
 
@@ -24,6 +26,16 @@ def has_ended(content: dict[str, Any]) -> bool:
     if state.get("evaluation_due", False):
         return False
     return state["step"] >= state["total"] or is_stale(state["waited"], content["experiment"]["train"]["patience"])
+
+
+def check_classes(before: Sequence[str], classes: Sequence[str], path: Path) -> None:
+    """Refuses data that give a class of the checkpoint another number: its last layers would learn another class."""
+    for number, name in enumerate(classes):
+        if before[number : number + 1] != [name] and name in before:
+            raise ConfigError(
+                f"{path} has the class {name} as number {before.index(name)}, and the data have it as number {number}: "
+                "resume with the data of that run, or start a new run from its weights by --init and --out."
+            )
 
 
 def read_last(out: Path) -> dict[str, Any]:

@@ -336,6 +336,8 @@ class Trainer:
     def resume(self) -> dict[str, Any]:
         """Loads the state of `out`/last.pth and returns the task's description in it."""
         content = checkpoint.read_last(self.out)
+        known, classes = (each.get("classes") or [] for each in (content, self.task.description()))
+        checkpoint.check_classes(known, classes, self.out / checkpoint.LAST)
         state = content["trainer"]
         try:
             self.train_step.load_state_dict(content["model"], state)

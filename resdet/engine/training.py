@@ -32,7 +32,7 @@ class TrainingTask(Protocol):
     def initialize(self, log: Log) -> None:
         """Initializes the weights of a run without --init and --resume."""
 
-    def load_strict(self, weights: str) -> None:
+    def load_strict(self, weights: str) -> list[str]:
         """Loads weights that must match all layers, for an evaluation."""
 
     def check_images(self, log: Log) -> None:

@@ -72,9 +72,10 @@ def load(model: Any, source: str | Path | Mapping[str, Tensor] | Checkpoint, new
     if not layout.detector:
         part = backbone_part(model, state) if has_heads(model) else net_part(model, state, new_classifier)
     elif has_heads(model):
-        given = categories_of(layout, checkpoint) if new_classifier and kind_of(model) == "detector" else None
+        named = new_classifier or checkpoint.description.classes
+        given = categories_of(layout, checkpoint) if named and kind_of(model) == "detector" else None
         may_differ = [*model.class_layers(), *heads_of_one(model.state_dict(), state)] if new_classifier else []
-        part = detector_part(model, state, given, may_differ)
+        part = detector_part(model, state, given, may_differ, new_classifier)
         needed = geometry_of(implied) if checkpoint.description.experiment else implied
         part.notes += different_settings(needed, model.experiment.get("model", {}))
     else:
@@ -117,21 +118,26 @@ def backbone_part(model: Any, state: dict[str, Tensor]) -> Part:
 
 
 def detector_part(
-    model: Any, state: dict[str, Tensor], given: categories.Categories | None, may_differ: Sequence[str]
+    model: Any,
+    state: dict[str, Tensor],
+    given: categories.Categories | None,
+    may_differ: Sequence[str],
+    new_classifier: bool,
 ) -> Part:
-    """A whole detector or localizer; with the file's categories `given`, rows are reordered to the model's classes."""
+    """A whole detector or localizer; with the file's categories `given`, rows are reordered to the model's classes.
+    Without `new_classifier`, both must have the same classes for it."""
     target = {name: tensor for name, tensor in model.state_dict().items() if name not in STATISTICS}
     if given is None:
         return Part(target, state, may_differ)
     present = categories.Categories(model.classes, model.category_ids)
     rows = categories.rows(given, present) if given != present else None
     notes = []
-    if rows:
+    if rows and (new_classifier or len(rows) == len(given.ids) == len({*rows} - {None})):
         state = categories.select_rows(state, model, rows, len(given.ids))
         shared = sum(row is not None for row in rows)
         notes = [f"{shared} of the model's {len(rows)} classes are in the file, by name: their rows are copied"]
     elif given != present and len(given.ids) == len(present.ids):
-        notes = ["the file has as many classes, but different ones: class-dependent layers start from its weights"]
+        notes = ["the file has as many classes, but different ones: class-dependent layers have its weights and order"]
     return Part(target, state, may_differ, notes)
 
 

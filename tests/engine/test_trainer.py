@@ -1,6 +1,7 @@
 """Compares the trainer with plain loops and checks its errors."""
 
 import json
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from resdet.engine.config import OptimConfig, ScheduleConfig
 from resdet.engine.loggers.tensorboard import TensorBoardLogger
 from resdet.engine.metric_buffer import NonFiniteLoss
 from resdet.engine.trainer import be_deterministic
-from resdet.errors import DeviceMemoryError
+from resdet.errors import ConfigError, DeviceMemoryError
 
 COMPILE = nn.Module.compile
 
@@ -319,3 +320,15 @@ def test_a_run_resumed_with_another_batch_continues_in_the_same_epoch(tmp_path):
     resumed.train_step.update = lambda inputs, update=take_step.update: lrs.append(take_step.lr) or update(inputs)
     run(resumed, tmp_path)
     assert lrs == [0.1] * 12 + [0.05] * 12
+
+
+@pytest.mark.parametrize("classes, refused", [(["bus", "car"], False), (["bus", "van"], False), (["car", "bus"], True)])
+def test_a_run_is_not_resumed_with_classes_in_another_order(tmp_path, monkeypatch, classes, refused):
+    describe = Linear.description
+    monkeypatch.setattr(Linear, "description", lambda task: describe(task) | {"classes": ["bus", "car"]})
+    run(trainer(Linear(), tmp_path), tmp_path)
+    monkeypatch.setattr(Linear, "description", lambda task: describe(task) | {"classes": classes})
+    resumed = trainer(Linear(), tmp_path)
+    sentence = "has the class car as number 1, and the data have it as number 0"
+    with pytest.raises(ConfigError, match=sentence) if refused else nullcontext():
+        resumed.resume()

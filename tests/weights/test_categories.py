@@ -132,6 +132,14 @@ def test_other_classes_are_refused_without_new_classifier():
         weights.load(detector(COCO80), own_file(detector(COCO90)))
 
 
+def test_the_same_classes_in_another_order_are_loaded_without_new_classifier():
+    ours = Categories(["hen", "cat", "dog"], [1, 2, 3])
+    source, model = detector(Categories(["cat", "dog", "hen"], [1, 2, 3])), detector(ours)
+    report = weights.load(model, own_file(source))
+    assert "3 of the model's 3 classes are in the file, by name" in str(report) and not report.problems()
+    assert torch.equal(last_layers(model)[0], last_layers(source)[0][[2, 0, 1, 3]])
+
+
 def test_class_agnostic_boxes_are_loaded():
     source, model = detector(COCO90, class_agnostic=True), detector(COCO80, class_agnostic=True)
     assert weights.load(model, own_file(source), new_classifier=True).problems() == {}
