@@ -171,7 +171,7 @@ def test_images_with_exchanged_sides_are_refused(tmp_path, engine):
 @pytest.mark.parametrize(
     "rows, sentence",
     [
-        ([{"image": "other.jpg", "scores": []}], "the image other.jpg, which the annotations lack"),
+        ([{"image": "other.jpg", "scores": []}], "alone has none of the .* images of the annotations"),
         ([{"image": "val.tar:val/000000000001.jpg", "scores": []}], "repeats"),
         ([{"image": "1", "scores": [0.5], "labels": [1], "names": ["a"]}], "no category_ids for each of the scores"),
     ],
@@ -183,6 +183,17 @@ def test_rows_that_do_not_match_the_annotations_are_rejected(tmp_path, rows, sen
     parquet.write_rows(Path(folder) / "part-000009.parquet", rows)
     with pytest.raises(DataError, match=sentence):
         evaluate_results(truth, folder)
+
+
+def test_images_without_annotations_are_left_out(tmp_path, capsys):
+    """A folder of all images of a data set, evaluated on one split of them."""
+    truth, _, folder = written(tmp_path, 1)
+    expected, count = evaluate_results(truth, folder, "segm"), len(json.loads(Path(truth).read_text())["images"])
+    capsys.readouterr()
+    changed(folder, lambda rows: [*rows, *(row | {"image": f"train/{row['image']}.png"} for row in rows)])
+    assert evaluate_results(truth, folder, "segm") == expected
+    notes = capsys.readouterr().out.split("\n\n")
+    assert notes[0] == f"{count} of the {2 * count} images in {folder} are not in the annotations, and not evaluated"
 
 
 def test_incomplete_or_damaged_folders_are_rejected(tmp_path):

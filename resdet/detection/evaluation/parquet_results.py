@@ -5,7 +5,7 @@ have different category ids. Boxes and keypoints of an image of another size tha
 are scaled to the annotated size; a size with the sides exchanged, which is that of another EXIF rotation, is refused.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,35 +35,41 @@ def read_folder(folder: Path, annotations: str | Path, kind: Kind) -> Results:
 
 def read_parts(folder: Path, annotations: str | Path, kind: Kind) -> Iterator[Results]:
     """The detections of a row group's images after the other; at the end, prints the numbers of images with an
-    error and without a row."""
+    error, without a row and without annotations."""
     check_finished(folder)
     content = read_json(annotations)
     known = images_of(content)
     ids, sizes, pairs = ids_by_name(known), sizes_by_id(known), paired_categories(folder, content)
     columns = [*COLUMNS, *([EXTRA[kind]] if kind in EXTRA else [])]
     seen: set[int] = set()
-    unreadable = 0
-    for path, batch in batches_of(folder, columns):
+    unreadable = other = 0
+    for path, rows in batches_of(folder, columns):
+        places = [image_id(name, ids) for name in rows["image"].to_pylist()]
+        images, batch = [image for image in places if image is not None], rows.filter([p is not None for p in places])
         names, errors = batch["image"].to_pylist(), batch["error"].is_valid().to_numpy(zero_copy_only=False)
-        images = [image_id(name, ids, path) for name in names]
         repeated = next((name for name, image in zip(names, images) if image in seen), None)
         if repeated is not None or len(set(images)) < len(images):
             raise DataError(f"{path} repeats {repeated or 'an image'}: give one row per image.")
         seen.update(images)
         unreadable += int(errors.sum())
+        other += len(rows) - len(batch)
         scales = scales_of(batch, [sizes[image] for image in images], path)
         part = columns_of(batch, np.array(images, np.int64), scales, kind, path)
         yield part if pairs is None else with_categories(part, pairs)
-    print_absent(unreadable, len(seen), len(sizes), folder)
+    if not seen:
+        raise DataError(f"{folder} has none of the {len(sizes)} images of the annotations: predict on their images.")
+    print_differences(unreadable, other, len(seen), len(sizes), folder)
 
 
-def print_absent(unreadable: int, seen: int, annotated: int, folder: Path) -> None:
-    """Prints how many images count as images without detections."""
+def print_differences(unreadable: int, other: int, seen: int, annotated: int, folder: Path) -> None:
+    """Prints how many images count as images without detections, and how many are not evaluated."""
     if unreadable:
         print(f"{unreadable} of {seen} images have an error, and count as images without detections\n")
     if seen < annotated:
         absent = f"{annotated - seen} of the {annotated} images of the annotations"
         print(f"{absent} have no row in {folder}, and count as images without detections\n")
+    if other:
+        print(f"{other} of the {seen + other} images in {folder} are not in the annotations, and not evaluated\n")
 
 
 def check_finished(folder: Path) -> None:
@@ -122,14 +128,12 @@ def normalized(name: str) -> str:
     return path.replace("\\", "/").replace(":", "/")
 
 
-def image_id(name: str, ids: dict[str, int], path: Path) -> int:
+def image_id(name: str, ids: Mapping[str, int]) -> int | None:
     """The id of the image with the longest end of this name."""
     end = normalized(name)
     while end not in ids and "/" in end:
         end = end.partition("/")[2]
-    if end not in ids:
-        raise DataError(f"{path} has the image {name}, which the annotations lack: predict on their images.")
-    return ids[end]
+    return ids.get(end)
 
 
 def batches_of(folder: Path, columns: Sequence[str]) -> Iterator[tuple[Path, Any]]:
