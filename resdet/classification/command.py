@@ -41,9 +41,14 @@ def evaluate(
 
 
 def check_ensemble(models: Sequence[Classifier], paths: Sequence[str], views: str) -> None:
-    """Refuses models with other classes, or with other test crops (`views`): their scores cannot be averaged."""
+    """Refuses models with other classes, or with other test crops (`views`): their scores cannot be averaged. Refuses
+    exported files for dense views, whose images have several sizes."""
     first = models[0]
     for model, path in zip(models, paths):
+        if model.exported and views == "dense":
+            raise ConfigError(
+                f"{path} is an exported file, of one image size: set eval.views=center, or evaluate its checkpoint."
+            )
         if len(model.classes) != len(first.classes):
             number = number_of(len(model.classes), "class", "classes")
             raise ConfigError(

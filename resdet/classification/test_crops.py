@@ -77,5 +77,7 @@ class Scorer:
         total: Any = 0
         for views in scales:
             pixels = views.to(self.device, non_blocking=True)
-            total = total + sum(F.softmax(self.logits(model, pixels).float(), 1) for model in self.models)
+            total = total + sum(
+                F.softmax(self.logits(model, pixels).to(self.device).float(), 1) for model in self.models
+            )
         return total / (len(scales) * len(self.models))

@@ -34,7 +34,11 @@ WEIGHTS_OPTIONS = (
 def add(commands) -> None:
     parser = add_command(commands, "evaluate", "evaluate checkpoints on a validation set, or a results file")
     parser.add_argument(
-        "--weights", nargs="+", default=[], metavar="FILE", help="a checkpoint, or several as an ensemble"
+        "--weights",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="a checkpoint or an exported file, or several checkpoints as an ensemble",
     )
     add_config_arguments(parser, required=False)
     parser.add_argument("--per-class", action="store_true", help="print a table of metrics per class")

@@ -42,7 +42,10 @@ def evaluate(
     device = distributed.choose_device(experiment.train.device) if mode == "fast" else None
     nets = {path: hub.load(path, mode, device, compile) for path in classifiers}
     if mode == "fast":
-        models = [accelerate(model.to(device), compile=compile) for model in models]
+        models = [
+            hub.load(path, mode) if model.exported else accelerate(model.to(device), compile=compile)
+            for model, path in zip(models, weights)
+        ]
     keep_freed_memory()
     with memory_remedy("The evaluation", EVALUATION_REMEDY):
         return task.evaluate(models, weights, experiment, replace(options, classifiers=nets))
@@ -53,8 +56,6 @@ def check_tasks(models: Sequence[Any], paths: Sequence[str], experiment: Experim
     if experiment is not None:
         expected, origin = experiment.task, "the config"
     for model, path in zip(models, paths):
-        if model.exported:
-            raise ConfigError(f"{path} is an exported file: evaluate the checkpoint that it was exported from.")
         task = model.experiment["task"]
         if task != expected:
             raise ConfigError(

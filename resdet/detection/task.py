@@ -65,6 +65,7 @@ class DetectionTask(Task):
         experiment: DetectionExperiment,
         options: EvaluateOptions,
     ) -> dict[str, Any]:
+        check_exported(models, weights, experiment.eval)
         if options.submission:
             return submit_detections(models, experiment, options.submission)
         return evaluate(models, experiment, options)

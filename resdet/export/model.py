@@ -78,7 +78,7 @@ class ExportedClassifier(Exported):
         self.size, self.short = description["size"], description["short"]
 
     def __call__(self, images: Tensor) -> Tensor:
-        return self.run(images=np.ascontiguousarray(images))["logits"]
+        return self.run(images=np.ascontiguousarray(images.cpu()))["logits"]
 
     def predict(self, images: Any, top: int = TOP, batch: int | None = None, stream: bool = False) -> Any:
         """The `top` classes of one image or of several, as `Classifier.predict`."""

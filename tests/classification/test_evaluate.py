@@ -206,7 +206,7 @@ def test_dense_scores_average_scales_flips_and_positions():
     ],
 )
 def test_an_ensemble_of_other_classes_or_crops_is_refused(second, told):
-    first = {"classes": ["dog", "cat"], "size": 32, "short": 36}
+    first = {"classes": ["dog", "cat"], "size": 32, "short": 36, "exported": False}
     models = [SimpleNamespace(**first), SimpleNamespace(**first | second)]
     with pytest.raises(ConfigError, match=told) if told else nullcontext():
         check_ensemble(models, ["a.pth", "b.pth"], "center")

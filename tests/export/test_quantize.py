@@ -11,6 +11,7 @@ import pytest
 from export.small import picture
 from tasks import runs
 
+from resdet.commands.evaluate import evaluate
 from resdet.data.shapes import ShapeImages
 from resdet.errors import ConfigError, DataError
 from resdet.export import onnx_model, verify
@@ -142,6 +143,12 @@ def test_accuracy_of_an_exported_classifier(classifier):
     found = model.predict(list(images.pixels().transpose(0, 2, 3, 1)))
     hits = [result.labels[0] == label for result, label in zip(found, images.labels)]
     assert exporters[model.task].metrics(model, experiment)["top-1"] == pytest.approx(np.mean(hits))
+    metrics = evaluate([str(classifier.path)], experiment)
+    assert metrics["error"] == pytest.approx(1 - np.mean(hits))
+    experiment.eval.views = "dense"
+    with pytest.raises(ConfigError, match="model.onnx is an exported file, of one image size: set eval.views="):
+        evaluate([str(classifier.path)], experiment)
+    experiment.eval.views = "center"
     model.classes = model.classes[1:]
     with pytest.raises(ConfigError, match="The model has 9 classes but the data has 10"):
         exporters[model.task].check_data(model, experiment)
@@ -172,17 +179,22 @@ def test_ap_of_an_exported_detector(mask_rcnn, tmp_path):
     places = [f"data.{split}.{key}" for split in ("train", "val") for key in ("images=.", "annotations=truth.json")]
     experiment = CalibrationData("custom.yaml", [f"data.root={tmp_path}", *places]).experiment
     model = onnx_model.load(mask_rcnn.path)
-    figures = exporters[model.task].metrics(model, experiment)
+    figures, metrics = exporters[model.task].metrics(model, experiment), evaluate([str(mask_rcnn.path)], experiment)
     for kind, prefix in (("bbox", ""), ("segm", "mask_")):
         expected = runs.pycocotools_figures(truth, tmp_path / "found.json", kind)
         assert expected["AP"] > 0.1 and figures[f"{prefix}AP"] == pytest.approx(expected["AP"], abs=0.02)
+        assert metrics[kind]["AP"] == pytest.approx(figures[f"{prefix}AP"])
+    for keys in (["eval.flip=true"], ["eval.refine=true"]):
+        improved = CalibrationData("custom.yaml", [f"data.root={tmp_path}", *places, *keys]).experiment
+        with pytest.raises(ConfigError, match="is an exported file, which supports neither ensembles nor TTA"):
+            evaluate([str(mask_rcnn.path)], improved)
     for category in truth["categories"]:
         category["name"] += " of another model"
         category["id"] += 10
     for entry in truth["annotations"]:
         entry["category_id"] += 10
     (tmp_path / "truth.json").write_text(json.dumps(truth))
-    with pytest.raises(ConfigError, match="the 3 classes of the model have neither this id nor all names of the data"):
+    with pytest.raises(ConfigError, match="The model has no class disc of another model and no category id 11"):
         CalibrationData("custom.yaml", [f"data.root={tmp_path}", *places]).check(mask_rcnn.model)
 
 

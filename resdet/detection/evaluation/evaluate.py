@@ -71,7 +71,7 @@ def detect(
     if surplus:
         number = number_of(surplus, "category of the model is", "categories of the model are")
         notes.note([f"{number} not in the data and not evaluated"])
-    if len(models) > 1 or not settings.plain or settings.tile:
+    if len(models) > 1 or not settings.plain or settings.tile or models[0].exported:
         detector, on_bad_image = choose(models, settings), experiment.scenes.on_bad_image
         return detect_one_by_one(detector, source, on_bad_image, world, notes, settings.score)
     batches = evaluation_batches_of(source, experiment, models[0], world, notes)
