@@ -1,5 +1,6 @@
 """Tests errors, views and ensembles of classifiers against independent computations with torch and torchvision."""
 
+import shutil
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -287,6 +288,14 @@ def test_classes_are_matched_by_name(tmp_path, capsys):
     assert metrics[1].loss == pytest.approx(metrics[0].loss, rel=1e-4) and metrics[1].error == metrics[0].error
     assert metrics[1].per_class[[3, 0, 2]].tolist() == metrics[0].per_class.tolist()
     assert capsys.readouterr().out == "1 class of the model is not in the data\n"
+    shutil.rmtree(tmp_path / "train")  # the classes are then those of val
+    shutil.rmtree(tmp_path / "val/bee")
+    fewer = compute_metrics([model], experiment, World(0, 1, CPU))
+    assert fewer.images == 8 and fewer.per_class[[3, 0, 2]].tolist() == [
+        *metrics[0].per_class[:1].tolist(),
+        [0, 0, 0],
+        *metrics[0].per_class[2:].tolist(),
+    ]
 
 
 def test_labels_on_the_device_are_matched_by_name():

@@ -125,7 +125,7 @@ def test_few_images_change_sides_when_others_are_added(tmp_path):
         ),
         (["ant/1.png", "test/1.png"], "has no folder train, but test: .*, or move all class folders into .*train if"),
         (["bus/1.png", "train/1.png"], "train has no class folders: put the images"),
-        (["ant/1.png", "val/1.png"], "train is missing: put images of each class there, or check .* data.train"),
+        (["ant/1.png", "val/1.png"], "val has no class folders: put the images"),
         (["ant/1.png", "bee/1.png"], "one image of each class"),
         (["Images/1.jpg", "masks/1.jpg"], "the folders Images and masks are not classes; docs/data.md"),
         (["train/images/1.jpg", "train/masks/1.png"], "train: the folders images and masks are not classes"),
@@ -136,6 +136,14 @@ def test_trees_of_other_names_are_no_classes(tmp_path, files, message):
     touch(tmp_path, files)
     with pytest.raises(DataError, match=message):
         opened(tmp_path, "val")
+
+
+def test_a_missing_training_tree_is_refused_in_training_only(tmp_path):
+    """Evaluations match the classes of the validation tree with those of the model."""
+    touch(tmp_path, ["val/ant/1.png", "val/bee/1.png"])
+    assert opened(tmp_path, "val").classes == ["ant", "bee"]
+    with pytest.raises(DataError, match="train is missing: put images of each class there, or check .* data.train"):
+        opened(tmp_path, "train")
 
 
 def test_a_validation_tree_in_capitals_is_no_reason_to_split(tmp_path):

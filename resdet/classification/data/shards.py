@@ -37,17 +37,17 @@ def open_shards(folder: Path) -> TarImages:
 
 def open_folder(root: Path, split: str, train: str) -> EncodedSource:
     """The images of root/split: shards, the tar files of another program, or a folder per class; with the classes of
-    root/train."""
+    root/train, if there is one."""
     folder = root / split
     if not folder.is_dir():
         key = "data.train" if split == train else "data.val"
         raise DataError(f"{folder} is missing: put images of each class there, or check data.root and {key}.")
     if is_sharded(folder):
         return open_shards(folder)
+    alone = split == train or not (root / train).is_dir()
+    classes = None if alone else open_folder(root, train, train).classes
     tars = sorted(folder.glob("*.tar"))
-    if tars:
-        return TarImages(tars, None if split == train else open_folder(root, train, train).classes)
-    return ImageFolder(folder, None if split == train else open_folder(root, train, train).classes)
+    return TarImages(tars, classes) if tars else ImageFolder(folder, classes)
 
 
 def shard_images(root: Path, sources: Mapping[str, EncodedSource], limit: Limit) -> dict[str, list[Shard]]:
