@@ -141,7 +141,7 @@ def test_trees_of_other_names_are_no_classes(tmp_path, files, message):
 def test_a_missing_training_tree_is_refused_in_training_only(tmp_path):
     """Evaluations match the classes of the validation tree with those of the model."""
     touch(tmp_path, ["val/ant/1.png", "val/bee/1.png"])
-    assert opened(tmp_path, "val").classes == ["ant", "bee"]
+    assert opened(tmp_path, "val") == {"val/ant/1.png": "ant", "val/bee/1.png": "bee"}
     with pytest.raises(DataError, match="train is missing: put images of each class there, or check .* data.train"):
         opened(tmp_path, "train")
 
