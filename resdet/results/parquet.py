@@ -102,13 +102,14 @@ def groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
         yield group
 
 
-def read_batches(path: Path, columns: Sequence[str]) -> Iterator["pyarrow.RecordBatch"]:
-    """Some columns of a file of results, a row group or less at a time."""
+def read_batches(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> Iterator["pyarrow.RecordBatch"]:
+    """Some columns of a file of results, a row group or less at a time; `optional` ones where the file has them."""
     pq, pa = required("pyarrow.parquet", "pyarrow", "Parquet"), arrow()
     try:
         with pq.ParquetFile(path) as file:
-            check_schema(path, file.schema_arrow.names, file.schema_arrow.metadata or {}, columns)
-            yield from file.iter_batches(ROWS, columns=list(columns))
+            present = file.schema_arrow.names
+            check_schema(path, present, file.schema_arrow.metadata or {}, columns)
+            yield from file.iter_batches(ROWS, columns=[*columns, *(name for name in optional if name in present)])
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} is not a readable Parquet file ({error}): write it again.") from error
 

@@ -11,11 +11,14 @@ NAMED = 5
 
 
 def names_by_id(batches: Iterable[Any]) -> dict[int, str]:
-    """Category id -> name of the detected classes, of batches with the columns `category_ids` and `names`."""
+    """Category id -> name of the detected classes, of batches with the columns `category_ids` and, except from
+    other programs, `names`."""
     named: dict[int, str] = {}
     for batch in batches:
+        if "names" not in batch.schema.names:
+            continue
         column, names = batch["category_ids"].flatten(), batch["names"].flatten()
-        if len(names) == len(column):  # else another program has written no names
+        if len(names) == len(column):  # else they are null
             ids, first = np.unique(column.to_numpy(zero_copy_only=False), return_index=True)
             named |= zip(ids.tolist(), names.take(first).to_pylist())
     return named

@@ -95,7 +95,7 @@ def entries_of(content: Any, key: str) -> list[dict]:
 def paired_categories(folder: Path, content: Any) -> dict[int, int] | None:
     """Category id of the folder -> id in the annotations; None: the same ids. Prints what differs."""
     annotated = {entry["id"]: str(entry.get("name")) for entry in entries_of(content, "categories")}
-    detected = names_by_id(batch for _, batch in batches_of(folder, ["category_ids", "names"]))
+    detected = names_by_id(batch for _, batch in batches_of(folder, ["category_ids"], ["names"]))
     pairs = paired(detected, annotated)
     for note in notes_on(pairs, detected, annotated, folder):
         print(f"{note}\n")
@@ -136,9 +136,9 @@ def image_id(name: str, ids: Mapping[str, int]) -> int | None:
     return ids.get(end)
 
 
-def batches_of(folder: Path, columns: Sequence[str]) -> Iterator[tuple[Path, Any]]:
+def batches_of(folder: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> Iterator[tuple[Path, Any]]:
     for path in sorted(folder.glob("*.parquet")):
-        for batch in read_batches(path, columns):
+        for batch in read_batches(path, columns, optional):
             yield path, batch
 
 
