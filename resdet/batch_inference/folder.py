@@ -60,7 +60,7 @@ class Parts:
 
 def prepare_folder(folder: Path, manifest: dict[str, Any], defaults: dict[str, Any]) -> None:
     """Writes the manifest, or compares it with that of an earlier run that has finished a part; removes unfinished
-    files of a killed one. `defaults`: of the settings, for those that the manifest of an earlier version lacks."""
+    files of a killed one. `defaults`: values of settings that the manifest of an earlier version lacks."""
     check_folder(folder)
     make_folder(folder)
     path = folder / MANIFEST

@@ -43,7 +43,7 @@ def evaluate(
     nets = {path: hub.load(path, mode, device, compile) for path in classifiers}
     if mode == "fast":
         models = [
-            hub.load(path, mode) if model.exported else accelerate(model.to(device), compile=compile)
+            hub.load(path, mode, compile=compile) if model.exported else accelerate(model.to(device), compile=compile)
             for model, path in zip(models, weights)
         ]
     keep_freed_memory()

@@ -34,7 +34,7 @@ def check_classes(before: Sequence[str], classes: Sequence[str], path: Path) -> 
         if before[number : number + 1] != [name] and name in before:
             raise ConfigError(
                 f"{path} has the class {name} as number {before.index(name)}, and the data have it as number {number}: "
-                "resume with the data of that run, or start a new run from its weights by --init and --out."
+                "resume with the data of that run, or start a new run from its weights with --init and --out."
             )
 
 

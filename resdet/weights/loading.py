@@ -125,7 +125,7 @@ def detector_part(
     new_classifier: bool,
 ) -> Part:
     """A whole detector or localizer; with the file's categories `given`, rows are reordered to the model's classes.
-    Without `new_classifier`, both must have the same classes for it."""
+    Without `new_classifier`, only if both have the same classes."""
     target = {name: tensor for name, tensor in model.state_dict().items() if name not in STATISTICS}
     if given is None:
         return Part(target, state, may_differ)
@@ -137,7 +137,9 @@ def detector_part(
         shared = sum(row is not None for row in rows)
         notes = [f"{shared} of the model's {len(rows)} classes are in the file, by name: their rows are copied"]
     elif given != present and len(given.ids) == len(present.ids):
-        notes = ["the file has as many classes, but different ones: class-dependent layers have its weights and order"]
+        notes = [
+            "the file has as many classes, but different ones: class-dependent layers keep its weights and their order"
+        ]
     return Part(target, state, may_differ, notes)
 
 

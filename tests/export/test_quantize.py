@@ -145,6 +145,8 @@ def test_accuracy_of_an_exported_classifier(classifier):
     assert exporters[model.task].metrics(model, experiment)["top-1"] == pytest.approx(np.mean(hits))
     metrics = evaluate([str(classifier.path)], experiment)
     assert metrics["error"] == pytest.approx(1 - np.mean(hits))
+    with pytest.raises(ConfigError, match="is an exported file, which torch.compile cannot compile"):
+        evaluate([str(classifier.path)], experiment, mode="fast", compile=True)
     experiment.eval.views = "dense"
     with pytest.raises(ConfigError, match="model.onnx is an exported file, of one image size: set eval.views="):
         evaluate([str(classifier.path)], experiment)

@@ -112,7 +112,7 @@ def detect_all(
     """Detections on all batches of a source, and losses if the batches have targets. The model must be in eval mode."""
     parts, read, sums = [empty(model)], [], LossSums()
     categories = CategoryMap.of(model, source)
-    labels = torch.tensor(categories.labels).to(model.device)
+    labels = torch.tensor(categories.labels or [0]).to(model.device)  # 0: the label of padding
     for batch in batches:
         results, indices, batch_losses = detect_batch(model, source, relabel(batch, labels), score)
         parts += [to_results(result, source, index, categories) for result, index in zip(results, indices)]

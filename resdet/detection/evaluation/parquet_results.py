@@ -1,8 +1,8 @@
 """Results in a folder of Parquet files, read as columns: 56 bytes per detection, and the masks or keypoints compared.
 
 Images are found by their file names in the annotations, and classes by their names where the folder and the annotations
-have different category ids. Boxes and keypoints of an image of another size than annotated
-are scaled to the annotated size; a size with the sides exchanged, which is that of another EXIF rotation, is refused.
+have different category ids. Boxes and keypoints of an image of another size than annotated are scaled to the annotated
+size; a size with the sides exchanged, which is that of another EXIF rotation, is refused.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,8 +34,8 @@ def read_folder(folder: Path, annotations: str | Path, kind: Kind) -> Results:
 
 
 def read_parts(folder: Path, annotations: str | Path, kind: Kind) -> Iterator[Results]:
-    """The detections of a row group's images after the other; at the end, prints the numbers of images with an
-    error, without a row and without annotations."""
+    """The detections, a row group or less at a time; at the end, prints the numbers of images with an error, without a
+    row and without annotations."""
     check_finished(folder)
     content = read_json(annotations)
     known = images_of(content)

@@ -288,6 +288,16 @@ def test_losses_are_of_the_classes_of_the_model(root, source, tmp_path):
     assert losses[0] and losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
+def test_annotations_without_categories_have_losses_and_no_results(root, source, tmp_path):
+    """Such as those of images of the background only."""
+    content = json.loads((root / "annotations/val.json").read_text())
+    (tmp_path / "empty.json").write_text(json.dumps({**content, "categories": [], "annotations": []}))
+    empty = open_coco(tmp_path / "empty.json", root / "val")
+    experiment, model = detector(root, source)
+    found = detect_models([model], empty, experiment, WORLD, Notes(print))
+    assert found.losses["rpn_objectness"] > 0 and not len(found.results)
+
+
 def test_classes_in_another_order_are_evaluated_by_name(root, source, tmp_path):
     """Annotations that number the same classes in the reverse order give the same losses and metrics, with their ids
     in the results."""
