@@ -69,10 +69,11 @@ def load(model: Any, source: str | Path | Mapping[str, Tensor] | Checkpoint, new
     state = layout.tensors(checkpoint)
     statistics = statistics_of(state, checkpoint)
     state = {name: tensor for name, tensor in state.items() if name not in STATISTICS}
+    classes = checkpoint.description.classes or []
     if not layout.detector:
-        part = backbone_part(model, state) if has_heads(model) else net_part(model, state, new_classifier)
+        part = backbone_part(model, state) if has_heads(model) else net_part(model, state, classes, new_classifier)
     elif has_heads(model):
-        named = new_classifier or checkpoint.description.classes
+        named = new_classifier or classes
         given = categories_of(layout, checkpoint) if named and kind_of(model) == "detector" else None
         may_differ = [*model.class_layers(), *heads_of_one(model.state_dict(), state)] if new_classifier else []
         part = detector_part(model, state, given, may_differ, new_classifier)
@@ -104,10 +105,16 @@ class Part:
     notes: list[str] = field(default_factory=list)
 
 
-def net_part(model: Any, state: dict[str, Tensor], new_classifier: bool) -> Part:
-    """A classifier's backbone, or a plain backbone."""
-    net = getattr(model, "backbone", model)
-    return Part(net.state_dict(), state, [net.classifier_name] if new_classifier else [])
+def net_part(model: Any, state: dict[str, Tensor], given: Sequence[str], new_classifier: bool) -> Part:
+    """A classifier's backbone, or a plain backbone. If the file has the model's classes in another order, `given`, the
+    rows of its last layer are reordered."""
+    net, classes, notes = getattr(model, "backbone", model), getattr(model, "classes", []), []
+    if given != classes and sorted(given) == sorted(classes) and len(set(given)) == len(given):
+        order = [given.index(name) for name in classes]
+        last = {f"{net.classifier_name}.{name}" for name in ("weight", "bias")}
+        state = {name: tensor[order] if name in last else tensor for name, tensor in state.items()}
+        notes = [f"the {len(order)} classes of the file have another order: their rows are copied by name"]
+    return Part(net.state_dict(), state, [net.classifier_name] if new_classifier else [], notes)
 
 
 def backbone_part(model: Any, state: dict[str, Tensor]) -> Part:

@@ -6,8 +6,11 @@ from detection.heads import twins
 
 from resdet import config as configs
 from resdet import weights
+from resdet.backbones import create
+from resdet.classification.model import Classifier
 from resdet.errors import WeightsError
 from resdet.hub import build_for
+from resdet.images.normalize import Normalize
 from resdet.weights import published_categories as published
 from resdet.weights.categories import Categories, rows, select_rows
 from resdet.weights.layouts import recognition, torchvision_detectors
@@ -54,6 +57,8 @@ def test_rows_of_a_subset_and_of_another_order():
 def test_rows_of_other_ids():
     """Formats without ids number their classes by name, so that one more class changes the numbers of others."""
     assert rows(COCO80, Categories(["dog", "person"], [1, 2])) == [16, 0]
+    unused = Categories(["person", "N/A", "N/A", "dog"], [1, 2, 3, 4])
+    assert rows(unused, Categories(["dog", "person"], [1, 2])) == [3, 0]
     assert rows(Categories(["bus", "car"], [1, 2]), Categories(["bike", "bus", "car"], [1, 2, 3])) == [None, 0, 1]
 
 
@@ -62,6 +67,7 @@ def test_repeated_names_need_equal_ids():
     mice = Categories(["mouse", "mouse"], [1, 2])
     assert rows(mice, Categories(["mouse", "mouse", "hen"], [2, 1, 3])) == [1, 0, None]
     assert rows(mice, Categories(["mouse", "hen"], [5, 1])) is None
+    assert rows(Categories(["mouse", "hen"], [1, 3]), mice) is None
 
 
 @pytest.mark.parametrize(
@@ -171,6 +177,21 @@ def test_mask_scores_have_a_row_for_the_background():
 def test_layers_of_another_width_are_refused():
     with pytest.raises(WeightsError, match="of another shape"):
         weights.load(detector(COCO80, width=8), own_file(detector(COCO90)), new_classifier=True)
+
+
+@pytest.mark.parametrize("new_classifier", [False, True])
+def test_a_classifier_with_the_classes_in_another_order_gets_their_rows(new_classifier):
+    def classifier(*names: str) -> Classifier:
+        return Classifier(create("cifar_resnet8", len(names)), list(names), Normalize(), 32, 32)
+
+    source, model, other = classifier("ant", "bee", "cow"), classifier("cow", "ant", "bee"), classifier("a", "b", "c")
+    file = Checkpoint(source.state_dict(), "own.pth", {"classes": source.classes, "experiment": {}})
+    report = weights.load(model, file, new_classifier)
+    assert "3 classes of the file have another order: their rows are copied by name" in str(report)
+    for name, tensor in source.backbone.fc.state_dict().items():
+        assert torch.equal(model.backbone.fc.state_dict()[name], tensor[[2, 0, 1]])
+    assert not weights.load(other, file, new_classifier).notes
+    assert torch.equal(other.backbone.fc.weight, source.backbone.fc.weight)
 
 
 def test_an_equal_number_of_other_classes_is_loaded_with_a_note():
