@@ -144,6 +144,9 @@ def test_the_same_classes_in_another_order_are_loaded_without_new_classifier():
     report = weights.load(model, own_file(source))
     assert "3 of the model's 3 classes are in the file, by name" in str(report) and not report.problems()
     assert torch.equal(last_layers(model)[0], last_layers(source)[0][[2, 0, 1, 3]])
+    unused = detector(Categories(["cat", "dog", "N/A"], [1, 2, 3]))
+    assert "different ones" in str(weights.load(model, own_file(unused)))
+    assert torch.equal(last_layers(model)[0], last_layers(unused)[0])
 
 
 def test_class_agnostic_boxes_are_loaded():
