@@ -45,9 +45,8 @@ def test_other_names_are_paired_by_id():
 
 def test_repeated_names_are_paired_by_id():
     """Annotation files may repeat a name."""
-    repeated = SimpleNamespace(
-        classes=["mouse", "mouse", "hen"], category_ids=[5, 1, 2], label_counts=lambda: np.ones(3, np.int64)
-    )
+    counts = np.ones(3, np.int64)
+    repeated = SimpleNamespace(classes=["mouse", "mouse", "hen"], category_ids=[5, 1, 2], label_counts=lambda: counts)
     assert CategoryMap.of(repeated, categories(mouse=5)).labels == [0]
     assert CategoryMap.of(repeated, repeated).labels == [0, 1, 2]
 
