@@ -49,6 +49,8 @@ def test_repeated_names_are_paired_by_id():
     repeated = SimpleNamespace(classes=["mouse", "mouse", "hen"], category_ids=[5, 1, 2], label_counts=lambda: counts)
     assert CategoryMap.of(repeated, categories(mouse=5)).labels == [0]
     assert CategoryMap.of(repeated, repeated).labels == [0, 1, 2]
+    with pytest.raises(ConfigError, match="Class 5 is mouse in the data and hen in the model"):
+        CategoryMap.of(categories(mouse=1, hen=5, dog=2), repeated)
 
 
 def test_an_unknown_class_among_others_in_another_order_is_refused():
