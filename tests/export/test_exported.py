@@ -157,9 +157,10 @@ def test_padded_proposals_are_no_detections_at_any_threshold():
     assert found.valid.tolist() == [[True, False]]
 
 
-def test_evaluating_an_exported_file_is_rejected(classifier):
-    with pytest.raises(ConfigError, match="evaluate the checkpoint"):
-        evaluate([str(classifier.path)])
+def test_an_exported_file_is_evaluated_on_the_data_of_its_config(classifier):
+    """The file's metadata has the config of its checkpoint."""
+    metrics = evaluate([str(classifier.path)], overrides=["data.val_images=20"])
+    assert 0 <= metrics["error"] <= 1 and metrics.keys() == {"loss", "error", "top5_error"}
 
 
 def test_an_exported_file_of_another_class_is_rejected(classifier):
