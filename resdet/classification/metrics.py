@@ -27,10 +27,8 @@ class ClassificationMetrics:
     per_class: Tensor
 
     def summary(self) -> dict[str, float]:
-        values = {"loss": self.loss, "error": self.error, "top5_error": self.top5_error}
-        if not has_top5(len(self.per_class)):
-            del values["top5_error"]
-        return values
+        top5 = {"top5_error": self.top5_error} if has_top5(len(self.per_class)) else {}
+        return {"loss": self.loss, "error": self.error, **top5}
 
 
 class Tally:

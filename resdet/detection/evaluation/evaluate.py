@@ -129,9 +129,7 @@ def detect_batch(
     detections, maps = model.detect(batch.images, score)
     # Seeds the sampling of anchors and proposals, for reproducible losses.
     torch.manual_seed(indices[0])
-    losses = {}
-    if batch.targets is not None:
-        losses = model.losses_of(maps, batch.images, batch.targets)
+    losses = {} if batch.targets is None else model.losses_of(maps, batch.images, batch.targets)
     originals = [(height, width) for width, height in source.sizes[indices].tolist()]
     return postprocess(model, maps, detections, batch.images.sizes, originals), indices, losses
 

@@ -38,7 +38,7 @@ def read_parts(folder: Path, annotations: str | Path, kind: Kind) -> Iterator[Re
     row and without annotations."""
     check_finished(folder)
     content = read_json(annotations)
-    known = images_of(content)
+    known = entries_of(content, "images")
     ids, sizes, pairs = ids_by_name(known), sizes_by_id(known), paired_categories(folder, content)
     columns = [*COLUMNS, *([EXTRA[kind]] if kind in EXTRA else [])]
     seen: set[int] = set()
@@ -80,10 +80,6 @@ def check_finished(folder: Path) -> None:
     expected = read_json(manifest)["parts"] if manifest.exists() else present
     if present < expected:
         raise DataError(f"{folder} has {present} of {expected} parts: run resdet predict again to finish it.")
-
-
-def images_of(content: Any) -> list[dict]:
-    return entries_of(content, "images")
 
 
 def entries_of(content: Any, key: str) -> list[dict]:
