@@ -20,6 +20,7 @@ from resdet.detection.data.loader import SceneLoader
 from resdet.detection.data.resampling import class_aware, repeat_factors
 from resdet.detection.data.sources import open_scenes
 from resdet.detection.evaluation import ground_truth
+from resdet.detection.evaluation.category_map import CategoryMap, needed
 from resdet.detection.evaluation.evaluate import DatasetDetections, detect, empty, kinds_of
 from resdet.detection.evaluation.metrics import headline_metrics, truth_of
 from resdet.detection.evaluation.pictures import results_beside_truth, write_pictures
@@ -67,6 +68,7 @@ class DetectionTraining(ObjectsTraining):
             log.info(f"chosen for this data: {choice}")
         self.experiment = experiment = with_keypoints(experiment, self.source)
         self.model = build(experiment, self.source.classes, self.source.category_ids)
+        self.check_classes(log)
         self.check_branches()
         if weights is not None:
             self.start_from(weights, log)
@@ -78,11 +80,19 @@ class DetectionTraining(ObjectsTraining):
         for source in (self.source, self.validation):
             for sentence in (*source.notes, *source.problems):
                 log.info(sentence)
-        if self.validation.classes != self.source.classes:
+
+    def check_classes(self, log: Log) -> None:
+        """Refuses validation objects of classes that the training set lacks; ids and order may differ."""
+        names = self.validation.classes
+        missing = [names[label] for label in needed(self.validation) if names[label] not in self.source.classes]
+        if missing:
             raise DataError(
-                f"The validation set has the classes {', '.join(self.validation.classes[:5])} … and the training set "
+                f"The validation set has the class {missing[0]}, and the training set has only "
                 f"{', '.join(self.source.classes[:5])} …: give both annotation files the same categories."
             )
+        note = CategoryMap.of(self.model, self.validation).note
+        if note:
+            log.info(f"validation: {note}")
 
     def check_images(self, log: Log) -> None:
         super().check_images(log)

@@ -86,7 +86,9 @@ class Trainer:
 
     def length(self) -> str:
         minutes = self.train.minutes
-        return number_of(self.total, "step") if minutes is None else f"{minutes:g} minutes (train.minutes) in steps"
+        if minutes is None:
+            return number_of(self.total, "step")
+        return f"{minutes:g} {'minute' if minutes == 1 else 'minutes'} (train.minutes) in steps"
 
     def run(self, log: Log) -> dict[str, float]:
         """Trains to the end, or to a stop; returns the metrics of the best evaluation."""

@@ -1,11 +1,14 @@
-"""Tests that training and validation sets must have the same classes, and how often images are sampled."""
+"""Tests which classes training and validation sets must share, and how often images are sampled."""
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from tasks import runs
 
 from resdet import config
 from resdet.classification.training import ClassificationTraining, check_split_classes
@@ -62,6 +65,43 @@ def test_class_numbers_and_class_folders(case):
         return check_split_classes(train, val)
     with pytest.raises(DataError, match="give both the same"):
         check_split_classes(train, val)
+
+
+def other_annotations(root: Path, folder: Path, change) -> list[str]:
+    """Copies the validation annotations of scenes, changes them, and returns the setting that selects them."""
+    truth = json.loads((root / "annotations/val.json").read_text())
+    change(truth)
+    (folder / "other.json").write_text(json.dumps(truth))
+    return [f"data.val={{images: val, annotations: {folder / 'other.json'}}}"]
+
+
+def renumber(truth):
+    """Reverses the categories and gives them other ids."""
+    truth["categories"] = [{**each, "id": 50 - each["id"]} for each in reversed(truth["categories"])]
+    for each in truth["annotations"]:
+        each["category_id"] = 50 - each["category_id"]
+
+
+def rename(truth):
+    truth["categories"][0]["name"] = "hexagon"
+
+
+@pytest.mark.usefixtures("narrow")
+def test_validation_categories_of_other_ids_and_order_are_matched_by_name(root, tmp_path):
+    """Compares the validation metrics and losses of two runs that differ in the ids and the order only."""
+    other = other_annotations(root, tmp_path, renumber)
+    same = runs.train(tmp_path / "same", *runs.of(root))
+    done = runs.train(tmp_path / "other", *runs.of(root), *other)
+    assert "classes are matched by name" not in same.stderr
+    assert "validation: classes are matched by name" in done.stderr
+    (expected,), (found,) = (runs.metrics(tmp_path / name, "val") for name in ("same", "other"))
+    differing = {name for name, value in expected.items() if name != "seconds" and found[name] != pytest.approx(value)}
+    assert not differing
+
+
+def test_a_validation_class_that_the_training_set_lacks_is_refused(root, tmp_path):
+    done = runs.here("train", *runs.of(root), *other_annotations(root, tmp_path, rename), "--out", tmp_path / "run")
+    assert "The validation set has the class hexagon, and the training set has only " in runs.sentence(done)
 
 
 @pytest.mark.parametrize("negatives, empty", [(0, 0), (0.25, 1)])
