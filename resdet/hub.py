@@ -16,7 +16,7 @@ from resdet.fast import Compile, accelerate
 from resdet.model import Model
 from resdet.restore import build_with_weights, restore
 from resdet.tasks import tasks
-from resdet.weights import description, loading, reading, zoo
+from resdet.weights import checkpoint_file, description, load_weights, zoo
 from resdet.weights.layouts.recognition import recognize
 
 Mode = Literal["exact", "fast"]
@@ -135,13 +135,13 @@ def checked(model: Any, expect: type[Any] | None, origin: str | Path) -> Any:
 
 
 def load_model(path: str | Path) -> Model:
-    checkpoint = reading.read(zoo.locate(path))
+    checkpoint = checkpoint_file.read(zoo.locate(path))
     if not checkpoint.description.experiment:
         return load_foreign(checkpoint).eval()
     return restore(checkpoint, build_for).eval()
 
 
-def load_foreign(checkpoint: reading.Checkpoint) -> Model:
+def load_foreign(checkpoint: checkpoint_file.Checkpoint) -> Model:
     """Loads weights of another library into the model inferred from them, with their classes if known."""
     layout = recognize(checkpoint)
     if layout.settings is None:
@@ -162,7 +162,7 @@ def load_foreign(checkpoint: reading.Checkpoint) -> Model:
     experiment = configs.from_dict({**task, "model": settings}, what := f"the net of {checkpoint.origin}")
     try:
         return build_with_weights(build_for, experiment, categories.names, categories.ids, checkpoint, what)
-    except loading.Mismatch as problem:
+    except load_weights.Mismatch as problem:
         raise WeightsError(
             f"{checkpoint.origin} has the tensor names of a {name}, but is a different, unsupported net "
             f"({problem.differences}): docs/weights.md lists the supported ones."

@@ -7,14 +7,14 @@ from typing import Any, TypeVar, cast
 from resdet import config
 from resdet.config.experiment import Experiment
 from resdet.errors import ConfigError
-from resdet.weights import loading, reading
+from resdet.weights import checkpoint_file, load_weights
 from resdet.weights.skip_init import SkipInit
 
 M = TypeVar("M")
 Build = Callable[[Any, Sequence[str], Sequence[int] | None], M]  # experiment, classes, category ids -> model
 
 
-def restore(checkpoint: reading.Checkpoint, build: Build[M]) -> M:
+def restore(checkpoint: checkpoint_file.Checkpoint, build: Build[M]) -> M:
     """The model, with its weights, that the config in a checkpoint of resdet describes."""
     description, name = checkpoint.description, f"the config inside {checkpoint.origin}"
     assert description.experiment is not None and description.classes is not None  # validated together
@@ -33,7 +33,7 @@ def build_with_weights(
     experiment: Experiment,
     classes: Sequence[str],
     category_ids: Sequence[int] | None,
-    checkpoint: reading.Checkpoint,
+    checkpoint: checkpoint_file.Checkpoint,
     name: str,
 ) -> M:
     """Builds a model and loads the weights of `checkpoint`; `name`: the config, for errors."""
@@ -42,5 +42,5 @@ def build_with_weights(
             model = build(experiment, classes, category_ids)
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
-    loading.load(model, checkpoint)
+    load_weights.load(model, checkpoint)
     return model

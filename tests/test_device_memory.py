@@ -12,7 +12,7 @@ from resdet.engine.config import TrainConfig
 from resdet.engine.distributed import World
 from resdet.engine.train_step import smaller_step
 from resdet.errors import DeviceMemoryError
-from resdet.images.grouped import predicted
+from resdet.images.shape_groups import predicted
 from resdet.model import Prepared
 
 SMALL = ("data.size=32", "data.short=32")

@@ -15,9 +15,9 @@ from resdet.backbones import create
 from resdet.classification import Classifier
 from resdet.images.normalize import Normalize
 from resdet.images.video import Video
-from resdet.results.drawing import color
 from resdet.results.result import Result
 from resdet.results.stream import follow, in_a_line
+from resdet.results.visualizer import color
 
 pytestmark = pytest.mark.usefixtures("shallow")
 WORDS = ("predict", "--weights", "net.pth", "--score", 0, "--json", "rows.json", "--draw", "out")

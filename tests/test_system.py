@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from resdet import system
-from resdet.data import generated
+from resdet.data import output_folder
 from resdet.engine.run_folder import claim_folder
 from resdet.errors import Error, FileError
 from resdet.files.atomic import write_text
@@ -183,7 +183,7 @@ def test_fsync_gets_a_writable_file(tmp_path, monkeypatch):
 
 def test_data_are_generated_in_an_empty_folder(either, tmp_path):
     (tmp_path / "data").mkdir()
-    generated.ensure(tmp_path / "data", "marker", "data", {"n": 1}, lambda folder: (folder / "a").write_text("a"))
+    output_folder.ensure(tmp_path / "data", "marker", "data", {"n": 1}, lambda folder: (folder / "a").write_text("a"))
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "data", "marker"]
 
 

@@ -17,11 +17,11 @@ from resdet._lazy import attach
 
 if TYPE_CHECKING:
     from resdet.backbones import surgery as surgery
+    from resdet.backbones.complexity import count_multiply_adds as count_multiply_adds
+    from resdet.backbones.complexity import count_parameters as count_parameters
     from resdet.backbones.config import BackboneConfig as BackboneConfig
     from resdet.backbones.config import names as names
     from resdet.backbones.config import register as register
-    from resdet.backbones.counting import count_multiply_adds as count_multiply_adds
-    from resdet.backbones.counting import count_parameters as count_parameters
     from resdet.backbones.layers import Backbone as Backbone
     from resdet.backbones.registry import create as create
     from resdet.backbones.registry import entry as entry
@@ -35,8 +35,8 @@ __getattr__, __dir__ = attach(
         "BackboneConfig": "config",
         "create": "registry",
         "entry": "registry",
-        "count_multiply_adds": "counting",
-        "count_parameters": "counting",
+        "count_multiply_adds": "complexity",
+        "count_parameters": "complexity",
         "surgery": "surgery",
     },
 )

@@ -17,8 +17,8 @@ from resdet.files import storage
 from resdet.files.storage import is_address
 from resdet.files.tar_member import Place, read_place
 from resdet.images.decode import EncodedImage, RawImage, read_image
+from resdet.images.image_files import is_image, walk
 from resdet.images.inputs import expanded
-from resdet.images.listing import is_image, walk
 from resdet.images.video import is_video
 from resdet.optional import required
 

@@ -14,7 +14,7 @@ from resdet.detection.inference.predictor import batch_for
 from resdet.errors import ConfigError, DataError, WeightsError
 from resdet.fast import Compile
 from resdet.files import download
-from resdet.images.grouped import attempted
+from resdet.images.shape_groups import attempted
 from resdet.model import Prepared
 from resdet.results.parquet import VERSION, Row, common, row_of_error, row_of_result
 from resdet.results.result import Result

@@ -17,7 +17,7 @@ from resdet.detection.heads.config import AnchorConfig, BoxConfig, MaskConfig, R
 from resdet.detection.model import Detector
 from resdet.images.photographs import surface
 from resdet.necks.config import FPNConfig
-from resdet.weights import loading
+from resdet.weights import load_weights
 from resdet.weights.layouts import torchvision_detectors
 
 CLASSES = 80
@@ -157,5 +157,5 @@ def resdet_detector(peer: nn.Module, height: int, width: int, counts: Counts = C
         input=InputConfig(min(height, width), max(height, width), **settings["input"]),
     )
     detector = build_detector(DetectionExperiment(model=config), [str(n) for n in range(CLASSES)])
-    loading.load(detector, state)
+    load_weights.load(detector, state)
     return detector.eval()

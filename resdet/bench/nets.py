@@ -15,7 +15,7 @@ from resdet.fast import accelerate
 from resdet.images.normalize import Normalize
 from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 from resdet.model import Model
-from resdet.weights import loading
+from resdet.weights import load_weights
 
 NOT_INSTALLED = "not installed"
 M = TypeVar("M", bound=nn.Module)
@@ -66,7 +66,7 @@ def resnet50s() -> dict[str, nn.Module | str]:
 
     torch.manual_seed(0)
     peer, net = resnet50(), registry.create("resnet50")
-    loading.load(net, peer.state_dict())
+    load_weights.load(net, peer.state_dict())
     return {"torchvision": peer, "timm": timm_resnet50(peer.state_dict()), "resdet": net}
 
 

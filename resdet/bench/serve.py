@@ -25,7 +25,7 @@ from resdet.errors import Error
 from resdet.images.encode import write_image
 from resdet.images.photographs import photograph
 from resdet.timing import MEGABYTES, Case
-from resdet.weights import saving
+from resdet.weights import save_weights
 
 NETS = {
     "ResNet-20 on CIFAR": ("cifar10_resnet20.yaml", "model.num_classes=10"),
@@ -57,7 +57,7 @@ def cases_of(name: str, words: Sequence[str], requests: int, device: str) -> Ite
         weights, image = folder / "net.safetensors", folder / "image.jpg"
         write_image(image, cv2.resize(photograph(np.random.default_rng(0)), SIZE[::-1]))
         torch.manual_seed(0)
-        saving.save(hub.build(*words), weights, "safetensors")
+        save_weights.save(hub.build(*words), weights, "safetensors")
         model = hub.load(weights, mode="fast", device=device)
         notes: dict[str, str] = {}  # by side
 

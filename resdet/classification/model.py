@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from resdet.backbones.layers import Backbone
 from resdet.backbones.modes import evaluating
 from resdet.errors import DataError, require
-from resdet.images import grouped
+from resdet.images import shape_groups
 from resdet.images.crops import center_crop
 from resdet.images.decode import as_image
 from resdet.images.inputs import predict_all
@@ -102,7 +102,7 @@ class Classifier(Model):
 
     def stream(self, images: Iterable[Any], top: int = TOP, batch: int | None = None) -> Iterator[Classification]:
         """Yields the results of `predict` one by one; holds three batches of images in memory."""
-        return grouped.stream(self, images, PREDICT_BATCH if batch is None else batch, top=top)
+        return shape_groups.stream(self, images, PREDICT_BATCH if batch is None else batch, top=top)
 
     def prepare_image(self, image: Any) -> Prepared:
         """Decodes and crops an image, in any thread."""

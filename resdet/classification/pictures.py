@@ -40,7 +40,7 @@ def captioned(pixels: np.ndarray, label: int, best: Best, classes: Sequence[str]
     red."""
     import cv2  # a training without loggers needs no OpenCV
 
-    from resdet.results.drawing import FONT, fitted
+    from resdet.results.visualizer import FONT, fitted
 
     lines = [(classes[label], BLACK)]
     lines += [(f"{score:.2f} {classes[guess]}", GREEN if guess == label else RED) for guess, score in zip(*best)]

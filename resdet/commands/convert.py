@@ -11,7 +11,7 @@ from resdet import hub
 from resdet.detection.model import Detector
 from resdet.errors import FileError, WeightsError
 from resdet.files.atomic import check_file, check_not_input, write_text
-from resdet.weights import saving
+from resdet.weights import save_weights
 from resdet.weights.snippets import RECIPES
 
 
@@ -23,12 +23,12 @@ def convert(source: str, layout: str, out: str | None = None) -> Path:
     if model.exported:
         raise WeightsError(f"{source} is an exported graph: give the checkpoint that it was exported from.")
     check_not_input(path, source)
-    saving.state_in(model, layout)  # raises for a model that the library lacks, before anything is written
+    save_weights.state_in(model, layout)  # raises for a model that the library lacks, before anything is written
     lines = RECIPES[layout](model, path)
     config = detectron2_config(cast(Detector, model)) if layout == "detectron2" and model.kind == "detector" else None
     if config:
         check_config(path)
-    saving.save(model, path, layout)
+    save_weights.save(model, path, layout)
     count = check(model, path)
     if config:
         write_text(path.with_suffix(".yaml"), config)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from resdet.classification.data import cifar
-from resdet.data import generated
+from resdet.data import output_folder
 from resdet.data.shapes import ShapeImages
 
 FRAMES = 30  # of a generated video
@@ -20,12 +20,12 @@ def get(name: str, root: str | None) -> Path:
 def make_shapes(root: str, train_images: int, val_images: int, size: int, seed: int) -> None:
     """Writes generated images as one folder per class, the layout of `data.name=folder`."""
     folder = Path(root)
-    generated.refuse_filled(folder)
+    output_folder.refuse_filled(folder)
     sources = {
         "train": ShapeImages(train_images, size, seed, "train"),
         "val": ShapeImages(val_images, size, seed, "val"),
     }
-    generated.create(folder, lambda temporary: write_classes(temporary, sources))
+    output_folder.create(folder, lambda temporary: write_classes(temporary, sources))
     print(
         f"{train_images} + {val_images} images in {folder}; train on them with --config folder.yaml data.root={folder}"
     )
@@ -35,7 +35,7 @@ def write_classes(root: Path, sources: dict[str, ShapeImages]) -> None:
     """Writes root/SPLIT/CLASS/NUMBER.jpg."""
     for split, source in sources.items():
         for index in range(len(source)):
-            generated.put(
+            output_folder.put(
                 root / split / source.classes[source.labels[index]] / f"{index:06d}.jpg", source.image(index).pixels
             )
 

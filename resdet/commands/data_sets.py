@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from resdet.data import generated
+from resdet.data import output_folder
 from resdet.data.class_names import known_class
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.formats.data_set import DataSet, sample_images
@@ -25,14 +25,14 @@ CELL = 480  # pixels of the long side of its images; smaller ones are enlarged b
 
 def convert(source: str, target: str, to: str, name: str | None = None) -> dict[str, Any]:
     """Writes the data set `source` (in the format `name`, or in the one that fits) as `to`; returns a summary."""
-    generated.check_target(target, source)
+    output_folder.check_target(target, source)
     data = _opened(source, name)
     return _summary(write_data_set(Path(target), gather(data), to), target, to, [data])
 
 
 def merge(sources: Sequence[str], target: str) -> dict[str, Any]:
     """Writes several data sets as one in COCO's format; classes of the same name are one class, also of one source."""
-    generated.check_target(target, *sources)
+    output_folder.check_target(target, *sources)
     sets = [_opened(source) for source in sources]
     parts = [gather(data) for data in sets]
     gathered = [(split, content) for part in parts for split, content in part.items()]
@@ -58,7 +58,7 @@ def subset(source: str, target: str, classes: Sequence[str], count: int | None, 
     With `classes`, only these and only images with one of them; `count` images of each split, the same at each call;
     only objects of at least `min_size` pixels in width and height.
     """
-    generated.check_target(target, source)
+    output_folder.check_target(target, source)
     data = _opened(source)
     contents = {split: _part(content, classes, count, min_size) for split, content in gather(data).items()}
     to = data.layout.format if data.layout.format in writers else "coco"
@@ -86,7 +86,7 @@ def split(root: str, share: float, seed: int) -> dict[str, Any]:
 
 def show(root: str, out: str, count: int) -> dict[str, Any]:
     """Draws some images of each split with their objects on a contact sheet, without those that cannot be read."""
-    from resdet.results.drawing import sheet
+    from resdet.results.visualizer import sheet
 
     check_image_suffix(out)
     data = _opened(root)
@@ -188,7 +188,7 @@ def _annotated(source: Annotations) -> list[int]:
 def _drawn(source: Annotations, i: int) -> np.ndarray:
     import cv2
 
-    from resdet.results.drawing import apart, draw
+    from resdet.results.visualizer import apart, draw
 
     pixels, objects = source.image(i).decode(), source.objects(i)
     long = max(pixels.shape[:2])

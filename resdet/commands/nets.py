@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from resdet.backbones import config, registry
-from resdet.backbones.counting import count_multiply_adds, count_parameters, on_paper
+from resdet.backbones.complexity import count_multiply_adds, count_parameters, on_paper
 from resdet.commands.columns import aligned
 from resdet.files.atomic import write_json
 

@@ -28,7 +28,7 @@ from resdet.commands.parity_detections import PREDICT, differences
 from resdet.detection.model import Detector
 from resdet.errors import ConfigError
 from resdet.files.atomic import write_json
-from resdet.weights import saving
+from resdet.weights import save_weights
 from resdet.weights.layouts import torchvision_detectors
 
 SHORT, LONG, CLASSES = 160, 256, 20
@@ -156,7 +156,7 @@ def round_trip(model: nn.Module, layout: str) -> tuple[nn.Module, nn.Module]:
     """The converted model as loaded by the other library, and as read back by resdet."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as output:
         source = Path(folder, "model.safetensors")
-        saving.save(model, source, "safetensors")
+        save_weights.save(model, source, "safetensors")
         written = convert(str(source), layout)
         names: dict[str, Any] = {}
         exec(output.getvalue().partition("\n\n")[2], names)

@@ -11,8 +11,8 @@ from resdet.batch_inference.program import Program
 from resdet.engine import distributed
 from resdet.errors import ConfigError, DataError
 from resdet.files.atomic import write_json
+from resdet.images.image_files import images_of, is_image
 from resdet.images.inputs import expanded, is_glob
-from resdet.images.listing import images_of, is_image
 from resdet.images.video import Video, is_video
 from resdet.results.stream import Source
 from resdet.tasks import tasks

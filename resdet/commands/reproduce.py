@@ -12,7 +12,6 @@ from resdet.engine.signals import defer_signals
 from resdet.errors import ConfigError, DataError, Error, hint
 from resdet.files.atomic import write_json
 from resdet.reproduce import needs, outcome, scale
-from resdet.reproduce.finished import is_finished
 from resdet.reproduce.plan import (
     Evaluation,
     Setting,
@@ -26,6 +25,7 @@ from resdet.reproduce.plan import (
     trainings_for,
 )
 from resdet.reproduce.records import Figure, Row, Training
+from resdet.reproduce.run_status import is_finished
 from resdet.reproduce.tables import FIGURES, ROWS
 from resdet.reproduce.trainings import TRAININGS
 

@@ -7,7 +7,7 @@ from typing import Any
 from resdet.classification.data import shards as of_images
 from resdet.classification.data.config import FolderConfig
 from resdet.classification.data.imagenet import ARCHIVES, imagenet
-from resdet.data import generated
+from resdet.data import output_folder
 from resdet.data.shards import Limit, Shard
 from resdet.detection.formats import write_shards as of_scenes
 from resdet.detection.formats.data_set import DataSet
@@ -21,7 +21,7 @@ NAMED = 3  # images that are named when they are left out
 
 def shard(source: str, target: str, limit: Limit, task: str | None = None) -> dict[str, Any]:
     """Writes the data set `source` as shards; `task` is detection or classification, None for the one that fits."""
-    generated.check_target(target, source)
+    output_folder.check_target(target, source)
     root = Path(source)
     if task is None:
         task = _task_of(root)

@@ -9,7 +9,7 @@ import numpy as np
 from resdet.data.array_cache import Strings
 from resdet.errors import DataError, number_of
 from resdet.images.decode import EncodedImage, map_image, read_image
-from resdet.images.listing import IMAGE_SUFFIXES, SKIPPED, is_image
+from resdet.images.image_files import IMAGE_SUFFIXES, SKIPPED, is_image
 
 UNREADABLE = "restore it or remove it"
 IMAGE_FOLDERS = ("image", "images", "img", "imgs", "jpegimages", "pngimages")  # in lower case

@@ -18,7 +18,7 @@ from resdet.errors import DataError
 from resdet.files.remote import origin_of
 from resdet.files.tar_member import Place, read_place
 from resdet.images.decode import EncodedImage
-from resdet.images.listing import is_image
+from resdet.images.image_files import is_image
 
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
 MAX_CLASSES = 2**20

@@ -21,7 +21,7 @@ from resdet.detection.heads.rpn import RPN
 from resdet.detection.inference import predictor
 from resdet.detection.records import images_from_list, targets_from_list
 from resdet.errors import DataError
-from resdet.images import grouped
+from resdet.images import shape_groups
 from resdet.images.inputs import predict_all
 from resdet.images.normalize import Normalize
 from resdet.model import Model, Prepared
@@ -169,7 +169,7 @@ class Detector(Model):
         """Yields the results of paths and arrays one by one, in their order and as early as possible; holds few images
         in memory: of a sequence, two batches are read ahead."""
         most = predictor.batch_for(self.device) if batch is None else batch
-        return grouped.stream(self, images, most, score=score)
+        return shape_groups.stream(self, images, most, score=score)
 
     def prepare_image(self, image: Any) -> Prepared:
         """Decodes and resizes an image, in any thread."""

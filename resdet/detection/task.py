@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from resdet import config
 from resdet.data.image_sequence import ImageSequence
-from resdet.detection import alternating
+from resdet.detection import four_step_training
 from resdet.detection.build import build_detector
 from resdet.detection.check.command import run_check
 from resdet.detection.config import DetectionExperiment
@@ -56,7 +56,7 @@ class DetectionTask(Task):
         return DetectionTraining(experiment, world, log, Path(init) if init else None, self.build)
 
     def steps(self, experiment: DetectionExperiment, folder: Path, init: str | None) -> list[Step]:
-        return alternating.steps(experiment, folder, init, self.build) if experiment.alternating else []
+        return four_step_training.steps(experiment, folder, init, self.build) if experiment.alternating else []
 
     def evaluate(
         self,

@@ -15,9 +15,9 @@ from resdet.detection.check.brief import brief
 from resdet.detection.check.objects import ObjectTable
 from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.annotations import Annotations
+from resdet.detection.data.class_balance import class_aware, repeat_factors
 from resdet.detection.data.collate import COMPILED_ROOM, TargetFormat
 from resdet.detection.data.loader import SceneLoader
-from resdet.detection.data.resampling import class_aware, repeat_factors
 from resdet.detection.data.sources import open_scenes
 from resdet.detection.evaluation import ground_truth
 from resdet.detection.evaluation.category_map import CategoryMap, needed
@@ -34,7 +34,7 @@ from resdet.engine.run_record import CONFIG
 from resdet.errors import ConfigError, DataError
 from resdet.progress import Activity
 from resdet.restore import Build
-from resdet.weights import loading
+from resdet.weights import load_weights
 
 
 class DetectionTraining(ObjectsTraining):
@@ -60,8 +60,8 @@ class DetectionTraining(ObjectsTraining):
         data = experiment.scenes
         self.source, self.validation = open_scenes(data, "train"), open_scenes(data, "val")
         self.report_problems(log)
-        weights = loading.as_checkpoint(init) if init else None
-        anchors = None if weights is None else loading.anchors_of(weights)
+        weights = load_weights.as_checkpoint(init) if init else None
+        anchors = None if weights is None else load_weights.anchors_of(weights)
         rules = recipe.RULES if anchors is None else recipe.fine_tuning_rules(anchors)
         experiment, choices = recipe.complete(experiment, ObjectTable.of(self.source), rules)
         for choice in choices:

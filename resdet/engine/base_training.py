@@ -19,8 +19,8 @@ from resdet.errors import DataError, number_of
 from resdet.images.decode import Source
 from resdet.progress import track
 from resdet.structures import Batch
-from resdet.weights import loading
-from resdet.weights.reading import Checkpoint
+from resdet.weights import load_weights
+from resdet.weights.checkpoint_file import Checkpoint
 
 REPORTED = 5  # damaged images reported before the first step; the others are reported when they are read
 
@@ -66,11 +66,11 @@ class BaseTraining:
 
     def start_from(self, weights: str | Path | Checkpoint, log: Log) -> None:
         """Loads the weights of `--init` without the layers of other classes, and logs what was loaded."""
-        log.info(str(loading.load(self.model, weights, new_classifier=True)))
+        log.info(str(load_weights.load(self.model, weights, new_classifier=True)))
 
     def load_strict(self, weights: str) -> list[str]:
         """Loads weights that must match all layers, for an evaluation; returns notes on them."""
-        return loading.load(self.model, weights).notes
+        return load_weights.load(self.model, weights).notes
 
     def exact_statistics(self, model: nn.Module, images: int) -> None:
         """Recomputes the backbone's batch norm statistics over augmented training images, the same at each call."""

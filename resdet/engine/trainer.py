@@ -22,11 +22,11 @@ from resdet.engine import checkpoint, distributed
 from resdet.engine.callbacks import Callbacks
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.engine.distributed import LostProcess, World
+from resdet.engine.eta import Remaining, Steps
 from resdet.engine.log import Log
 from resdet.engine.metric_buffer import MetricBuffer
 from resdet.engine.optim import scaled_lr
 from resdet.engine.pace import Pace
-from resdet.engine.remaining import Remaining, Steps
 from resdet.engine.schedule import Schedule
 from resdet.engine.signals import StopRequested, defer_signals
 from resdet.engine.throughput import Throughput

@@ -10,7 +10,7 @@ from resdet.data.loader import skip_or_raise
 from resdet.errors import ConfigError, DataError
 from resdet.export.exporters import exporters
 from resdet.images.decode import as_image
-from resdet.images.listing import images_of
+from resdet.images.image_files import images_of
 from resdet.results.spread import spread
 from resdet.tasks import tasks
 

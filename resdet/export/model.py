@@ -21,11 +21,11 @@ from resdet.detection.inference.predictor import postprocess
 from resdet.errors import WeightsError
 from resdet.export import graph_description
 from resdet.export.runtime import Runtime
-from resdet.images import grouped
+from resdet.images import shape_groups
 from resdet.images.crops import center_crop
 from resdet.images.decode import as_image
 from resdet.images.inputs import predict_all
-from resdet.images.resizing import resize
+from resdet.images.resize import resize
 from resdet.model import Model, Prepared
 from resdet.ops.rle import RLE, encode
 from resdet.results.classification import Classification
@@ -86,7 +86,7 @@ class ExportedClassifier(Exported):
 
     def stream(self, images: Iterable, top: int = TOP, batch: int | None = None) -> Iterator[Classification]:
         """Yields the results of `predict` one by one."""
-        return grouped.stream(self, images, PREDICT_BATCH if batch is None else batch, top=top)
+        return shape_groups.stream(self, images, PREDICT_BATCH if batch is None else batch, top=top)
 
     def prepare_image(self, image: Any) -> Prepared:
         opened = as_image(image)
@@ -127,7 +127,7 @@ class ExportedDetector(Exported):
 
     def stream(self, images: Iterable, score: float | None = None) -> Iterator[Result]:
         """Yields the results of `predict` one by one; of a sequence, two images are read ahead."""
-        return grouped.stream(self, images, 1, score=score)
+        return shape_groups.stream(self, images, 1, score=score)
 
     def prepare_image(self, image: Any) -> Prepared:
         padded, originals = self.prepare([image])

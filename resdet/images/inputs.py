@@ -14,7 +14,7 @@ from resdet.errors import DataError
 from resdet.files.storage import is_address
 from resdet.files.tar_member import member_of
 from resdet.images.decode import EncodedImage, RawImage
-from resdet.images.listing import images_of
+from resdet.images.image_files import images_of
 from resdet.images.video import Video, is_stream, is_video
 from resdet.optional import required
 

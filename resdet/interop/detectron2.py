@@ -31,7 +31,7 @@ from resdet.errors import ConfigError, Error
 from resdet.interop.detectron2_keys import NORMS
 from resdet.results.result import Result
 from resdet.structures import Images, Targets
-from resdet.weights import loading, pretrained
+from resdet.weights import load_weights, pretrained
 
 try:
     from detectron2.config import CfgNode
@@ -107,7 +107,7 @@ def build_resdet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResdetBackbon
     options = {key: value for key, value in options.items() if key in known}
     net = registry.create(keys.BACKBONE, 0, **options | dict(map(configs.parse_override, keys.OPTIONS)))
     if keys.WEIGHTS:
-        loading.load(net, keys.WEIGHTS, new_classifier=True)  # ignores a classifier in the file
+        load_weights.load(net, keys.WEIGHTS, new_classifier=True)  # ignores a classifier in the file
     surgery.freeze_stages(net, cfg.MODEL.BACKBONE.FREEZE_AT)
     if resnets.RES5_DILATION == 2:
         surgery.dilate_last_stage(net)
@@ -145,7 +145,7 @@ class ResdetDetector(nn.Module):
         self.mask_size = experiment.scenes.mask_size if self.detector.draws_masks else None
         self.bgr = cfg.INPUT.FORMAT == "BGR"
         if keys.WEIGHTS:
-            loading.load(self.detector, keys.WEIGHTS, new_classifier=True)
+            load_weights.load(self.detector, keys.WEIGHTS, new_classifier=True)
         elif experiment.model.pretrained:
             pretrained.load(self.detector, experiment.model.pretrained, experiment.model.backbone.name)
 

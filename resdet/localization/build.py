@@ -17,7 +17,7 @@ from resdet.localization.per_class_rpn import PerClassRPN
 from resdet.localization.rcnn_model import LocalizerRCNN
 from resdet.localization.rpn_model import Localizer
 from resdet.restore import restore
-from resdet.weights import reading, zoo
+from resdet.weights import checkpoint_file, zoo
 
 
 def build_localizer(
@@ -64,7 +64,7 @@ def build_proposer(proposer: str | dict[str, Any] | None, classes: Sequence[str]
         return build_localizer(cast(LocalizationExperiment, experiment), classes)
     if proposer is None:
         raise ConfigError("model.proposer is null: name the checkpoint of a trained per-class RPN.")
-    checkpoint = reading.read(zoo.locate(proposer))
+    checkpoint = checkpoint_file.read(zoo.locate(proposer))
     is_localizer = (checkpoint.description.experiment or {}).get("task") == "localization"
     if not is_localizer or checkpoint.description.classes != list(classes):
         raise ConfigError(

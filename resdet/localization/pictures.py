@@ -9,9 +9,9 @@ from resdet.images.encode import write_image
 from resdet.localization.data.crops import scaled_boxes
 from resdet.localization.data.ilsvrc_loc import LocalizedImages
 from resdet.localization.loc_error import best_overlaps
-from resdet.results.drawing import draw, enlargement
 from resdet.results.result import Result
 from resdet.results.spread import spread
+from resdet.results.visualizer import draw, enlargement
 
 RED, GREEN = 0, 12  # labels of these colors
 

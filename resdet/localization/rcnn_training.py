@@ -30,8 +30,8 @@ from resdet.localization.rpn_training import LocalizationTraining
 from resdet.localization.validation_loss import region_losses
 from resdet.progress import Activity
 from resdet.structures import Batch
-from resdet.weights import loading
-from resdet.weights.reading import Checkpoint
+from resdet.weights import load_weights
+from resdet.weights.checkpoint_file import Checkpoint
 
 KEY_SETTINGS = ("testing", "scales", "candidates", "nms", "proposals")  # settings that the proposals depend on
 PROPOSER = "proposer."  # prefix of the RPN's tensor names
@@ -110,7 +110,7 @@ class LocalizationRCNNTraining(LocalizationTraining):
 
     def start_from(self, weights: str | Path | Checkpoint, log: Log) -> None:
         """Loads weights, with the RPN of `model.proposer` in place of the RPN in an R-CNN's file."""
-        checkpoint = loading.as_checkpoint(weights)
+        checkpoint = load_weights.as_checkpoint(weights)
         if any(name.startswith(PROPOSER) for name in checkpoint.state):
             kept = {name: tensor for name, tensor in checkpoint.state.items() if not name.startswith(PROPOSER)}
             proposer = {PROPOSER + name: tensor for name, tensor in self.model.proposer.state_dict().items()}

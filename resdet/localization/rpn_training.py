@@ -25,8 +25,8 @@ from resdet.localization.locate import Locator
 from resdet.localization.pictures import drawn, name_of, write_located
 from resdet.localization.rpn_model import Localizer
 from resdet.localization.validation_loss import rpn_losses
-from resdet.results.drawing import fitted
 from resdet.results.spread import spread
+from resdet.results.visualizer import fitted
 
 
 class LocalizationTraining(ObjectsTraining):

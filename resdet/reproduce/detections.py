@@ -7,7 +7,7 @@ from typing import cast
 import cv2
 import numpy as np
 
-from resdet.results import drawing
+from resdet.results import visualizer
 from resdet.results.captions import place
 from resdet.results.plot import Bitmap, Drawing, Stroke, Text, text_width
 from resdet.results.result import Result
@@ -61,21 +61,21 @@ def add(sheet: Drawing, pixels: np.ndarray, result: Result, x: float, y: float) 
     sizes = np.array([(text_width(text, SIZE), SIZE + 2) for text in captions]).reshape(-1, 2)
     corners = place(boxes, np.ceil(sizes), height, WIDTH)
     for i in range(len(result))[::-1]:  # the first detection on top
-        color = drawing.color(result.labels[i])
+        color = visualizer.color(result.labels[i])
         sheet.strokes.append(outline(boxes[i] + (x, y, x, y), color))
         if corner := corners[i]:
             sheet.texts.append(caption(captions[i], x + corner[0], y + corner[1], color))
     return height
 
 
-def outline(box: np.ndarray, color: drawing.Color) -> Stroke:
+def outline(box: np.ndarray, color: visualizer.Color) -> Stroke:
     x1, y1, x2, y2 = box
     return Stroke(np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1)]), as_hex(color), LINE)
 
 
-def caption(text: str, left: float, top: float, color: drawing.Color) -> Text:
-    return Text(text, left, top + SIZE - 1, "start", SIZE, as_hex(drawing.text_color(color)), as_hex(color))
+def caption(text: str, left: float, top: float, color: visualizer.Color) -> Text:
+    return Text(text, left, top + SIZE - 1, "start", SIZE, as_hex(visualizer.text_color(color)), as_hex(color))
 
 
-def as_hex(color: drawing.Color) -> str:
+def as_hex(color: visualizer.Color) -> str:
     return "#{:02x}{:02x}{:02x}".format(*color)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from resdet._lazy import attach
 
 if TYPE_CHECKING:
-    from resdet.results import drawing as drawing
+    from resdet.results import visualizer as visualizer
     from resdet.results.result import Result as Result
 
-__getattr__, __dir__ = attach(__name__, {"Result": "result", "drawing": "drawing"})
+__getattr__, __dir__ = attach(__name__, {"Result": "result", "visualizer": "visualizer"})

@@ -225,11 +225,11 @@ class Result:
         colors: Literal["auto", "class"] = "auto",
     ) -> np.ndarray:
         """Draws the detections of at least this score on the image, or on another of its size: uint8 RGB [H, W, 3],
-        `scale` times as large; None: enlarged if the image is small (`drawing.enlargement`).
+        `scale` times as large; None: enlarged if the image is small (`visualizer.enlargement`).
 
         `colors`: one for each class, or with `auto` one for each object if all are of one class.
         """
-        from resdet.results import drawing
+        from resdet.results import visualizer
 
         source = self.image if image is None else image
         if source is None:
@@ -242,13 +242,13 @@ class Result:
                 f"{opened.name} has {width} x {height} pixels, these detections belong to an image of "
                 f"{self.size[1]} x {self.size[0]}: pass the image that was predicted on."
             )
-        scale = scale or drawing.enlargement(*self.size)
+        scale = scale or visualizer.enlargement(*self.size)
         selected = self.above(score)
         captions = [f"{name} {value:.2f}" for name, value in zip(selected.names, selected.scores)]
         masks = None if selected.rles is None else Decoded(selected.rles)
         labels = selected.labels.tolist()
-        labels = drawing.apart(labels) if colors == "auto" else labels
-        drawn = drawing.draw(pixels, selected.boxes, labels, captions, masks, scale)
+        labels = visualizer.apart(labels) if colors == "auto" else labels
+        drawn = visualizer.draw(pixels, selected.boxes, labels, captions, masks, scale)
         if selected.keypoints is not None:
-            drawing.draw_keypoints(drawn, selected.keypoints, labels, selected.skeleton, scale)
+            visualizer.draw_keypoints(drawn, selected.keypoints, labels, selected.skeleton, scale)
         return drawn

@@ -11,7 +11,7 @@ import numpy as np
 
 from resdet.errors import DataError, number_of
 from resdet.images.encode import write_image
-from resdet.images.grouped import attempted
+from resdet.images.shape_groups import attempted
 from resdet.images.video import Video
 from resdet.images.video_writer import VideoWriter
 from resdet.model import Prepared

@@ -5,13 +5,13 @@ from pathlib import Path
 from torch import nn
 
 from resdet.errors import ConfigError
-from resdet.weights import loading, zoo
+from resdet.weights import load_weights, zoo
 
 
-def load(model: nn.Module, name: str, backbone: str) -> loading.Report:
+def load(model: nn.Module, name: str, backbone: str) -> load_weights.Report:
     """`name`: a path, a published name, or `torchvision` for that library's weights of the net `backbone`."""
     source: str | Path = fetch_torchvision(backbone) if name == "torchvision" else name
-    return loading.load(model, source, new_classifier=True)
+    return load_weights.load(model, source, new_classifier=True)
 
 
 def fetch_torchvision(backbone: str) -> Path:

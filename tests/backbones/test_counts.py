@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from resdet.backbones import count_multiply_adds, count_parameters, create
-from resdet.backbones.counting import on_paper
+from resdet.backbones.complexity import on_paper
 
 # The exact counts of tables 1 and 6, as listed in PAPER.md (A1).
 CIFAR = {20: 269_722, 32: 464_154, 44: 658_586, 56: 853_018, 110: 1_727_962, 1202: 19_421_274}

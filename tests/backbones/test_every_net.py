@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from resdet.backbones import create, entry, names
-from resdet.backbones.counting import on_paper
+from resdet.backbones.complexity import on_paper
 from resdet.errors import ConfigError
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from resdet.backbones.counting import on_paper
+from resdet.backbones.complexity import on_paper
 from resdet.errors import ConfigError
 from resdet.necks.fpn import FPN
 

@@ -86,7 +86,7 @@ def test_single_images(pair):
 def test_a_batch_padded_to_its_largest_image(pair):
     theirs, ours = pair
     from resdet.images.decode import as_image
-    from resdet.images.resizing import resize
+    from resdet.images.resize import resize
 
     images = twins.pictures(*SIZES, seed=1)
     resized = [resize(as_image(a), twins.SHORT, twins.LONG, "torchvision") for a in arrays(images)]

@@ -5,9 +5,9 @@ from engine.linear import CPU, Linear
 
 from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.engine.distributed import World
+from resdet.engine.eta import Remaining
 from resdet.engine.log import Log
 from resdet.engine.pace import Pace
-from resdet.engine.remaining import Remaining
 from resdet.engine.saved_state import is_pace
 from resdet.engine.trainer import Trainer
 

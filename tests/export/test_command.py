@@ -20,7 +20,7 @@ from resdet.export import Form, onnx_model
 from resdet.export.exporters import graph_of
 from resdet.files.atomic import write_bytes
 from resdet.hub import load as hub_load
-from resdet.weights.saving import save
+from resdet.weights.save_weights import save
 
 pytest.importorskip("torchvision")
 pytest.importorskip("onnxscript")

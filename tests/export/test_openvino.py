@@ -27,7 +27,7 @@ from resdet.export import openvino as openvino_export
 from resdet.export.openvino import from_onnx, to_openvino
 from resdet.export.quantize import quantize
 from resdet.files.atomic import write_bytes
-from resdet.weights.saving import save
+from resdet.weights.save_weights import save
 
 openvino = pytest.importorskip("openvino")
 pytest.importorskip("onnxscript")

@@ -35,7 +35,7 @@ from resdet.detection.data.voc import open_voc
 from resdet.detection.evaluation import coco
 from resdet.detection.evaluation.protocols import evaluators
 from resdet.errors import Error
-from resdet.images.resizing import resize
+from resdet.images.resize import resize
 
 FILE = "annotations.json"
 ENCODINGS = ["utf-8", "UTF-16", "utf-99", "ascii", "latin1", "utf-7", "idna", "rot13", "hex", "cp037", "", "x" * 300]

@@ -34,7 +34,7 @@ import resdet
 from resdet.commands.convert import convert
 from resdet.commands.train import train
 from resdet.hub import build_for
-from resdet.weights import loading, saving
+from resdet.weights import load_weights, save_weights
 
 ABOUT = ("experiment", "classes", "category_ids", "normalize", "trainer")
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 36, 3), dtype=np.uint8)
@@ -59,7 +59,7 @@ def make_case(rng: random.Random) -> Case:
         data = damage_bytes(rng, data, near=rng.choice([16, 256, None]))
     ending = {"onnx": "onnx", "safetensors": "safetensors", "pickle": "pkl"}.get(form, "pth")
     reader = "load" if form == "onnx" else rng.choice(["load", "load", "load", "init", "convert"])
-    layout = rng.choice(saving.LAYOUTS)
+    layout = rng.choice(save_weights.LAYOUTS)
     return Case({f"file.{ending}": data}, {"reader": reader, "file": f"file.{ending}", "layout": layout})
 
 
@@ -85,7 +85,7 @@ def content(rng: random.Random) -> Any:
     if kind == "foreign":
         return dict(foreign()[rng.choice(sorted(foreign()))])
     state = foreign()["own detector"] if kind == "detector" else detector().state_dict()
-    return {"model": dict(state), **copied(saving.description(detector()))}
+    return {"model": dict(state), **copied(save_weights.description(detector()))}
 
 
 def odd_content(rng: random.Random, like: Any = None) -> Any:
@@ -343,7 +343,7 @@ def refuse_unsound(model: torch.nn.Module) -> None:
 def init(folder: Path, options: dict[str, Any], trial: Trial) -> None:
     chosen = experiment()
     model = build_for(chosen, [f"class {number}" for number in range(10)])
-    report = trial.attempt(loading.load, model, folder / options["file"], new_classifier=True)
+    report = trial.attempt(load_weights.load, model, folder / options["file"], new_classifier=True)
     if report is not None:
         print(report)
         refuse_unsound(model)

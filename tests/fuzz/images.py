@@ -17,7 +17,7 @@ from PIL import Image
 from resdet.detection.data.compile_annotations import size_of
 from resdet.images.crops import center_crop, random_resized_crop, scale_jitter_crop
 from resdet.images.decode import EncodedImage
-from resdet.images.resizing import resize
+from resdet.images.resize import resize
 
 FILE = "image.bin"
 LARGE = 1 << 22  # above this number of pixels, only the strongest reduction is decoded, to save time

@@ -20,7 +20,7 @@ from resdet.classification.training import ClassificationTraining
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 from resdet.engine.trainer import Trainer
-from resdet.weights import saving
+from resdet.weights import save_weights
 
 TINY = [
     *(
@@ -56,7 +56,7 @@ def last() -> dict[str, Any]:
         parameter.grad = torch.zeros_like(parameter)
     trainer.train_step.optimizer.step()
     trainer.step = 1
-    return {"model": task().model.state_dict(), **saving.description(task().model), "trainer": trainer.state()}
+    return {"model": task().model.state_dict(), **save_weights.description(task().model), "trainer": trainer.state()}
 
 
 def own() -> dict[str, Any]:
@@ -82,7 +82,7 @@ def foreign() -> dict[str, dict[str, torch.Tensor]]:
         ("detectron2 detector", detector(), "detectron2"),
         ("own detector", detector(), "safetensors"),
     ):
-        found[name] = {key: small(tensor) for key, tensor in saving.state_in(model, layout).items()}
+        found[name] = {key: small(tensor) for key, tensor in save_weights.state_in(model, layout).items()}
     found["caffe2"] = {name: torch.zeros(4, 3, 3, 3) for name in ("conv1_w", "res2_0_branch2a_w", "res2_0_branch1_w")}
     found["keras"] = {
         name: torch.zeros(3, 3, 3, 4) for name in ("res2a_branch2a/kernel", "conv1/kernel", "bn_conv1/gamma")

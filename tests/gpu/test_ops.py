@@ -12,7 +12,7 @@ from resdet.ops.nms import nms, nms_op
 from resdet.ops.rle import encode
 from resdet.ops.roi_align import assign_levels, roi_align, roi_align_op
 from resdet.ops.roi_pool import roi_pool
-from resdet.ops.sampling import sample
+from resdet.ops.sampler import sample
 
 pytestmark = [
     pytest.mark.gpu,

@@ -13,8 +13,8 @@ from resdet.classification import Classifier
 from resdet.detection import images_from_list, targets_from_list
 from resdet.errors import DataError
 from resdet.images.decode import as_image, read_image
+from resdet.images.image_files import IMAGE_SUFFIXES, images_of
 from resdet.images.inputs import images_in
-from resdet.images.listing import IMAGE_SUFFIXES, images_of
 from resdet.images.normalize import Normalize
 from resdet.results.classification import Classification
 from resdet.results.result import Result

@@ -20,13 +20,13 @@ from resdet.batch_inference import run
 from resdet.batch_inference.program import Program
 from resdet.errors import Error
 from resdet.interop import ray as adapter
-from resdet.weights import saving
+from resdet.weights import save_weights
 
 
 @pytest.fixture
 def program(tmp_path) -> Program:
     model = resdet.build("shapes_resnet20", "model.backbone=cifar_resnet8", "model.num_classes=3")
-    saving.save(model, tmp_path / "net.safetensors", "safetensors")
+    save_weights.save(model, tmp_path / "net.safetensors", "safetensors")
     (tmp_path / "photos").mkdir()
     rng = np.random.default_rng(0)
     for number in range(12):

@@ -10,7 +10,7 @@ import resdet
 from resdet.batch_inference import run
 from resdet.batch_inference.program import Program
 from resdet.interop import spark as adapter
-from resdet.weights import saving
+from resdet.weights import save_weights
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def session():
 def test_rows_equal_one_process(session, tmp_path):
     weights, folder = str(tmp_path / "net.safetensors"), tmp_path / "photos"
     model = resdet.build("shapes_resnet20", "model.backbone=cifar_resnet8", "model.num_classes=3")
-    saving.save(model, weights, "safetensors")
+    save_weights.save(model, weights, "safetensors")
     folder.mkdir()
     rng = np.random.default_rng(0)
     for number in range(5):
@@ -45,7 +45,7 @@ def test_numbers_name_images_and_missing_images_are_rows_with_an_error(tmp_path)
     """Calls the mapper as Spark's workers do, which needs no Spark."""
     weights = str(tmp_path / "net.safetensors")
     model = resdet.build("shapes_resnet20", "model.backbone=cifar_resnet8", "model.num_classes=3")
-    saving.save(model, weights, "safetensors")
+    save_weights.save(model, weights, "safetensors")
     png = cv2.imencode(".png", np.zeros((36, 40, 3), np.uint8))[1].tobytes()
     batch = pa.record_batch({"id": pa.array([7, 8]), "content": pa.array([png, None], pa.binary())})
     rows = pa.Table.from_batches(adapter.Mapper(Program((weights,)))([batch])).to_pylist()

@@ -79,7 +79,7 @@ def test_other_classes_have_layers_of_their_own(rcnn, tmp_path):
     before, mine = other.scores.weight.clone(), rcnn.state_dict()
     state = {name: tensor for name, tensor in mine.items() if not name.startswith("proposer.")}
     state |= {f"proposer.{name}": tensor for name, tensor in other.proposer.state_dict().items()}
-    resdet.weights.loading.load(other, state, new_classifier=True)
+    resdet.weights.load_weights.load(other, state, new_classifier=True)
     assert torch.equal(other.scores.weight, before)
     assert torch.equal(other.backbone.conv1.conv.weight, rcnn.backbone.conv1.conv.weight)
 

@@ -16,7 +16,7 @@ from resdet.localization.evaluate import errors, locate_all
 from resdet.localization.locate import Locator
 from resdet.localization.validation_loss import rpn_losses
 from resdet.structures import Images, Targets
-from resdet.weights import loading
+from resdet.weights import load_weights
 
 SMALL = [
     "model.backbone=cifar_resnet8",
@@ -232,11 +232,11 @@ def test_checkpoint_round_trip(trained, source, tmp_path):
     np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.05)
     more = build(classes=[*CLASSES, "n00000003"])
     with pytest.raises(resdet.Error, match="rpn.scores"):
-        loading.load(more, tmp_path / "a.pth")
-    loading.load(more, tmp_path / "a.pth", new_classifier=True)
+        load_weights.load(more, tmp_path / "a.pth")
+    load_weights.load(more, tmp_path / "a.pth", new_classifier=True)
     assert torch.equal(more.rpn.conv.weight, trained.rpn.conv.weight)
     with pytest.raises(resdet.Error, match="contains a localizer, but the model is not a localizer"):
-        loading.load(resdet.backbones.create("cifar_resnet8", 2), tmp_path / "a.pth")
+        load_weights.load(resdet.backbones.create("cifar_resnet8", 2), tmp_path / "a.pth")
 
 
 def test_saving_for_torchvision_is_rejected(tmp_path):
@@ -247,7 +247,7 @@ def test_saving_for_torchvision_is_rejected(tmp_path):
 def test_loads_the_backbone_of_a_classifier():
     classifier = resdet.build("shapes_resnet20", "model.backbone=cifar_resnet8", "model.num_classes=7")
     model = build()
-    loading.load(model, classifier.state_dict(), new_classifier=True)
+    load_weights.load(model, classifier.state_dict(), new_classifier=True)
     for name, tensor in model.backbone.state_dict().items():
         assert torch.equal(tensor, classifier.backbone.state_dict()[name])
 

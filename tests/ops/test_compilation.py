@@ -7,7 +7,7 @@ from torch import Tensor
 
 from resdet.ops.nms import nms
 from resdet.ops.roi_align import assign_levels, roi_align
-from resdet.ops.sampling import sample
+from resdet.ops.sampler import sample
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,8 @@ from resdet.detection.data.sources import open_scenes
 from resdet.reproduce import detections, figures
 from resdet.reproduce.tables import FIGURES
 from resdet.results import plot
-from resdet.results.drawing import color
 from resdet.results.result import Result
+from resdet.results.visualizer import color
 
 SVG = "{http://www.w3.org/2000/svg}"
 CLASSES = ["cat", "dog & bone"]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from resdet.results.drawing import color, draw_keypoints
 from resdet.results.result import Result
+from resdet.results.visualizer import color, draw_keypoints
 
 NAMES = ["nose", "left_eye", "right_eye"]
 

@@ -16,13 +16,13 @@ from resdet.images.decode import EncodedImage
 from resdet.localization.classify_and_locate import ClassifyAndLocate
 from resdet.serve.models import loader
 from resdet.serve.worker import Item, run
-from resdet.weights import saving
+from resdet.weights import save_weights
 
 PICTURES = [picture(70, 100), picture(100, 70, ".jpg"), picture(64, 96, ".jpg"), picture(70, 100, ".bmp")]
 
 
 def saved(model, path):
-    saving.save(model, path, "safetensors")
+    save_weights.save(model, path, "safetensors")
     return str(path)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from serve.browsing import LOADED, PREDICTED, Masked, needs_browser, visit, visit_in_real_time
 from serve.serving import StandIn, picture
 
-from resdet.results.drawing import color
+from resdet.results.visualizer import color
 
 
 @needs_browser

@@ -15,13 +15,13 @@ import resdet
 from resdet.serve.limits import Limits
 from resdet.serve.processes import visible_gpus
 from resdet.serve.server import configuration, stopped_by_signals
-from resdet.weights import saving
+from resdet.weights import save_weights
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "small.safetensors"
-    saving.save(
+    save_weights.save(
         resdet.build("shapes_resnet20", "model.backbone=cifar_resnet8", "model.num_classes=3"), path, "safetensors"
     )
     return path

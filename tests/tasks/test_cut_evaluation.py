@@ -7,7 +7,7 @@ from tasks import runs
 from tasks.test_localization import RPN
 
 from resdet.classification.training import ClassificationTraining
-from resdet.detection.alternating import AlternatingTraining
+from resdet.detection.four_step_training import AlternatingTraining
 from resdet.detection.training import DetectionTraining
 from resdet.errors import DataError
 from resdet.localization.data import shape_loc

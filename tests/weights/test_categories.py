@@ -13,8 +13,8 @@ from resdet.hub import build_for
 from resdet.images.normalize import Normalize
 from resdet.weights import published_categories as published
 from resdet.weights.categories import Categories, rows, select_rows
+from resdet.weights.checkpoint_file import Checkpoint
 from resdet.weights.layouts import recognition, torchvision_detectors
-from resdet.weights.reading import Checkpoint
 
 COCO80, COCO90 = published.coco(80), published.torchvision_coco(90)
 UNUSED = [12, 26, 29, 30, 45, 66, 68, 69, 71, 83]  # ids between 1 and 90 without a category

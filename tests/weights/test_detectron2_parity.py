@@ -198,7 +198,7 @@ def test_zoo_states_match_detectron2(name, form):
 def test_resized_images_match_detectron2():
     """Compares images resized by resdet bitwise with detectron2's."""
     from resdet.images.decode import as_image
-    from resdet.images.resizing import resize
+    from resdet.images.resize import resize
 
     for image, given in zip(rgb(SIZES), twins.batch(rgb(SIZES), "RGB")):
         assert np.array_equal(

@@ -17,7 +17,7 @@ from weights.hostile import ONE_AND_TOWER, TOWER, archive, safetensors_bytes, st
 import resdet
 from resdet.errors import DataError, Error
 from resdet.files import restricted_pickle
-from resdet.weights import read, reading, torch_files
+from resdet.weights import checkpoint_file, read, torch_files
 
 STATE = {"fc.weight": torch.arange(12.0).reshape(3, 4), "fc.bias": torch.ones(3)}
 
@@ -257,7 +257,7 @@ def test_a_legacy_file_with_wrong_storage_sizes_is_refused(tmp_path):
 
 
 def test_a_long_safetensors_header_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "MAX_HEADER", 100)
+    monkeypatch.setattr(checkpoint_file, "MAX_HEADER", 100)
     header = {f"tensor{n}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for n in range(5)}
     assert_refused(write(tmp_path, safetensors_bytes(header)), "has a header of")
 
@@ -306,7 +306,7 @@ def test_unprintable_names_are_refused(tmp_path, name):
 
 
 def test_too_many_tensors_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "MAX_TENSORS", 3)
+    monkeypatch.setattr(checkpoint_file, "MAX_TENSORS", 3)
     assert_refused(write(tmp_path, torch_bytes({str(n): torch.ones(1) for n in range(4)})), "has 4 tensors")
 
 

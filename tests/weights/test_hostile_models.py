@@ -11,7 +11,7 @@ from weights.hostile import torch_bytes
 import resdet
 from resdet import hub, weights
 from resdet.errors import ConfigError, Error, WeightsError
-from resdet.weights.reading import Checkpoint
+from resdet.weights.checkpoint_file import Checkpoint
 from resdet.weights.skip_init import SkipInit
 
 KINDS = ("pth", "safetensors")

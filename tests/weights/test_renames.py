@@ -10,7 +10,7 @@ from narrow import narrow_resnets
 
 import resdet
 from resdet.detection.model import as_images
-from resdet.weights.reading import read
+from resdet.weights.checkpoint_file import read
 from resdet.weights.renames import current_names
 
 OLD = Path(__file__).with_name("old")

@@ -16,8 +16,8 @@ from resdet import config as configs
 from resdet import hub, weights
 from resdet.errors import Error, WeightsError
 from resdet.hub import build_for
+from resdet.weights.checkpoint_file import Checkpoint
 from resdet.weights.layouts import torchvision_detectors
-from resdet.weights.reading import Checkpoint
 
 
 @cache

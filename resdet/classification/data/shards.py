@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from resdet.data import generated
+from resdet.data import output_folder
 from resdet.data.array_cache import Arrays, Strings, cached
 from resdet.data.folder import ImageFolder
 from resdet.data.shards import Limit, Sample, Shard, read_index, suffix_of, write_index, write_shards
@@ -58,8 +58,8 @@ def shard_images(root: Path, sources: Mapping[str, EncodedSource], limit: Limit)
         for split, source in sources.items():
             written[split] = _write_split(folder / split, source, limit)
 
-    generated.refuse_filled(root)
-    generated.create(root, write)
+    output_folder.refuse_filled(root)
+    output_folder.create(root, write)
     return written
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from resdet.data import generated
+from resdet.data import output_folder
 from resdet.detection.check.fix import LOG, write_fixed
 from resdet.detection.check.page import page
 from resdet.detection.check.report import Depth, check_config
@@ -19,7 +19,7 @@ from resdet.tasks import CheckOptions
 def run_check(experiment: DetectionExperiment, options: CheckOptions) -> dict[str, Any]:
     """The findings as a dict for JSON, with the number of changes of a cleaned copy."""
     if options.fix:
-        generated.check_target(options.fix, *_searched(experiment))
+        output_folder.check_target(options.fix, *_searched(experiment))
     with Activity("checking the data"):
         report = check_config(experiment, Depth(options.near_duplicates, options.decode))
     print(summary(report))

@@ -8,8 +8,8 @@ import numpy as np
 
 from resdet.detection.check.anchors import IOU, AnchorGrid, better_anchors, recall
 from resdet.detection.check.objects import ObjectTable
+from resdet.detection.data.class_balance import repeat_factors
 from resdet.detection.data.config import ScenesConfig
-from resdet.detection.data.resampling import repeat_factors
 
 TINY = 4.0  # pixels; shorter side at the training scale below which an object vanishes
 UNFITTED = 0.05  # share of objects without an anchor from which it is a finding

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from resdet.data import generated
+from resdet.data import output_folder
 from resdet.detection.check.files import UNUSABLE
 from resdet.detection.check.finding import Finding
 from resdet.detection.check.report import Report
@@ -33,7 +33,7 @@ Changes = list[Entry]
 def write_fixed(report: Report, folder: Path) -> int:
     """Writes images and annotations of all splits, in the layout of configs/custom.yaml, and `LOG`; returns the number
     of changes."""
-    generated.refuse_filled(folder)
+    output_folder.refuse_filled(folder)
     changes: Changes = []
 
     def write(place: Path) -> None:
@@ -41,9 +41,9 @@ def write_fixed(report: Report, folder: Path) -> int:
             findings = [finding for finding in report.findings if finding.split == split.name]
             _write_split(split, findings, place, changes)
         lines = (json.dumps(change) + "\n" for change in changes)
-        generated.put(place / LOG, "".join(lines).encode())
+        output_folder.put(place / LOG, "".join(lines).encode())
 
-    generated.create(folder, write)
+    output_folder.create(folder, write)
     return len(changes)
 
 
@@ -52,10 +52,10 @@ def _write_split(split: Split, findings: Sequence[Finding], place: Path, changes
     changes += fixed.changes
     names = fixed.file_names()
     pairs = {(split.path(row), place / split.name / names[row]) for row in fixed.image_rows}
-    map_in_threads(lambda pair: generated.copy(*pair), pairs, "copying")
+    map_in_threads(lambda pair: output_folder.copy(*pair), pairs, "copying")
     images = [entry | {"file_name": names[row]} for row, entry in fixed.image_rows.items()]
     content = {**split.content, "images": images, "annotations": list(fixed.annotations.values())}
-    generated.put(place / "annotations" / f"{split.name}.json", json.dumps(content).encode())
+    output_folder.put(place / "annotations" / f"{split.name}.json", json.dumps(content).encode())
 
 
 class Fixed:

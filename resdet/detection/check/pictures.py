@@ -10,9 +10,9 @@ from resdet.detection.data.segmentation_columns import SegmentColumns
 from resdet.errors import DataError
 from resdet.images.decode import read_image
 from resdet.images.encode import encode_image
-from resdet.images.resizing import new_size, resize_pixels
+from resdet.images.resize import new_size, resize_pixels
 from resdet.results.box_format import xywh_to_xyxy
-from resdet.results.drawing import draw
+from resdet.results.visualizer import draw
 
 SIDE = 320  # pixels of the long side
 QUALITY = 80

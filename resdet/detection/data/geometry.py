@@ -8,7 +8,7 @@ import numpy as np
 from resdet.detection.data.annotations import Annotations, check_size
 from resdet.detection.data.scene import Scene
 from resdet.images.decode import EncodedImage, RawImage
-from resdet.images.resizing import new_size, resize_pixels
+from resdet.images.resize import new_size, resize_pixels
 
 
 def read_scene(source: Annotations, index: int, short: float, long: float) -> Scene:

@@ -65,7 +65,7 @@ def sample(source: Annotations, index: int, make: Callable[[], Scene], on_bad_im
 class SceneLoader(Loader):
     """Endless training batches from any step, of images of similar aspect ratios.
 
-    `copies` [N] is the expected number of each image in an epoch (resdet.detection.data.resampling). Images and
+    `copies` [N] is the expected number of each image in an epoch (resdet.detection.data.class_balance). Images and
     augmentation of a step do not depend on the number of processes and workers.
     """
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from resdet.data import generated
+from resdet.data import output_folder
 from resdet.data.shapes import OUTLINES, Stroke, clutter, contrasting, fill, ground, line, pose, stroke
 from resdet.detection.data.outlines import polygons_of
 from resdet.errors import DataError
@@ -49,7 +49,7 @@ def write(root: Path, train: int, val: int, size: int, seed: int, classes: Seque
     created atomically.
     """
     root = Path(root)
-    generated.refuse_filled(root)
+    output_folder.refuse_filled(root)
     ensure(root, train, val, size, seed, classes)
 
 
@@ -59,7 +59,7 @@ def ensure(root: Path, train: int, val: int, size: int, seed: int, classes: Sequ
     names = list(DEFAULT_CLASSES if classes is None else classes)
     _check(names)
     arguments = {"format": FORMAT, "train": train, "val": val, "size": size, "seed": seed, "classes": names}
-    generated.ensure(root, MARKER, "scenes", arguments, lambda folder: _write(folder, arguments))
+    output_folder.ensure(root, MARKER, "scenes", arguments, lambda folder: _write(folder, arguments))
 
 
 def draw(size: int, classes: Sequence[str], rng: np.random.Generator) -> Scene:
@@ -182,10 +182,10 @@ def _write_split(root: Path, split: str, count: int, size: int, seed: int, class
         scene = draw(size, classes, np.random.default_rng((seed, STREAMS[split], index)))
         height, width = scene.pixels.shape[:2]
         image = {"id": index + 1, "file_name": f"{index + 1:06d}.jpg", "width": width, "height": height}
-        generated.put(root / split / image["file_name"], scene.pixels)
+        output_folder.put(root / split / image["file_name"], scene.pixels)
         images.append(image)
         for item in scene.objects:
             ids = {"id": len(annotations) + 1, "image_id": image["id"], "category_id": category_ids[item.label]}
             annotations.append(ids | to_coco(item))
     content = {"images": images, "annotations": annotations, "categories": categories}
-    generated.put(root / "annotations" / f"{split}.json", json.dumps(content).encode())
+    output_folder.put(root / "annotations" / f"{split}.json", json.dumps(content).encode())

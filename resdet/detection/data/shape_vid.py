@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from resdet.data import generated
+from resdet.data import output_folder
 from resdet.data.shapes import CLASSES, clutter, ground
 from resdet.detection.data import shape_scenes
 from resdet.detection.data.ilsvrc_classes import DET, VID
@@ -43,14 +43,14 @@ def write(root: Path, train: int, val: int, frames: int, det: int, side: int, se
     """Writes `train` and `val` videos of `frames` frames and `det` images into `root`, which must be empty or absent,
     atomically."""
     root = Path(root)
-    generated.refuse_filled(root)
+    output_folder.refuse_filled(root)
     ensure(root, train, val, frames, det, side, seed)
 
 
 def ensure(root: Path, train: int, val: int, frames: int, det: int, side: int, seed: int) -> None:
     """As `write`, but does nothing if the same data set exists. Safe in concurrent processes."""
     arguments = {"format": FORMAT, "train": train, "val": val, "frames": frames, "det": det, "side": side, "seed": seed}
-    generated.ensure(root, MARKER, "videos", arguments, lambda folder: _write(folder / "ILSVRC", arguments))
+    output_folder.ensure(root, MARKER, "videos", arguments, lambda folder: _write(folder / "ILSVRC", arguments))
 
 
 def draw(index: int, frames: int, side: int, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, list[Object]]]:
@@ -104,7 +104,7 @@ def _write(root: Path, arguments: dict[str, Any]) -> None:
         for label in sorted({item.label for item in scene.objects}):
             lists[f"DET/train_{numbers[SYNSETS[label]]}"].append(f"{stem} 1")
     for name, lines in lists.items():
-        generated.put(root / f"ImageSets/{name}.txt", "".join(f"{line}\n" for line in lines).encode())
+        output_folder.put(root / f"ImageSets/{name}.txt", "".join(f"{line}\n" for line in lines).encode())
 
 
 def _write_video(root: Path, split: str, video: str, index: int, arguments: dict[str, Any]) -> list[int]:
@@ -122,8 +122,8 @@ def _write_video(root: Path, split: str, video: str, index: int, arguments: dict
 
 
 def _put(root: Path, stem: str, pixels: np.ndarray, objects: list[XmlObject]) -> None:
-    generated.put(root / f"Data/{stem}.JPEG", pixels)
-    generated.put(root / f"Annotations/{stem}.xml", to_xml(pixels.shape, objects).encode())
+    output_folder.put(root / f"Data/{stem}.JPEG", pixels)
+    output_folder.put(root / f"Annotations/{stem}.xml", to_xml(pixels.shape, objects).encode())
 
 
 def _random(stream: str, index: int, arguments: dict[str, Any]) -> np.random.Generator:

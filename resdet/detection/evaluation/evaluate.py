@@ -23,7 +23,7 @@ from resdet.detection.inference.predictor import BranchPredictor, postprocess
 from resdet.detection.model import Detector
 from resdet.engine.distributed import World, gather
 from resdet.errors import DataError, number_of
-from resdet.images.resizing import resize
+from resdet.images.resize import resize
 from resdet.progress import track
 from resdet.results.box_format import xyxy_to_xywh
 from resdet.results.result import Result

@@ -12,8 +12,8 @@ from resdet.errors import DataError
 from resdet.images.encode import write_image
 from resdet.ops.rle import Decoded
 from resdet.results.box_format import xywh_to_xyxy
-from resdet.results.drawing import draw, draw_keypoints, enlargement, fitted, sheet
 from resdet.results.spread import spread
+from resdet.results.visualizer import draw, draw_keypoints, enlargement, fitted, sheet
 
 SCORE = 0.5  # minimum of detections to draw
 

@@ -38,7 +38,7 @@ from resdet.detection.formats.layout import Layout, Split, Unfit
 from resdet.errors import DataError
 from resdet.files.json_columns import JsonColumns, read_columns
 from resdet.files.json_file import read_json
-from resdet.images.listing import is_image
+from resdet.images.image_files import is_image
 
 METADATA = "metadata.json"
 DETECTIONS, POLYLINES, KEYPOINTS = "Detections", "Polylines", "Keypoints"  # kinds of fields

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from resdet.data.split_words import SPLITS
 from resdet.errors import DataError
-from resdet.images.listing import is_image, walk
+from resdet.images.image_files import is_image, walk
 
 HEAD = 2**14  # bytes by which a file is recognized
 

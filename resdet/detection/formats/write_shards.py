@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from resdet.data import generated
+from resdet.data import output_folder
 from resdet.data.shards import Limit, Sample, Shard, suffix_of, write_index, write_shards
 from resdet.detection.formats.scenes import Scenes
 from resdet.errors import DataError
@@ -32,8 +32,8 @@ def shard_scenes(root: Path, splits: Mapping[str, Callable[[], Scenes]], limit: 
         for split, opened in splits.items():
             written.shards[split] = _write_split(folder / split, opened(), limit, written.left_out)
 
-    generated.refuse_filled(root)
-    generated.create(root, write)
+    output_folder.refuse_filled(root)
+    output_folder.create(root, write)
     return written
 
 

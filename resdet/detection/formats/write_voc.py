@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
-from resdet.data import generated
+from resdet.data import output_folder
 from resdet.detection.data.coco_file import objects_by_image
 from resdet.detection.formats.folder import stem
 from resdet.detection.formats.share_classes import Content
@@ -36,7 +36,7 @@ class VocWriter(Writer):
                 root = _element(name, image, [(names[e["category_id"]], e) for e in objects[image["id"]]], written)
                 ElementTree.indent(root)
                 path = written.folder / "Annotations" / f"{stems[-1]}.xml"
-                generated.put(path, ElementTree.tostring(root, encoding="utf-8"))
+                output_folder.put(path, ElementTree.tostring(root, encoding="utf-8"))
             write_text(written.folder / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{stem}\n" for stem in stems))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from resdet.data import generated
+from resdet.data import output_folder
 from resdet.detection.data.coco_file import objects_by_image
 from resdet.detection.data.keypoints import KeypointNames, names_in
 from resdet.detection.data.outlines import polygons_of
@@ -50,7 +50,7 @@ class YoloWriter(Writer):
                 size, entries = upright_scene(image, objects[image["id"]])
                 lines = [_line(entry, size, labels, count, written) for entry in entries]
                 path = written.folder / "labels" / split / f"{stem(name)}.txt"
-                generated.put(path, "".join(f"{line}\n" for line in lines if line).encode())
+                output_folder.put(path, "".join(f"{line}\n" for line in lines if line).encode())
 
 
 def _shared_keypoints(categories: Sequence[dict[str, Any]]) -> KeypointNames | None:

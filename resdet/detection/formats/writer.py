@@ -8,7 +8,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from resdet.data import generated
+from resdet.data import output_folder
 from resdet.detection.formats.data_set import DataSet
 from resdet.detection.formats.folder import stem
 from resdet.detection.formats.registry import PACKAGE
@@ -40,7 +40,7 @@ class Written:
         numbered = (f"{number}_{parts[-1]}" for number in count(1))
         name = next(name for name in map(spell, chain(longer, numbered)) if stem(name).lower() not in self.names)
         self.names.add(stem(name).lower())
-        generated.link(source, self.folder / folder / name)
+        output_folder.link(source, self.folder / folder / name)
         return name
 
 
@@ -75,8 +75,8 @@ def write_data_set(root: Path, contents: Mapping[str, Content], to: str) -> Writ
             written.images[split], written.objects[split] = len(content["images"]), len(content["annotations"])
         writer.write(present, written)
 
-    generated.refuse_filled(root)
-    generated.create(root, write)
+    output_folder.refuse_filled(root)
+    output_folder.create(root, write)
     return written
 
 

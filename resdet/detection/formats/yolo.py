@@ -16,7 +16,7 @@ from resdet.detection.formats.folder import Folder, by_split, stem
 from resdet.detection.formats.layout import Layout, Split, Unfit
 from resdet.detection.formats.yolo_keypoints import DIGITS, Shape, names_of, shape_of
 from resdet.errors import DataError, number_of
-from resdet.images.listing import is_image
+from resdet.images.image_files import is_image
 
 SIDES = 4  # numbers of a box
 SAMPLE = 20  # label files that are looked into

@@ -19,7 +19,7 @@ from resdet.detection.heads.matcher import match_proposals, take
 from resdet.detection.heads.registry import BoxHead, box_losses, class_losses
 from resdet.ops import boxes as box_ops
 from resdet.ops.nms import nms
-from resdet.ops.sampling import sample
+from resdet.ops.sampler import sample
 from resdet.structures import Detections, Proposals, Targets
 
 BOX_WEIGHTS = (

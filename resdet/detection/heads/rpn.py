@@ -13,7 +13,7 @@ from resdet.detection.heads.config import AnchorSampling, RPNConfig, positive_co
 from resdet.detection.heads.matcher import match_anchors, take
 from resdet.ops import boxes as box_ops
 from resdet.ops.nms import nms_by_level
-from resdet.ops.sampling import sample
+from resdet.ops.sampler import sample
 from resdet.structures import Proposals, Targets
 
 

@@ -15,7 +15,7 @@ from resdet.backbones.modes import evaluating
 from resdet.detection.config import InputConfig
 from resdet.detection.data.buckets import Shape, rounded_up
 from resdet.images.decode import as_image
-from resdet.images.resizing import resize
+from resdet.images.resize import resize
 from resdet.ops.keypoints import locate
 from resdet.ops.masks import Extend, paste, with_border, with_border_as_torchvision
 from resdet.ops.rle import RLE, encode

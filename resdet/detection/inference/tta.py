@@ -23,7 +23,7 @@ from resdet.detection.inference.views import MultiScale, Scored, View, views_of
 from resdet.detection.model import Detector
 from resdet.errors import ConfigError
 from resdet.images.decode import EncodedImage, RawImage, as_image
-from resdet.images.resizing import resize
+from resdet.images.resize import resize
 from resdet.model import Prepared
 from resdet.ops import boxes as box_ops
 from resdet.ops.nms import nms

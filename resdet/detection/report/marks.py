@@ -9,8 +9,8 @@ from resdet.detection.data.segmentation import Polygons
 from resdet.detection.evaluation.results import Results
 from resdet.ops.rle import decode
 from resdet.results.box_format import xywh_to_xyxy
-from resdet.results.drawing import MIN_KEYPOINT_SCORE
 from resdet.results.sections import Mark
+from resdet.results.visualizer import MIN_KEYPOINT_SCORE
 
 
 def truth_marks(source: Annotations, index: int) -> list[Mark]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from resdet.data import generated
+from resdet.data import output_folder
 from resdet.data.shapes import CLASSES, clutter, ground, stroke
 from resdet.detection.data.shape_scenes import Canvas, Object, turned
 from resdet.detection.data.voc_xml import XmlObject, box_of, to_xml
@@ -27,14 +27,14 @@ UNBOXED = 8  # one of this many training images has no XML file
 def write(root: Path, train: int, val: int, side: int, seed: int) -> None:
     """Writes Kaggle's layout of ILSVRC CLS-LOC into `root`, which must be empty or absent, atomically."""
     root = Path(root)
-    generated.refuse_filled(root)
+    output_folder.refuse_filled(root)
     ensure(root, train, val, side, seed)
 
 
 def ensure(root: Path, train: int, val: int, side: int, seed: int) -> None:
     """Calls `write` unless `root` already holds the data set. Processes may call this concurrently."""
     arguments = {"format": FORMAT, "train": train, "val": val, "side": side, "seed": seed}
-    generated.ensure(root, MARKER, "images", arguments, lambda folder: _write(folder, arguments))
+    output_folder.ensure(root, MARKER, "images", arguments, lambda folder: _write(folder, arguments))
 
 
 def draw(label: int, side: int, rng: np.random.Generator) -> tuple[np.ndarray, list[Object]]:
@@ -79,7 +79,7 @@ def _write(root: Path, arguments: dict) -> None:
     for split in STREAMS:
         _write_split(root, split, arguments[split], arguments["side"], arguments["seed"])
     words = (f"{synset} {name}\n" for synset, name in zip(SYNSETS, CLASSES))
-    generated.put(root / "LOC_synset_mapping.txt", "".join(words).encode())
+    output_folder.put(root / "LOC_synset_mapping.txt", "".join(words).encode())
 
 
 def _write_split(root: Path, split: str, count: int, side: int, seed: int) -> None:
@@ -90,10 +90,10 @@ def _write_split(root: Path, split: str, count: int, side: int, seed: int) -> No
         pixels, objects = draw(label, side, np.random.default_rng((seed, STREAMS[split], index)))
         stem = f"{synset}/{synset}_{index}" if split == "train" else f"ILSVRC2012_val_{index + 1:08d}"
         boxes = [box_of(item.mask) for item in objects]
-        generated.put(root / "ILSVRC/Data/CLS-LOC" / split / f"{stem}.JPEG", pixels)
+        output_folder.put(root / "ILSVRC/Data/CLS-LOC" / split / f"{stem}.JPEG", pixels)
         if split == "val" or index % UNBOXED:
             xml = to_xml(pixels.shape, [XmlObject(synset, box) for box in boxes])
-            generated.put(root / "ILSVRC/Annotations/CLS-LOC" / split / f"{stem}.xml", xml.encode())
+            output_folder.put(root / "ILSVRC/Annotations/CLS-LOC" / split / f"{stem}.xml", xml.encode())
         solution.append(f"{stem}," + "".join(f"{synset} {' '.join(map(str, box))} " for box in boxes))
     if split == "val":
-        generated.put(root / "LOC_val_solution.csv", ("\n".join(solution) + "\n").encode())
+        output_folder.put(root / "LOC_val_solution.csv", ("\n".join(solution) + "\n").encode())

@@ -11,9 +11,9 @@ from torch import Tensor
 from resdet.errors import WeightsError
 from resdet.weights import published_categories
 from resdet.weights.categories import Categories
+from resdet.weights.checkpoint_file import Checkpoint, shorten
 from resdet.weights.layouts import caffe2, detectron2, keras, torchvision_classifiers, torchvision_detectors
 from resdet.weights.layouts.unsupported import kind_of
-from resdet.weights.reading import Checkpoint, shorten
 
 State = Mapping[str, Tensor]
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from resdet import hub
 from resdet.detection.model import Detector
 from resdet.structures import Targets
-from resdet.weights.reading import Checkpoint
+from resdet.weights.checkpoint_file import Checkpoint
 
 SHORT, LONG = 160, 256
 CLASSES = 6

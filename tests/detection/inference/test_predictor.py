@@ -12,7 +12,7 @@ from resdet.detection.config import InputConfig
 from resdet.detection.inference import predictor
 from resdet.detection.inference.predictor import pad, postprocess
 from resdet.errors import Error
-from resdet.images.grouped import grouped
+from resdet.images.shape_groups import grouped
 from resdet.structures import BUCKETS, Detections
 
 pytest.importorskip("torchvision")
@@ -137,7 +137,7 @@ def test_images_of_one_padded_size_are_grouped(model):
 
 def test_a_rare_size_does_not_wait_for_the_last_image(model, monkeypatch):
     """Reads fewer than WINDOW images beyond the oldest one that waits for its group."""
-    monkeypatch.setattr("resdet.images.grouped.WINDOW", 5)
+    monkeypatch.setattr("resdet.images.shape_groups.WINDOW", 5)
     sizes = [(64, 100), *[(64, 64)] * 6, (100, 64), *[(64, 64)] * 9]
     read = []
 
@@ -155,7 +155,7 @@ def test_a_rare_size_does_not_wait_for_the_last_image(model, monkeypatch):
 
 
 def test_a_group_may_be_larger_than_the_window(model, monkeypatch):
-    monkeypatch.setattr("resdet.images.grouped.WINDOW", 2)
+    monkeypatch.setattr("resdet.images.shape_groups.WINDOW", 2)
     groups = grouped(model.prepare_image, [picture(64, 64)] * 7, most=3)
     assert [len(group) for group in groups] == [3, 3, 1]
 

@@ -23,7 +23,7 @@ from resdet.detection.data.loader import EvaluationBatch
 from resdet.detection.evaluation.evaluate import detect_batch
 from resdet.detection.inference.predictor import pad
 from resdet.detection.inference.tta import EnsembleDetector
-from resdet.images.resizing import resize_pixels
+from resdet.images.resize import resize_pixels
 from resdet.localization.classify_and_locate import ClassifyAndLocate
 
 HEIGHT, WIDTH = 600, 900

@@ -11,7 +11,7 @@ from torch import nn
 
 from resdet.detection.inference.views import MultiScale, View, suitable_scales, views_of
 from resdet.images.decode import RawImage
-from resdet.images.resizing import resize
+from resdet.images.resize import resize
 
 pytest.importorskip("torchvision")
 

@@ -17,7 +17,7 @@ from resdet.detection.data.scene import Scene
 from resdet.detection.data.segmentation import Polygons
 from resdet.detection.data.transforms import TrainScene
 from resdet.errors import ConfigError, DataError
-from resdet.images.resizing import resize
+from resdet.images.resize import resize
 
 CPU = torch.device("cpu")
 SHAPE = partial(training_shape, shapes=buckets(100, 150))

@@ -13,7 +13,7 @@ from resdet.detection.data.buckets import (
     rounded_up,
     training_shape,
 )
-from resdet.images.resizing import new_size
+from resdet.images.resize import new_size
 
 LIMITS = [(800, 1333), (600, 1000), (160, 213), (480, 3000), (384, 384), (33, 50)]
 CAMERAS = [(640, 480), (640, 427), (500, 375), (1920, 1080), (640, 640), (480, 640), (427, 640)]

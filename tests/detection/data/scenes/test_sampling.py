@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from resdet.detection.data.resampling import class_aware, repeat_factors
+from resdet.detection.data.class_balance import class_aware, repeat_factors
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from itertools import repeat
 
 import pytest
 
+from resdet.engine.eta import Remaining, Steps
 from resdet.engine.pace import Pace
-from resdet.engine.remaining import Remaining, Steps
 from resdet.engine.throughput import Throughput
 from resdet.progress import Display
 

@@ -51,7 +51,7 @@ def planned(training: Training, setting: Setting) -> Experiment:
     experiment = config.load(training.config, *train_overrides(training, setting))
     if not training.part:
         return experiment
-    from resdet.detection.alternating import experiment_of
     from resdet.detection.config import DetectionExperiment
+    from resdet.detection.four_step_training import experiment_of
 
     return experiment_of(training.part, cast(DetectionExperiment, experiment))

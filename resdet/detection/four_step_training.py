@@ -24,7 +24,7 @@ from resdet.engine.log import Log
 from resdet.restore import Build, restore
 from resdet.structures import Images, Targets
 from resdet.tasks import Step
-from resdet.weights import reading
+from resdet.weights import checkpoint_file
 
 STEPS = ("1_rpn", "2_regions", "3_rpn", "4_regions")  # the folders of the runs
 Losses = tuple[dict[str, Tensor], dict[str, Tensor]]
@@ -111,7 +111,7 @@ def open_step(
         task.step = RPNStep(task.model)
     elif name == STEPS[1]:
         task.step = RegionsStep(
-            task.model, restore(reading.read(folder / STEPS[0] / LAST), build).eval().to(world.device)
+            task.model, restore(checkpoint_file.read(folder / STEPS[0] / LAST), build).eval().to(world.device)
         )
     else:
         task.step = RegionsStep(task.model, None)

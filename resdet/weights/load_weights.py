@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from resdet.errors import WeightsError, spelled
 from resdet.weights import categories, zoo
+from resdet.weights.checkpoint_file import Checkpoint, read, shorten, without_wrappers
 from resdet.weights.description import checked_statistics
 from resdet.weights.kind import has_heads, kind_of
 from resdet.weights.layouts.recognition import Layout, recognize
 from resdet.weights.layouts.torchvision_classifiers import stride_in
-from resdet.weights.reading import Checkpoint, read, shorten, without_wrappers
 
 CLASSIFIERS = ("fc", "fc6", "fc7")  # linear layers of the classifiers
 STATISTICS = ("normalize.mean", "normalize.std")

@@ -7,10 +7,10 @@ import torch
 from reproduce.finished_runs import write_last
 
 from resdet import config
-from resdet.detection.alternating import experiment_of
+from resdet.detection.four_step_training import experiment_of
 from resdet.errors import ConfigError
-from resdet.reproduce.finished import is_finished
 from resdet.reproduce.plan import Setting, train_overrides
+from resdet.reproduce.run_status import is_finished
 from resdet.reproduce.trainings import TRAININGS
 
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from resdet.errors import WeightsError
 from resdet.files.atomic import write_bytes, write_torch
+from resdet.weights.checkpoint_file import OURS
 from resdet.weights.description import MODEL_KEYS
 from resdet.weights.kind import kind_of
 from resdet.weights.layouts import detectron2, torchvision_classifiers, torchvision_detectors
-from resdet.weights.reading import OURS
 
 LAYOUTS = ("torchvision", "timm", "detectron2", "safetensors")
 

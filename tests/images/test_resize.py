@@ -8,7 +8,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms.v2 import functional as F
 
 from resdet.images.decode import EncodedImage, RawImage
-from resdet.images.resizing import new_size, resize, resize_pixels
+from resdet.images.resize import new_size, resize, resize_pixels
 
 STYLES = ("opencv", "pillow", "torchvision")
 

@@ -7,12 +7,12 @@ import torch
 
 from resdet import weights
 from resdet.backbones import create
-from resdet.backbones.counting import on_paper
+from resdet.backbones.complexity import on_paper
 from resdet.errors import FileError, WeightsError
 from resdet.fast import accelerate
-from resdet.weights import saving
+from resdet.weights import save_weights
 from resdet.weights.layouts import torchvision_classifiers
-from resdet.weights.loading import as_checkpoint
+from resdet.weights.load_weights import as_checkpoint
 
 models = pytest.importorskip("torchvision").models
 
@@ -166,7 +166,7 @@ def test_round_trip_of_a_model_in_any_layout(tmp_path, layout, file):
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in expected.items())
 
 
-@pytest.mark.parametrize("layout", saving.LAYOUTS)
+@pytest.mark.parametrize("layout", save_weights.LAYOUTS)
 def test_a_model_in_fast_mode_is_refused(tmp_path, layout):
     model = accelerate(whole_model())
     with pytest.raises(WeightsError, match="A model in fast mode has no norms to save: load it with mode='exact'"):

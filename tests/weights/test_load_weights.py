@@ -9,10 +9,10 @@ from torch import nn
 
 from resdet import weights
 from resdet.backbones import create
-from resdet.backbones.counting import on_paper
+from resdet.backbones.complexity import on_paper
 from resdet.errors import WeightsError
-from resdet.weights.loading import Report, anchors_of, as_checkpoint, different_settings, refuse_mismatches
-from resdet.weights.reading import Checkpoint
+from resdet.weights.checkpoint_file import Checkpoint
+from resdet.weights.load_weights import Report, anchors_of, as_checkpoint, different_settings, refuse_mismatches
 
 models = pytest.importorskip("torchvision").models
 

@@ -15,8 +15,8 @@ from tasks import runs
 import resdet
 from resdet import config
 from resdet.backbones import create
-from resdet.detection.alternating import STEPS, RegionsStep, RPNStep, experiment_of, freeze, open_step
 from resdet.detection.build import build_detector
+from resdet.detection.four_step_training import STEPS, RegionsStep, RPNStep, experiment_of, freeze, open_step
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
 

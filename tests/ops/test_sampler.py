@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from resdet.ops.sampling import sample
+from resdet.ops.sampler import sample
 
 
 @pytest.fixture(autouse=True)

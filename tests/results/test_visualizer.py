@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from resdet.results.drawing import apart, color, draw, enlargement, fitted, line_width, sheet
 from resdet.results.result import Result
+from resdet.results.visualizer import apart, color, draw, enlargement, fitted, line_width, sheet
 
 
 def picture(height=120, width=160):
