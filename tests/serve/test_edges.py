@@ -1,34 +1,28 @@
 """Tests details of the server found by mutation testing: exact limits, headers and states of models."""
 
 import asyncio
-import gc
 import itertools
 import logging
 import os
-import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
-from tempfile import SpooledTemporaryFile
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from serve.serving import CLASSES, PATIENCE, StandIn, form, picture
-from starlette import formparsers
-from starlette.requests import Request
 
 from resdet.errors import Error
 from resdet.images import decode
 from resdet.images.header import read_header
 from resdet.model import Prepared
 from resdet.results.result import Result
-from resdet.serve import app, prediction, uploads, worker
+from resdet.serve import app, prediction, worker
 from resdet.serve.app import Counted, build_app, fail
 from resdet.serve.limits import Limits, Refused
 from resdet.serve.metrics import Metrics
 from resdet.serve.models import Models, ServedModel, stamp_of
 from resdet.serve.pages import FILES
 from resdet.serve.prediction import Predictions, all_of, server_timing
-from resdet.serve.uploads import read_uploads
 from resdet.serve.worker import Item, select
 
 
@@ -285,88 +279,6 @@ def test_a_failure_cancels_the_other_images_of_the_request():
 
     asyncio.run(both())
     assert waiting.cancelled()
-
-
-def test_a_disconnected_client():
-    async def receive():
-        return {"type": "http.disconnect"}
-
-    request = Request({"type": "http", "headers": []}, receive)
-    with pytest.raises(Refused, match="left before the end") as refused:
-        asyncio.run(read_uploads(request, Limits(), None))
-    assert refused.value.status == 499
-
-
-def test_an_aborted_upload_takes_no_memory(serve):
-    """Checks that the body is freed without the garbage collector, which does not count the bytes of objects."""
-
-    class Body(bytearray):  # can have weak references
-        pass
-
-    kept = []
-
-    async def receive():
-        if kept:
-            return {"type": "http.disconnect"}
-        body = Body(2**20)
-        kept.append(weakref.ref(body))
-        return {"type": "http.request", "body": body, "more_body": True}
-
-    async def send(message):
-        pass
-
-    scope = {"type": "http", "method": "POST", "path": "/v1/predict", "query_string": b"", "headers": []}
-    server = serve()
-    gc.disable()
-    try:
-        asyncio.run(server.app(scope, receive, send))
-        assert kept[0]() is None
-    finally:
-        gc.enable()
-
-
-def test_the_body_timeout_limits_the_whole_body(serve, monkeypatch):
-    """Simulates a clock that advances by a second with each chunk."""
-    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
-    monkeypatch.setattr(uploads, "time", clock)
-
-    async def trickle():
-        for _ in range(20):
-            clock.now += 1
-            yield b"x"
-
-    server = serve(Limits(body_timeout=10))
-    assert asyncio.run(server.ask("POST", "/v1/predict", trickle())).status == 408
-    assert clock.now <= 11
-
-
-def test_a_form_in_chunks_of_one_byte(serve):
-    body, kind = form([("a.png", picture())])
-
-    async def bytewise():
-        for place in range(len(body)):
-            yield body[place : place + 1]
-
-    assert asyncio.run(serve().ask("POST", "/v1/predict", bytewise(), {"content_type": kind})).status == 200
-
-
-def test_an_invalid_form_closes_the_connection(serve):
-    """Checks that the connection is closed, since the rest of the body is not read."""
-    response = serve().post(b"garbage" * 99, content_type="multipart/form-data; boundary=x")
-    assert response.status == 400 and response.headers["connection"] == "close"
-
-
-@pytest.mark.parametrize("admitted, status", [(0, 200), (1, 503)])
-def test_the_files_of_a_form_are_closed(serve, monkeypatch, admitted, status):
-    """Tests an accepted and a refused form; large uploads are temporary files on disk."""
-    made = []
-    kept = lambda *given, **named: made.append(SpooledTemporaryFile(*given, **named)) or made[-1]
-    monkeypatch.setattr(formparsers, "SpooledTemporaryFile", kept)
-    body, kind = form([("a.png", picture()), ("b.png", picture())])
-    server = serve(Limits(queue=2))
-    server.models.get(None).worker.admitted = admitted
-    assert server.post(body, content_type=kind).status == status
-    assert [file.closed for file in made] == [True, True]
 
 
 @pytest.fixture
