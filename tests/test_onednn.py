@@ -8,6 +8,7 @@ import torch
 from detection.heads import tiny
 from narrow import shallow_nets
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from resdet import onednn
 from resdet.backbones.registry import create
@@ -62,6 +63,39 @@ def test_packed_detectors_have_the_detections_of_the_others(style):
     assert len(one) == len(other) > 0
     torch.testing.assert_close(torch.from_numpy(one.boxes), torch.from_numpy(other.boxes), rtol=0, atol=1e-2)
     torch.testing.assert_close(torch.from_numpy(one.scores), torch.from_numpy(other.scores), rtol=0, atol=1e-4)
+
+
+class Relus(TorchDispatchMode):
+    """Counts the ReLUs that run as operators of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        self.count += operator.overloadpacket in (torch.ops.aten.relu, torch.ops.aten.relu_)
+        return operator(*args, **kwargs or {})
+
+
+def relus(call) -> int:
+    with torch.no_grad(), Relus() as mode:
+        call()
+    return mode.count
+
+
+@pytest.mark.parametrize("name, count", [("resnet18", 17), ("resnet50", 49), ("cifar_resnet20", 19), ("vgg16", 13)])
+def test_the_relus_of_packed_nets_are_parts_of_convolutions(name, count):
+    net, images = folded(name), torch.randn(1, 3, 64, 64)
+    assert relus(lambda: net.features(images)) == count
+    assert relus(lambda: pack_convolutions(net).features(images)) == 0
+
+
+def test_the_relus_of_a_packed_rpn_are_parts_of_convolutions():
+    with shallow_nets():
+        rpn = tiny.make("fpn").eval().requires_grad_(False).rpn
+    x = torch.randn(1, rpn.convs[0].in_channels, 20, 24)
+    assert relus(lambda: rpn.slide(x)) == len(rpn.convs) > 0
+    assert relus(lambda: pack_convolutions(rpn).slide(x)) == 0
 
 
 def convolution(**options) -> tuple[nn.Conv2d, PackedConv2d]:

@@ -3,10 +3,9 @@
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from resdet.backbones.config import CifarNetConfig, cifar_blocks
-from resdet.backbones.layers import Backbone, ConvNorm, initialize
+from resdet.backbones.layers import Backbone, ConvNorm, conv_relu, initialize
 from resdet.backbones.resnet import BasicBlock, Block, PlainBlock, make_stage, zero_last_norms
 
 WIDTHS = (16, 32, 64)
@@ -33,7 +32,7 @@ class CifarNet(Backbone):
         initialize(self)
 
     def stem(self, images: Tensor) -> Tensor:
-        return F.relu(self.conv1(images), inplace=True)
+        return conv_relu(self.conv1, images)
 
 
 def cifar_net(config: CifarNetConfig, num_classes: int) -> CifarNet:

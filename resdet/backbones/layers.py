@@ -1,6 +1,6 @@
 """Building blocks of all nets: norms, convolution with norm, and the base class."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -106,7 +106,20 @@ class ConvRelu(ConvNorm):
     """A convolution, an optional norm, and a ReLU."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(super().forward(x), inplace=True)
+        fused = fused_relu(self)
+        return fused(x) if fused else F.relu(super().forward(x), inplace=True)
+
+
+def conv_relu(layer: nn.Module, x: Tensor) -> Tensor:
+    """ReLU(layer(x)) of a convolution or a `ConvNorm`."""
+    fused = fused_relu(layer)
+    return fused(x) if fused else F.relu(layer(x), inplace=True)
+
+
+def fused_relu(layer: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    """The convolution with ReLU in one pass over the maps, if the convolution is packed (`resdet.onednn`)."""
+    conv = layer.conv if isinstance(layer, ConvNorm) and isinstance(layer.norm, nn.Identity) else layer
+    return getattr(conv, "relu", None)
 
 
 def conv_stack(channels: int, width: int, count: int, norm: str | None) -> nn.Sequential:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resdet.backbones.config import PlainConfig, ResNetConfig
-from resdet.backbones.layers import Backbone, ConvNorm, initialize
+from resdet.backbones.layers import Backbone, ConvNorm, conv_relu, initialize
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 WIDTHS = (64, 128, 256, 512)
@@ -134,7 +134,7 @@ class ResNet(Backbone):
         initialize(self)
 
     def stem(self, images: Tensor) -> Tensor:
-        return F.max_pool2d(F.relu(self.conv1(images), inplace=True), 3, 2, 1)
+        return F.max_pool2d(conv_relu(self.conv1, images), 3, 2, 1)
 
 
 def resnet(config: ResNetConfig, depth: int, num_classes: int) -> ResNet:

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from resdet.backbones.layers import conv_relu
 from resdet.detection.heads import losses
 from resdet.detection.heads.anchors import Anchors
 from resdet.detection.heads.config import AnchorSampling, RPNConfig, positive_count
@@ -49,7 +49,7 @@ class RPN(nn.Module):
 
     def slide(self, x: Tensor) -> tuple[Tensor, Tensor]:
         for conv in self.convs:
-            x = F.relu(conv(x), inplace=True)
+            x = conv_relu(conv, x)
         logits, deltas = self.objectness(x), self.deltas(x)
         return logits.permute(0, 2, 3, 1).flatten(1), deltas.permute(0, 2, 3, 1).reshape(x.shape[0], -1, 4)
 
