@@ -52,12 +52,13 @@ class EnsembleDetector(ImageByImage):
     """
 
     def __init__(self, detectors: Sequence[Detector], settings: TTAConfig | None = None):
-        """The detectors must have the same classes; `settings` is the section `eval`."""
+        """The detectors must have the same classes, in any order; labels and category ids are those of the first one.
+        `settings` is the section `eval`."""
         first, settings = detectors[0], settings or TTAConfig()
-        check_same_classes(detectors)
         check_keypoints(detectors)
         check_settings(detectors, settings)
         self.detectors, self.settings = list(detectors), settings
+        self.labels = [torch.tensor(labels_in(detector, number, first)) for number, detector in enumerate(detectors, 1)]
         self.classes, self.category_ids, self.input = first.classes, first.category_ids, first.input
         self.draws_masks = any(detector.draws_masks for detector in detectors)
         self.draws_keypoints = any(detector.draws_keypoints for detector in detectors)
@@ -97,8 +98,12 @@ class EnsembleDetector(ImageByImage):
 
     def classify(self, views: Views, boxes: Tensor) -> Scored:
         """Mean scores and boxes over all views and detectors, for boxes [N, 4]."""
-        classify = lambda part: mean([mean([view.classify(part) for view in group]) for group in views])
-        return Scored(*(torch.cat(field) for field in zip(*map(classify, boxes.split(AT_ONCE)))))
+        parts = [self.classify_part(views, part) for part in boxes.split(AT_ONCE)]
+        return Scored(*(torch.cat(field) for field in zip(*parts)))
+
+    def classify_part(self, views: Views, boxes: Tensor) -> Scored:
+        of_detectors = [mean([view.classify(boxes) for view in group]) for group in views]
+        return mean([Scored(*(field[:, own] for field in part)) for part, own in zip(of_detectors, self.labels)])
 
     def detections(self, candidates: Candidates) -> Detections:
         """Detections [1, D] after NMS per class, and box voting with refinement."""
@@ -148,8 +153,11 @@ class EnsembleDetector(ImageByImage):
 
     def predict_masks(self, views: Views, boxes: Tensor, labels: Tensor) -> Tensor:
         """Mask probabilities [n, m, m] in boxes [n, 4], at the finest resolution of the detectors."""
-        groups = [group for detector, group in zip(self.detectors, views) if detector.draws_masks]
-        masks = [torch.stack([view.masks(boxes, labels) for view in group]).mean(0) for group in groups]
+        masks = [
+            torch.stack([view.masks(boxes, own.to(labels.device)[labels]) for view in group]).mean(0)
+            for detector, own, group in zip(self.detectors, self.labels, views)
+            if detector.draws_masks
+        ]
         side = max(each.shape[-1] for each in masks)
         return torch.stack([F.interpolate(each[None], (side, side), mode="bilinear")[0] for each in masks]).mean(0)
 
@@ -163,14 +171,17 @@ def mean(parts: Sequence[Scored]) -> Scored:
     return Scored(*(torch.stack(field).mean(0) for field in zip(*parts)))
 
 
-def check_same_classes(detectors: Sequence[Detector]) -> None:
-    first = detectors[0]
-    for number, detector in enumerate(detectors[1:], 2):
-        if (detector.classes, detector.category_ids) != (first.classes, first.category_ids):
-            raise ConfigError(
-                f"The detectors of an ensemble must have the same classes: the first has {describe_classes(first)}, "
-                f"and number {number} has {describe_classes(detector)}; give detectors trained on the same categories."
-            )
+def labels_in(detector: Detector, number: int, first: Detector) -> list[int]:
+    """The label of each class of the first detector in another one, `number` of the ensemble, by name."""
+    names = detector.classes
+    if names == first.classes and detector.category_ids == first.category_ids:
+        return [*range(len(names))]
+    if len(set(names)) < len(names) or sorted(names) != sorted(first.classes):
+        raise ConfigError(
+            f"The detectors of an ensemble must have the same classes: the first has {describe_classes(first)}, "
+            f"and number {number} has {describe_classes(detector)}; give detectors trained on the same categories."
+        )
+    return [names.index(name) for name in first.classes]
 
 
 def check_keypoints(detectors: Sequence[Detector]) -> None:

@@ -251,6 +251,34 @@ def test_detectors_of_other_classes_are_refused():
         EnsembleDetector([tiny.make("fpn", False), other])
 
 
+@pytest.mark.parametrize("settings", [{}, {"refine": True, "scales": [48, 64], "mask_voting_iou": 0.5}])
+def test_detectors_with_the_same_classes_in_another_order(settings):
+    """The ensemble of a detector with a copy whose outputs are in another order, and with other category ids, equals
+    the one with itself."""
+    net, copy, order = tiny.make("c4"), tiny.make("c4"), [2, 0, 1]
+    torch.nn.init.normal_(net.roi_heads.mask_head.masks.weight, std=0.5)
+    copy.load_state_dict(net.state_dict())
+    copy.classes, copy.category_ids = [net.classes[label] for label in order], [7, 8, 9]
+    predictor, masks = copy.roi_heads.stages[0].predictor, copy.roi_heads.mask_head.masks
+    with torch.no_grad():
+        for layer, rows in ((predictor.scores, [*order, 3]), (predictor.boxes, order), (masks, order)):
+            for values in (layer.weight, layer.bias):
+                values.copy_(values.unflatten(0, (len(rows), -1))[rows].flatten(0, 1))
+    own, found = (
+        EnsembleDetector([net, other], TTAConfig(**settings)).predict([PICTURE], SCORE)[0] for other in (net, copy)
+    )
+    assert len(own) > 10 and same(found, own) and found.names == own.names
+    assert found.category_ids.tolist() == own.category_ids.tolist()
+
+
+def test_detectors_with_a_repeated_class_in_another_order_are_refused():
+    first, other = tiny.make("fpn", False), tiny.make("fpn", False)
+    first.classes, other.classes = ["disc", "disc", "bar"], ["disc", "bar", "disc"]
+    with pytest.raises(ConfigError, match="the same classes"):
+        EnsembleDetector([first, other])
+    assert EnsembleDetector([first, first]).classes == first.classes
+
+
 def test_candidates_score_above_the_threshold_and_have_an_area_inside_the_image():
     """Of two boxes and two classes, one box is outside the image; a score equal to the threshold is not above it."""
     scores = torch.tensor([[0.5, 0.75], [0.9, 0.9]])
