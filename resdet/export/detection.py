@@ -11,6 +11,7 @@ from resdet.data.loader import Notes
 from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.buckets import rounded_up
 from resdet.detection.data.sources import open_scenes
+from resdet.detection.evaluation.category_map import CategoryMap
 from resdet.detection.evaluation.command import check_annotations
 from resdet.detection.evaluation.evaluate import detect_one_by_one, kinds_of
 from resdet.detection.evaluation.metrics import headline_metrics
@@ -146,7 +147,8 @@ class DetectorExporter:
         """AP with the experiment's metric."""
         source, on_bad_image = open_scenes(experiment.scenes, "val"), experiment.scenes.on_bad_image
         world = World(0, 1, torch.device("cpu"))
-        predictions = detect_one_by_one(exported, source, on_bad_image, world, Notes(print), experiment.eval.score)
+        categories, score = CategoryMap.of(exported, source), experiment.eval.score
+        predictions = detect_one_by_one(exported, source, categories, on_bad_image, world, Notes(print), score)
         return headline_metrics(experiment.eval, source, predictions.results, kinds_of(exported), predictions.left_out)
 
     def difference(self, exported: ExportedDetector, other: ExportedDetector, image: Any) -> str:

@@ -65,7 +65,8 @@ def detect(
 ) -> DatasetDetections:
     """Runs a detector, or several as an ensemble, on a source, with the experiment's settings of evaluation."""
     settings = experiment.eval
-    surplus = int((~CategoryMap.of(models[0], source).present).sum())
+    categories = CategoryMap.of(models[0], source)
+    surplus = int((~categories.present).sum())
     if models[0].draws_masks and len(source.maskless()):
         notes.note([source.maskless_note()])
     if surplus:
@@ -73,14 +74,15 @@ def detect(
         notes.note([f"{number} not in the data and not evaluated"])
     if len(models) > 1 or not settings.plain or settings.tile or models[0].exported:
         detector, on_bad_image = choose(models, settings), experiment.scenes.on_bad_image
-        return detect_one_by_one(detector, source, on_bad_image, world, notes, settings.score)
+        return detect_one_by_one(detector, source, categories, on_bad_image, world, notes, settings.score)
     batches = evaluation_batches_of(source, experiment, models[0], world, notes)
-    return detect_all(models[0].eval(), source, batches, settings.score)
+    return detect_all(models[0].eval(), source, categories, batches, settings.score)
 
 
 def detect_one_by_one(
     detector: BranchPredictor,
     source: Annotations,
+    categories: CategoryMap,
     on_bad_image: str,
     world: World,
     notes: Notes,
@@ -89,7 +91,6 @@ def detect_one_by_one(
     """Runs a detector on a source, image by image. An unreadable image is left out, or raises if
     `on_bad_image` is "error"."""
     parts, indices = [empty(detector)], []
-    categories = CategoryMap.of(detector, source)
     share = world.share(len(source))
     for index in track(share, "evaluating", len(share)):
         try:
@@ -106,12 +107,12 @@ def detect_one_by_one(
 def detect_all(
     model: Detector,
     source: Annotations,
+    categories: CategoryMap,
     batches: Iterable[EvaluationBatch],
     score: float | None = None,
 ) -> DatasetDetections:
     """Detections on all batches of a source, and losses if the batches have targets. The model must be in eval mode."""
     parts, read, sums = [empty(model)], [], LossSums()
-    categories = CategoryMap.of(model, source)
     labels = torch.tensor(categories.labels or [0]).to(model.device)  # 0: the label of padding
     for batch in batches:
         results, indices, batch_losses = detect_batch(model, source, relabel(batch, labels), score)

@@ -64,7 +64,7 @@ def detector(root, source, *overrides):
 def judge(root, source, *overrides, score=None):
     experiment, model = detector(root, source, *overrides)
     batches = evaluation_batches_of(source, experiment, model, WORLD, Notes(print))
-    return model, detect_all(model, source, batches, score)
+    return model, detect_all(model, source, CategoryMap.of(model, source), batches, score)
 
 
 def truth_as_results(root, keep=lambda entry: not entry["iscrowd"]):
@@ -202,7 +202,7 @@ def test_losses_do_not_depend_on_the_random_state(root, source):
     experiment, model = detector(root, source)
     torch.rand(17)
     batches = evaluation_batches_of(source, experiment, model, WORLD, Notes(print))
-    assert detect_all(model, source, batches).losses == first
+    assert detect_all(model, source, CategoryMap.of(model, source), batches).losses == first
 
 
 @pytest.fixture
@@ -225,7 +225,7 @@ def test_unreadable_images_are_not_evaluated(root, source, damaged):
     expected = {}
     for batch in batches_of(root, source, *skip):
         if batch.indices.tolist() != [1]:
-            one = detect_all(model, source, [batch]).losses
+            one = detect_all(model, source, CategoryMap.of(model, source), [batch]).losses
             expected = {name: expected.get(name, 0) + one[name] / 5 for name in one}
     assert judged.losses == pytest.approx(expected, rel=1e-4)
 
@@ -248,7 +248,7 @@ def test_all_processes_agree_on_unreadable_images(root, damaged, monkeypatch):
     monkeypatch.setattr(evaluate, "gather", lambda parts: said.append(parts) or parts)
     for rank in (0, 1):
         world = World(rank, 2, torch.device("cpu"))
-        detect_one_by_one(model, damaged, "skip", world, Notes(print), 1.0)
+        detect_one_by_one(model, damaged, CategoryMap.of(model, damaged), "skip", world, Notes(print), 1.0)
     seen = [parts for parts in said if all(isinstance(part, int) for part in parts)]
     assert seen == [[0, 2, 4], [3, 5]]
     monkeypatch.setattr(evaluate, "gather", lambda parts: seen[0] + seen[1])
@@ -263,7 +263,8 @@ def test_categories_missing_from_the_data_are_not_evaluated(root, source, tmp_pa
     (tmp_path / "few.json").write_text(json.dumps(content))
     few = open_coco(tmp_path / "few.json", root / "val")
     experiment, model = detector(root, source)
-    whole, said = detect_all(model, source, evaluation_batches_of(source, experiment, model, WORLD, Notes(print))), []
+    batches, said = evaluation_batches_of(source, experiment, model, WORLD, Notes(print)), []
+    whole = detect_all(model, source, CategoryMap.of(model, source), batches)
     assert gone in whole.results.category_ids
     notes = Notes(said.append)
     for overrides in ([], ["eval.flip=true"]):

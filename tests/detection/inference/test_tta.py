@@ -15,6 +15,7 @@ from resdet import config
 from resdet.data.loader import Notes
 from resdet.detection.build import build_detector
 from resdet.detection.data.coco import open_coco
+from resdet.detection.evaluation.category_map import CategoryMap
 from resdet.detection.evaluation.evaluate import detect, detect_one_by_one
 from resdet.detection.evaluation.results import Results
 from resdet.detection.inference.config import TTAConfig
@@ -341,7 +342,8 @@ def test_evaluation_uses_the_ensemble_detector_if_configured(root):
         mine = whole.results.image_ids == source.image_id(index)
         assert np.allclose(np.sort(whole.results.scores[mine]), np.sort(result.scores), atol=1e-6)
     both = [World(rank, 2, torch.device("cpu")) for rank in (0, 1)]
-    shares = [detect_one_by_one(tester, source, "error", world, Notes(print)) for world in both]
+    categories = CategoryMap.of(net, source)
+    shares = [detect_one_by_one(tester, source, categories, "error", world, Notes(print)) for world in both]
     assert all(len(share.results) for share in shares) and whole.losses == {}
     assert rows(Results.concatenate([share.results for share in shares])) == rows(whole.results)
 
