@@ -25,7 +25,9 @@ def submit_detections(models: Sequence[Detector], experiment: DetectionExperimen
     experiment.eval.losses = False
     world = distributed.join(experiment.train.device)
     try:
-        check_annotations(models[0], source)
+        note = check_annotations(models[0], source)
+        if note and world.is_main:
+            print(f"{note}\n")
         models = [model.to(world.device) for model in models]
         results = detect(models, source, experiment, world, Notes(print)).results
     finally:

@@ -251,14 +251,12 @@ def test_missing_sets_are_refused(tmp_path):
         VocConfig("voc", str(tmp_path), val_sets=["2007_test", "2012_test"]).open_test()
 
 
-@pytest.mark.parametrize("count", [1, 2])
-def test_submission_of_untrained_detectors(voc, tmp_path, capsys, count):
-    """The file of `resdet evaluate --submission` has as many lines as the printed number of detections."""
+def untrained(voc, tmp_path, count):
+    """Detectors of the classes of `voc`, and their experiment."""
     import torch
 
     import resdet
     from resdet import config
-    from resdet.detection.evaluation.submit import submit_detections
     from resdet.detection.task import DETECTOR
 
     sizes = [word for word in DETECTOR if "num_classes" not in word]
@@ -268,9 +266,28 @@ def test_submission_of_untrained_detectors(voc, tmp_path, capsys, count):
     models = [resdet.build(experiment) for _ in range(count)]
     for model in models:
         model.classes, model.category_ids = voc.classes, voc.category_ids
+    return models, experiment
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_submission_of_untrained_detectors(voc, tmp_path, capsys, count):
+    """The file of `resdet evaluate --submission` has as many lines as the printed number of detections."""
+    from resdet.detection.evaluation.submit import submit_detections
+
+    models, experiment = untrained(voc, tmp_path, count)
     path = tmp_path / "comp4.tar.gz"
     submit_detections(models, experiment, str(path))
     with tarfile.open(path) as archive:
         lines = [line for member in archive for line in archive.extractfile(member).read().decode().splitlines()]
     assert lines and f"{len(lines)} detections in 2 images" in capsys.readouterr().out
     assert {line.split()[0] for line in lines} <= {"2012_000007", "2012_000003"}
+
+
+def test_a_submission_notes_classes_with_other_ids(voc, tmp_path, capsys):
+    from resdet.detection.evaluation.submit import submit_detections
+
+    (model,), experiment = untrained(voc, tmp_path, 1)
+    model.category_ids = [100 + id for id in voc.category_ids]
+    experiment.eval.score = 1.0
+    submit_detections([model], experiment, str(tmp_path / "comp4.tar.gz"))
+    assert "classes are matched by name: aeroplane has category id 1 in the data and 101" in capsys.readouterr().out
