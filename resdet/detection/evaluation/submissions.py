@@ -101,6 +101,15 @@ def check_det(path: str | Path, source: Annotations) -> None:
         check_values(values[2:], source.sizes[int(values[0]) - 1].tolist(), 0, where)
 
 
+def best_of_each_image(results: Results, count: int) -> Results:
+    """The `count` detections of each image with the highest scores, as of an image in tiles."""
+    order = np.lexsort((-results.scores, results.image_ids))
+    images = results.image_ids[order]
+    kept = np.zeros(len(results), bool)
+    kept[order] = np.arange(len(results)) - np.searchsorted(images, images) < count
+    return results.where(kept)
+
+
 def write_coco(path: str | Path, results: Results) -> None:
     """Writes COCO's results format to detections_test-dev2015_NAME_results.json, or to a .zip of this name."""
     path = Path(path)

@@ -33,6 +33,8 @@ def submit_detections(models: Sequence[Detector], experiment: DetectionExperimen
     finally:
         distributed.leave()
     if world.is_main:
+        if isinstance(data, CocoConfig):
+            results = submissions.best_of_each_image(results, submissions.COCO_LIMIT)
         write(path, results, source, data)
         print(f"{path}: {number_of(len(results), 'detection')} in {number_of(len(source), 'image')}")
     return {}

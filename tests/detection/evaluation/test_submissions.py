@@ -244,6 +244,32 @@ def test_invalid_coco_submissions_are_refused(coco, tmp_path):
     submissions.check_coco(path, coco)
 
 
+def test_the_best_detections_of_each_image():
+    found = Results([7, 42, 7, 7, 42], [1, 2, 3, 4, 5], [0.1, 0.9, 0.8, 0.5, 0.2], [[0, 0, 1, 1]] * 5)
+    best = submissions.best_of_each_image(found, 2)
+    assert (best.image_ids.tolist(), best.category_ids.tolist()) == ([42, 7, 7, 42], [2, 3, 4, 5])
+    assert len(submissions.best_of_each_image(Results([], [], [], []), 2)) == 0
+
+
+def test_a_submission_to_coco_has_as_many_detections_of_an_image_as_its_server_reads(coco, tmp_path, monkeypatch):
+    """Tiles, or model.box.detections, may give more."""
+    from types import SimpleNamespace
+
+    import torch
+
+    from resdet import config
+    from resdet.detection.evaluation import submit
+
+    places = [f"data.root={tmp_path}", "data.val.annotations=info.json", "data.val.images=test2015"]
+    experiment = config.load("coco_r50_fpn.yaml", *places, "train.device=cpu")
+    many = Results([42] * 101, [3] * 101, np.arange(101) / 101, [[0, 0, 1, 1]] * 101)
+    monkeypatch.setattr(submit, "detect", lambda *_: SimpleNamespace(results=many))
+    monkeypatch.setattr(submit, "check_annotations", lambda *_: None)
+    path = tmp_path / "detections_test-dev2015_resdet_results.json"
+    submit.submit_detections([torch.nn.Identity()], experiment, str(path))
+    assert np.array_equal(Results.read(path).scores, many.scores[1:])
+
+
 def test_missing_sets_are_refused(tmp_path):
     with pytest.raises(DataError, match="ImageSets/Main/test.txt is missing"):
         VocConfig("voc", str(tmp_path), val_sets=["2012_test"]).open_test()
