@@ -34,7 +34,8 @@ class View:
     def __init__(self, net: Detector, pixels: np.ndarray, original: tuple[int, int], mirrored: bool):
         """`pixels` are resized, `original` is the height and width of the original image."""
         self.net, self.mirrored = net, mirrored
-        pixels = np.ascontiguousarray(pixels[:, ::-1]) if mirrored else pixels
+        # ascontiguousarray would keep the negative stride of an image one pixel wide.
+        pixels = np.array(pixels[:, ::-1], order="C") if mirrored else pixels
         self.images = Images(*(field.to(net.device) for field in pad([torch.from_numpy(pixels)], net.input.divisor)))
         self.maps = net.maps(self.images)
         size = torch.tensor(original, dtype=torch.float32, device=net.device)
