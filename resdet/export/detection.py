@@ -141,7 +141,7 @@ class DetectorExporter:
         }
 
     def check_data(self, model: Detector, experiment: DetectionExperiment) -> None:
-        check_annotations(model, open_scenes(experiment.scenes, "val"))
+        check_annotations([model], open_scenes(experiment.scenes, "val"))
 
     def metrics(self, exported: ExportedDetector, experiment: DetectionExperiment) -> dict[str, float]:
         """AP with the experiment's metric."""

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from detection.heads import tiny, twins
 from narrow import shallow_nets
 
 from resdet.backbones.surgery import fold_norms
+from resdet.detection.evaluation.command import check_annotations
 from resdet.detection.heads.branches import SampledProposals
 from resdet.detection.inference.predictor import pad, results_of
 from resdet.detection.inference.tta import EnsembleDetector
@@ -228,3 +230,16 @@ def test_heatmaps_of_a_mirrored_view_are_mapped_back():
     different = tiny.make("fpn", False, "model.keypoint={width: 8, convs: 1, names: [a]}").eval()
     with pytest.raises(ConfigError, match="different keypoints"):
         EnsembleDetector([model, different])
+
+
+def test_data_without_keypoints_are_refused_before_an_ensemble_with_keypoints_detects():
+    """The first detector of the ensemble predicts boxes only."""
+    with shallow_nets():
+        boxes = tiny.make("fpn", False)
+        both = tiny.make("fpn", False, "model.keypoint={width: 8, convs: 1, names: [a, b]}")
+    data = SimpleNamespace(
+        classes=tiny.CLASSES, category_ids=boxes.category_ids, label_counts=lambda: np.ones(3, int), keypoints=None
+    )
+    assert check_annotations([boxes], data) is None
+    with pytest.raises(ConfigError, match="The model has 2 keypoints and the annotations have no"):
+        check_annotations([boxes, both], data)

@@ -32,7 +32,7 @@ def evaluate(models: Sequence[Detector], experiment: DetectionExperiment, option
         with Activity("opening the data"):
             source = open_split(experiment.scenes, options.split)
         check_not_inputs({"--save": options.save, "--json": options.json}, [source.file] if source.file else [])
-        note = check_annotations(models[0], source)
+        note = check_annotations(models, source)
         if note and world.is_main:
             print(f"{note}\n")
         models = [model.to(world.device) for model in models]
@@ -54,10 +54,11 @@ def open_split(scenes: ScenesConfig, split: str | None) -> Annotations:
     return open_scenes(scenes, split or "val")
 
 
-def check_annotations(model: Detector, source: Annotations) -> str | None:
-    """Refuses data with other categories or keypoints than the model's; returns a note on ids or names that differ."""
-    categories = CategoryMap.of(model, source)
-    names = model.keypoints.keypoint_names if model.draws_keypoints else None
+def check_annotations(models: Sequence[Detector], source: Annotations) -> str | None:
+    """Refuses data with other categories or keypoints than those of a model or an ensemble; returns a note on ids or
+    names that differ."""
+    categories = CategoryMap.of(models[0], source)
+    names = next((model.keypoints.keypoint_names for model in models if model.draws_keypoints), None)
     if names is not None and (source.keypoints is None or len(source.keypoints.names) != len(names)):
         count = "no" if source.keypoints is None else len(source.keypoints.names)
         raise ConfigError(

@@ -25,7 +25,7 @@ def submit_detections(models: Sequence[Detector], experiment: DetectionExperimen
     experiment.eval.losses = False
     world = distributed.join(experiment.train.device)
     try:
-        note = check_annotations(models[0], source)
+        note = check_annotations(models, source)
         if note and world.is_main:
             print(f"{note}\n")
         models = [model.to(world.device) for model in models]

@@ -59,7 +59,7 @@ def evaluate_detector(run: EvaluatedRun, precision: float | None) -> EvaluatedDe
     experiment = cast(DetectionExperiment, run.experiment)
     source = open_scenes(experiment.scenes, "val")
     check_not_inputs(run.outputs, [source.file] if source.file else [])
-    check_annotations(run.model, source)
+    check_annotations([run.model], source)
 
     def compute() -> dict[str, Any]:
         world = World(0, 1, run.model.device)
