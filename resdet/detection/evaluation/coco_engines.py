@@ -34,8 +34,8 @@ GAPS = {
 }
 UNKNOWN = {"dt_orphan_image_id", "dt_orphan_category_id", "dt_missing_score"}
 TWO_NEGATIVE_SIDES = re.compile(rb"-[^,\[\]]*,\s*-[^,\[\]]*\]")  # gives a positive area
-EMPTY = re.compile(rb'"(?:bbox|area)":\s*(?:\[\s*\]|null)')
-ODD_CROWD = re.compile(rb'"iscrowd":(?!\s*[01]\s*[,}])')
+EMPTY = re.compile(rb'"(?:bbox|area)"\s*:\s*(?:\[\s*\]|null)')
+ODD_CROWD = re.compile(rb'"iscrowd"\s*:(?!\s*[01]\s*[,}])')
 BOX, MASK = re.compile(rb'"bbox"'), re.compile(rb'"segmentation"')
 COUNTS = re.compile(rb'"counts":\s*"([^"]*)"')
 MASK_SIZE = re.compile(rb"\s*:\s*\[\s*(\d+)\s*,\s*(\d+)\s*")

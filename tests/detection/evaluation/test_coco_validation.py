@@ -1,6 +1,7 @@
 """Invalid ground truth and results raise an error that names the entry, with either engine."""
 
 import copy
+import json
 
 import pytest
 from coco_scenes import make, written
@@ -145,6 +146,14 @@ def test_mask_ap_needs_masks_and_image_sizes(engine, tmp_path):
         for inputs in ((bad, results), written(tmp_path, bad, results)):
             with pytest.raises(DataError, match=complaint):
                 coco.evaluate(*inputs, "segm", engine)
+
+
+def test_files_with_spaces_before_colons_are_checked_alike(tmp_path):
+    truth, results = make(3)
+    truth["annotations"][1]["iscrowd"] = 2
+    (tmp_path / "truth.json").write_text(json.dumps(truth, separators=(" , ", " : ")))
+    with pytest.raises(DataError, match="annotation 1 .*iscrowd that is neither 0 nor 1"):
+        coco.evaluate(tmp_path / "truth.json", results)
 
 
 def test_invalid_files_and_options_are_refused(tmp_path):
