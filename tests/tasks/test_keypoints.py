@@ -58,6 +58,7 @@ def test_train_evaluate_and_predict(root, tmp_path, monkeypatch):
     assert done.returncode == 0, done.stderr
     (result,) = json.loads((tmp_path / "p.json").read_text())
     assert list(result["detections"][0]["keypoints"]) == corners.NAMES
+    assert [tuple(pair) for pair in result["skeleton"]] == model.keypoints.limbs
 
 
 def test_invalid_keypoint_settings_are_refused(root, tmp_path, monkeypatch):

@@ -75,8 +75,10 @@ def test_tiles_cover_the_image_and_overlap():
         assert parts[0][0] == 0 and parts[-1][1] == side
         assert all(stop - start == min(side, 100) for start, stop in parts)
         shared = [stop - start for (_, stop), (start, _) in zip(parts, parts[1:])]
-        assert all(pixels >= 29.5 for pixels in shared)
+        assert all(pixels >= 30 for pixels in shared)
         assert len(parts) == (1 if side <= 100 else 1 + -(-(side - 100) // 70))
+    starts = [start for start, _ in spans(500, 33, 0.25)]
+    assert max(np.diff(starts)) <= 0.75 * 33
     assert tiles_of(80, 100, 100, 0.2) == [(0, 0, 100, 80)]
     assert len(tiles_of(100, 180, 100, 0.2)) == 3
 
