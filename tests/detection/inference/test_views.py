@@ -35,6 +35,19 @@ def test_boxes_are_mapped_to_a_mirrored_and_resized_view_and_back():
     assert (pixels == resize(RawImage(PICTURE, ""), 100, 200)[:, ::-1]).all()
 
 
+def test_masks_of_a_mirrored_view_are_mapped_back():
+    """Masks of a mirrored view equal those of the mirrored image, flipped."""
+    net = tiny.make("fpn").eval()
+    torch.nn.init.normal_(net.roi_heads.mask_head.masks.weight, std=0.5)
+    size, labels = PICTURE.shape[:2], torch.tensor([1])
+    boxes, back = torch.tensor([[10.0, 5, 30, 45]]), torch.tensor([[60.0, 5, 80, 45]])
+    with torch.inference_mode():
+        mirrored, other = View(net, PICTURE, size, True), View(net, PICTURE[:, ::-1].copy(), size, False)
+        found, expected = mirrored.masks(boxes, labels), other.masks(back, labels).flip(-1)
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert not torch.allclose(found, found.flip(-1), atol=1e-2)
+
+
 @pytest.mark.parametrize("family, kind", [("fpn", View), ("cascade", View), ("c4", MultiScale), ("dc5", MultiScale)])
 def test_c4_and_dc5_merge_scales(family, kind):
     net = tiny.make(family, False)
