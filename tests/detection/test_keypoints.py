@@ -232,7 +232,7 @@ def test_heatmaps_of_a_mirrored_view_are_mapped_back():
         EnsembleDetector([model, different])
 
 
-def test_data_without_keypoints_are_refused_before_an_ensemble_with_keypoints_detects():
+def test_data_without_the_keypoints_of_an_ensemble_are_refused():
     """The first detector of the ensemble predicts boxes only."""
     with shallow_nets():
         boxes = tiny.make("fpn", False)
@@ -243,3 +243,8 @@ def test_data_without_keypoints_are_refused_before_an_ensemble_with_keypoints_de
     assert check_annotations([boxes], data) is None
     with pytest.raises(ConfigError, match="The model has 2 keypoints and the annotations have no"):
         check_annotations([boxes, both], data)
+    data.keypoints = SimpleNamespace(names=["b", "a"])
+    with pytest.raises(ConfigError, match="in the order a, b … and the annotations in the order b, a …"):
+        check_annotations([boxes, both], data)
+    data.keypoints = SimpleNamespace(names=["a", "other"])
+    assert check_annotations([boxes, both], data) is None

@@ -323,12 +323,14 @@ def test_classes_in_another_order_are_evaluated_by_name(root, source, tmp_path):
 
 
 def test_results_have_the_size_of_the_annotations():
-    """The image is twice as large as the size in the annotations: boxes are scaled down."""
+    """The image is twice as large as the size in the annotations: boxes and keypoints are scaled down."""
     one = Result(np.array([[2, 4, 10, 8]]), np.array([0.5]), np.array([0]), ["a"], np.array([7]), (40, 60), None)
     few = SimpleNamespace(sizes=np.array([[30, 20]]), result_id=lambda index: index + 1)
     assert to_results(one, few, 0, ONE_CLASS).to_list() == [
         {"image_id": 1, "category_id": 7, "bbox": [1, 2, 4, 2], "score": 0.5}
     ]
+    one.keypoints = np.array([[[2.0, 8.0, 5.0]]], np.float32)
+    assert to_results(one, few, 0, ONE_CLASS).keypoints.tolist() == [[[1, 4, 5]]]
 
 
 def test_losses_can_be_disabled(root, source):
