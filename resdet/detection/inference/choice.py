@@ -15,5 +15,4 @@ def choose(models: Sequence[Any], settings: TTAConfig) -> BranchPredictor:
     detector = models[0] if alone else EnsembleDetector(models, settings)
     if settings.tile is None:
         return detector
-    nms = detector.nms if settings.nms is None else settings.nms
-    return TiledDetector(detector, settings.tile, settings.overlap, nms)
+    return TiledDetector(detector, settings.tile, settings.overlap, detector.nms)
