@@ -14,7 +14,7 @@ from resdet.detection import images_from_list, targets_from_list
 from resdet.errors import DataError
 from resdet.images.decode import as_image, read_image
 from resdet.images.image_files import IMAGE_SUFFIXES, images_of
-from resdet.images.inputs import images_in
+from resdet.images.inputs import expanded, images_in
 from resdet.images.normalize import Normalize
 from resdet.results.classification import Classification
 from resdet.results.result import Result
@@ -264,6 +264,15 @@ def test_a_folder_lists_files_with_the_suffix_of_an_image(tmp_path, pixels):
     (tmp_path / "own.gif").symlink_to("own.gif")
     assert [path.name for path in images_of(tmp_path)] == [*names, "lost.gif", "own.gif"]
     assert list(images_in(str(tmp_path))) == images_of(tmp_path)
+
+
+def test_two_stars_stand_for_folders_at_any_depth(tmp_path):
+    files = [tmp_path / name for name in ("a.png", "b/c.png", "b/d/e.png")]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"")
+    pattern = f"{tmp_path}/**/*.png"
+    assert list(images_in(pattern)) == files and expanded([pattern]) == [str(file) for file in files]
 
 
 @pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
