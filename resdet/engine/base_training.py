@@ -15,12 +15,14 @@ from resdet.data.loader import Notes
 from resdet.engine import distributed
 from resdet.engine.log import Log
 from resdet.engine.training import Training
-from resdet.errors import DataError, number_of
+from resdet.errors import DataError, WeightsError, number_of
 from resdet.images.decode import Source
 from resdet.progress import track
 from resdet.structures import Batch
 from resdet.weights import load_weights
 from resdet.weights.checkpoint_file import Checkpoint
+from resdet.weights.kind import has_heads, kind_of
+from resdet.weights.layouts.recognition import recognize
 
 REPORTED = 5  # damaged images reported before the first step; the others are reported when they are read
 
@@ -68,9 +70,15 @@ class BaseTraining:
         """Loads the weights of `--init` without the layers of other classes, and logs what was loaded."""
         log.info(str(load_weights.load(self.model, weights, new_classifier=True)))
 
-    def load_strict(self, weights: str) -> list[str]:
+    def load_strict(self, weights: str | Checkpoint) -> list[str]:
         """Loads weights that must match all layers, for an evaluation; returns notes on them."""
-        return load_weights.load(self.model, weights).notes
+        checkpoint = load_weights.as_checkpoint(weights)
+        if has_heads(self.model) and not recognize(checkpoint).detector:
+            raise WeightsError(
+                f"{checkpoint.origin} has no heads of a {kind_of(self.model)}, which an evaluation needs: give the "
+                "best.pth of a run of this config."
+            )
+        return load_weights.load(self.model, checkpoint).notes
 
     def exact_statistics(self, model: nn.Module, images: int) -> None:
         """Recomputes the backbone's batch norm statistics over augmented training images, the same at each call."""

@@ -21,6 +21,9 @@ CLASSIFIERS = ("fc", "fc6", "fc7")  # linear layers of the classifiers
 STATISTICS = ("normalize.mean", "normalize.std")
 ROI_HEAD = re.compile(r"roi_heads\.\w+_head(?=\.)")
 GEOMETRY = {"input": ("resize",), "rpn": ("anchors",), "box": ("aligned", "sampling")}  # keys by section of `model`
+OTHER_CLASSES = (
+    "the file has as many classes, but different ones: class-dependent layers keep its weights and their order"
+)
 # Settings that may differ between file and model without a note; a mask or keypoint head may be in one of them only,
 # and null may stand for the channels of the RPN.
 IGNORED_SETTINGS = ("num_classes", "norm", "names", "mask", "keypoint", "channels")
@@ -77,6 +80,8 @@ def load(model: Any, source: str | Path | Mapping[str, Tensor] | Checkpoint, new
         given = categories_of(layout, checkpoint) if named and kind_of(model) == "detector" else None
         may_differ = [*model.class_layers(), *heads_of_one(model.state_dict(), state)] if new_classifier else []
         part = detector_part(model, state, given, may_differ, new_classifier)
+        if kind_of(model) == "localizer" and classes != model.classes and len(classes) == len(model.classes):
+            part.notes.append(OTHER_CLASSES)
         needed = geometry_of(implied) if checkpoint.description.experiment else implied
         part.notes += different_settings(needed, model.experiment.get("model", {}))
     else:
@@ -144,9 +149,7 @@ def detector_part(
         shared = sum(row is not None for row in rows)
         notes = [f"{shared} of the model's {len(rows)} classes are in the file, by name: their rows are copied"]
     elif given != present and len(given.ids) == len(present.ids):
-        notes = [
-            "the file has as many classes, but different ones: class-dependent layers keep its weights and their order"
-        ]
+        notes = [OTHER_CLASSES]
     return Part(target, state, may_differ, notes)
 
 

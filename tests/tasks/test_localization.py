@@ -133,6 +133,25 @@ def test_predict_with_a_classifier(chain, run, tmp_path):
         np.testing.assert_allclose([entry["box"] for entry in found], places.boxes, atol=0.01)
 
 
+@pytest.mark.parametrize("run", ["rpn", "rcnn"])
+def test_weights_of_classes_in_another_order_are_not_evaluated(chain, tmp_path, run):
+    """Reverses the classes of a checkpoint; --init, which may train on other classes, says what it keeps."""
+    content = runs.checkpoint(chain.folder / run / "best.pth")
+    content["classes"].reverse()
+    torch.save(content, tmp_path / "other.pth")
+    settings = {"rpn": RPN, "rcnn": [*RCNN, f"model.proposer={chain.folder / 'rpn/best.pth'}"]}[run]
+    words = [*settings, f"data.root={chain.data}", "--init", tmp_path / "other.pth"]
+    refused = runs.sentence(runs.here("train", *words, "--eval-only"))
+    assert f"Class 0 is {shape_loc.SYNSETS[0]} in the data and {shape_loc.SYNSETS[-1]} in the model" in refused
+    done = runs.train(tmp_path / "run", *words)
+    assert "class-dependent layers keep its weights and their order" in done.stderr
+
+
+def test_a_classifier_is_not_evaluated_as_a_localizer(chain):
+    words = [*RPN, f"data.root={chain.data}", "--init", chain.folder / "classifier/best.pth", "--eval-only"]
+    assert "has no heads of a localizer" in runs.sentence(runs.here("train", *words))
+
+
 def test_predict_top_and_score(chain, tmp_path):
     """Checks --top 2 with --score below both scores and between them, on ensembles of equal models."""
     weights, classifier = chain.folder / "rpn/best.pth", chain.folder / "classifier/best.pth"
