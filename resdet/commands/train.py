@@ -1,7 +1,7 @@
 """`resdet train`: trains the model of a config into a run folder."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from resdet.engine.loggers.registry import loggers as known_loggers
 from resdet.engine.metrics_file import METRICS
 from resdet.engine.run import Run
 from resdet.engine.run_folder import check_unoccupied, claim_folder, is_own
-from resdet.engine.run_record import CONFIG, read_record, record
+from resdet.engine.run_record import CONFIG, read_record, recorded
 from resdet.engine.trainer import Trainer, be_deterministic
 from resdet.engine.training import TrainingTask
 from resdet.engine.user_parts import find
@@ -119,14 +119,13 @@ def run(step: Step, world: World, folder: Path, resume: bool, callbacks: Sequenc
     check_same_step(trainer, folder)
     if before:
         log_resumption(trainer, before, experiment, log)
-    if world.is_main:
-        record(folder, config.to_yaml(experiment), experiment.train.seed, world.device, world.size)
     try:
-        log.open(trainer.step, trainer.evaluation_due)
-        watched = Run(folder, config.to_dict(experiment), task.model, trainer.total, trainer.step)
-        log.add_loggers(loggers, watched)
-        trainer.callbacks = Callbacks(called, watched)
-        best = trainer.run(log)
+        with record_of(folder, experiment, world):
+            log.open(trainer.step, trainer.evaluation_due)
+            watched = Run(folder, config.to_dict(experiment), task.model, trainer.total, trainer.step)
+            log.add_loggers(loggers, watched)
+            trainer.callbacks = Callbacks(called, watched)
+            best = trainer.run(log)
     except FileError as error:
         remedy = f"resume from step {trainer.saved} with --resume" if trainer.saved else "start again"
         raise FileError(f"{str(error).rstrip('.')}, then {remedy}.") from error
@@ -135,6 +134,13 @@ def run(step: Step, world: World, folder: Path, resume: bool, callbacks: Sequenc
     if world.is_main and best:
         print_best(best, folder)
     return trainer
+
+
+def record_of(folder: Path, experiment: Experiment, world: World) -> AbstractContextManager[None]:
+    """The record of a run, which rank 0 writes."""
+    if not world.is_main:
+        return nullcontext()
+    return recorded(folder, config.to_yaml(experiment), experiment.train.seed, world.device, world.size)
 
 
 def check_data(task: TrainingTask, log: Log, resumes: bool) -> None:
@@ -216,8 +222,14 @@ def run_steps(
     for step in steps:
         check_world(step.experiment, world)
         check_unoccupied(folder / step.name, resume)
-    if world.is_main:
-        record(folder, config.to_yaml(experiment), experiment.train.seed, world.device, world.size)
+    with record_of(folder, experiment, world):
+        return run_each(steps, world, folder, resume, callbacks)
+
+
+def run_each(
+    steps: Sequence[Step], world: World, folder: Path, resume: bool, callbacks: Sequence[Callback]
+) -> dict[str, float]:
+    """Runs the trainings from the last one with a checkpoint on; returns the best metrics of the last one."""
     begun = distributed.from_main(lambda: [(folder / step.name / checkpoint.LAST).exists() for step in steps])
     first = max((number for number, has_begun in enumerate(begun) if has_begun), default=0)
     if first and world.is_main:

@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,29 @@ from typing import Any
 import torch
 
 from resdet import __version__
+from resdet.engine.checkpoint import LAST
+from resdet.engine.metrics_file import METRICS
 from resdet.files.atomic import write_json, write_text
 
 CONFIG, RECORD = "config.yaml", "run.json"
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "albumentations", "timm")
 UNNAMED = "none"  # id of a torchrun without --rdzv-id
+
+
+@contextmanager
+def recorded(out: Path, experiment: str, seed: int, device: torch.device, world: int) -> Iterator[None]:
+    """Writes the record of a run. If the run fails before it logs or saves anything, a new record is removed, so that
+    the corrected command takes the same folder."""
+    is_new = not (out / RECORD).exists()
+    record(out, experiment, seed, device, world)
+    try:
+        yield
+    except Exception:
+        has_begun = any(path.name in (METRICS, LAST) for path in (*out.glob("*"), *out.glob("*/*")))
+        if is_new and not has_begun:
+            (out / CONFIG).unlink(missing_ok=True)
+            (out / RECORD).unlink(missing_ok=True)
+        raise
 
 
 def record(out: Path, experiment: str, seed: int, device: torch.device, world: int) -> None:

@@ -63,6 +63,15 @@ def test_the_steps_have_the_lengths_of_their_half():
     assert experiment.alternating.rpn.batch == 3 and not any(step.alternating for step in steps)
 
 
+def test_a_refused_start_leaves_no_run(root, tmp_path, monkeypatch):
+    """The corrected command then takes the same folder."""
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        words = [*runs.of(root), *FOUR, "data.val={images: val, annotations: none.json}"]
+        assert "none.json" in runs.sentence(runs.here("train", *words))
+        assert [*(tmp_path / "runs").iterdir()] == []
+
+
 def state(run, step):
     return runs.checkpoint(run / STEPS[step - 1] / "last.pth")["model"]
 
