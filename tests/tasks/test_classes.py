@@ -47,6 +47,25 @@ def test_unequal_class_folders_are_refused(tmp_path, val, odd):
         training(tmp_path, NAMES, val)
 
 
+OTHER_CLASSES = {  # of the data that a model of NAMES is evaluated on
+    "the same": (NAMES, ""),
+    "one has another number": (["n02", "n04", "n05"], "Class 0 is n02 in the data and n01 in the model"),
+    "other names": (["a", "b", "c"], "3 of 3 classes have other names in the data"),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_CLASSES)
+def test_weights_are_evaluated_on_classes_of_the_same_numbers(tmp_path, case):
+    classes, sentence = OTHER_CLASSES[case]
+    trained, task = training(tmp_path / "a", NAMES, NAMES), training(tmp_path / "b", classes, classes)
+    torch.save({"model": trained.model.state_dict(), **trained.description()}, tmp_path / "best.pth")
+    if sentence.startswith("Class 0"):
+        with pytest.raises(ConfigError, match=sentence):
+            task.load_strict(tmp_path / "best.pth")
+    else:
+        assert "".join(task.load_strict(tmp_path / "best.pth")).startswith(sentence)
+
+
 SHARDS = {  # without a devkit, shards have class numbers only
     "the same": (["0", "1", "2"], ["0", "1", "2"], True),
     "val has none of the last class": (["0", "1", "2"], ["0", "1"], True),
