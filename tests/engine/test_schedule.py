@@ -55,6 +55,12 @@ def test_cosine_and_linear_warmup():
     assert schedule.lr(110) == pytest.approx(0.01)
 
 
+@pytest.mark.parametrize("warmup", [100, 200])
+def test_a_warmup_may_take_the_whole_run(warmup):
+    schedule = Schedule(ScheduleConfig(name="cosine", warmup=warmup), 1.0, 100, 1)
+    assert [schedule.lr(step) for step in (0, 49, 99)] == pytest.approx([1 / warmup, 50 / warmup, 100 / warmup])
+
+
 def test_loaded_state_continues_the_schedule():
     """Interrupts a plateau after one and a half waits; the lowest error and the waiting continue."""
     first = Schedule(ScheduleConfig(name="plateau", patience=2, warmup_until_error=0.8), 0.1, 100, 1)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from engine.linear import CPU, Linear, run, trainer
 
+from resdet.engine.config import OptimConfig
 from resdet.engine.distributed import World
 from resdet.engine.metric_buffer import MetricBuffer, NonFiniteLoss
 from resdet.engine.precision import choose_precision
@@ -54,6 +55,24 @@ def test_a_loss_of_many_images_names_eight():
     with pytest.raises(NonFiniteLoss, match="loss mask became inf at step 40 on 0, 1, 2, 3, 4, 5, 6, 7 and 2 more: "):
         window.check(window.table(), 40, str)
     window.check(window.table()[:1], 39, str)  # measures may be NaN
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    """The learning rate overflows in the update from a finite loss."""
+    made = trainer(Linear(), tmp_path, OptimConfig(lr=1e39), checkpoint_every=1)
+    with pytest.raises(NonFiniteLoss, match="weights are not finite after step 1, although its losses are"):
+        run(made, tmp_path)
+    assert not (tmp_path / "last.pth").exists()
+
+
+def test_gradients_are_clipped_without_the_scale_of_the_loss(tmp_path):
+    optim = OptimConfig(momentum=0, weight_decay=0, clip_norm=0.01)
+    made = trainer(Linear(), tmp_path, optim, precision="fp16").train_step
+    made.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)  # without overflow in the first step
+    before = [parameter.detach().clone() for parameter in made.task.model.parameters()]
+    made(next(made.task.training.batches(0)), 0, 1.0)
+    moved = [parameter - old for parameter, old in zip(made.task.model.parameters(), before)]
+    assert torch.cat([each.flatten() for each in moved]).norm().item() == pytest.approx(0.01, rel=1e-3)
 
 
 def test_auto_precision_chooses_a_supported_one():

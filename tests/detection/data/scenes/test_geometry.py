@@ -127,6 +127,13 @@ def test_random_crops_keep_the_center_of_an_object(fakes, rng, kind):
     assert 0.29 < np.min(sides) < 0.36 and 0.54 < np.max(sides) < 0.61
 
 
+def test_a_crowd_does_not_take_the_place_of_the_object_in_a_crop(rng):
+    boxes = np.array([[2, 2, 10, 10], [60, 60, 100, 100]], np.float32)
+    crowd = np.array([False, True])
+    scene = Scene(np.zeros((100, 100, 3), np.uint8), boxes, np.zeros(2, np.int64), crowd, [None, None])
+    assert not any(random_crop(scene, rng, (0.3, 0.5)).crowd.all() for _ in range(30))
+
+
 def test_random_crops_reach_every_corner(fakes, rng):
     empty = fakes.scene(rng, labels=())
     empty.pixels[..., 0], empty.pixels[..., 1] = np.arange(160), np.arange(120)[:, None]
