@@ -19,7 +19,6 @@ from resdet.classification.model import Classifier
 from resdet.classification.pictures import Best, BestClasses, captioned
 from resdet.classification.test_crops import build_test_crops
 from resdet.classification.validation import open_validation
-from resdet.data.class_names import compare_classes
 from resdet.data.folder import ImageFiles
 from resdet.data.loader import Skipped
 from resdet.data.samplers import generator_for
@@ -32,8 +31,6 @@ from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 from resdet.progress import track
 from resdet.results.spread import spread
 from resdet.structures import Batch
-from resdet.weights import load_weights
-from resdet.weights.checkpoint_file import Checkpoint
 
 Build = Callable[[ClassificationExperiment, Sequence[str]], Classifier]
 MEAN_IMAGES = 2048  # training images for a per-pixel mean
@@ -98,15 +95,6 @@ class ClassificationTraining(BaseTraining):
 
     def initialize(self, log: Log) -> None:
         """Keeps the random weights."""
-
-    def load_strict(self, weights: str | Checkpoint) -> list[str]:
-        """Also refuses weights that have a class of the data under another number, unless all names are the same: then
-        the rows of the last layer are matched by name."""
-        checkpoint = load_weights.as_checkpoint(weights)
-        notes = super().load_strict(checkpoint)
-        given, classes = checkpoint.description.classes, self.model.classes
-        note = compare_classes("The model", given, classes) if given and {*given} != {*classes} else None
-        return [*notes, *([note] if note else [])]
 
     def inputs(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
         """Images and labels, mixed if mixup or cutmix is enabled."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from resdet.backbones.layers import Backbone
 from resdet.backbones.surgery import exact_batch_statistics
+from resdet.data.class_names import compare_classes
 from resdet.data.image_headers import check_headers
 from resdet.data.loader import Notes
 from resdet.engine import distributed
@@ -70,15 +71,23 @@ class BaseTraining:
         """Loads the weights of `--init` without the layers of other classes, and logs what was loaded."""
         log.info(str(load_weights.load(self.model, weights, new_classifier=True)))
 
-    def load_strict(self, weights: str | Checkpoint) -> list[str]:
-        """Loads weights that must match all layers, for an evaluation; returns notes on them."""
+    def load_strict(self, weights: str) -> list[str]:
+        """Loads weights that must match all layers, for an evaluation; returns notes on them.
+
+        Refuses weights that have a class of the data under another number. If a classifier or a detector has the same
+        names in another order, its rows are matched by name.
+        """
         checkpoint = load_weights.as_checkpoint(weights)
         if has_heads(self.model) and not recognize(checkpoint).detector:
             raise WeightsError(
                 f"{checkpoint.origin} has no heads of a {kind_of(self.model)}, which an evaluation needs: give the "
                 "best.pth of a run of this config."
             )
-        return load_weights.load(self.model, checkpoint).notes
+        notes = load_weights.load(self.model, checkpoint).notes
+        given, classes = checkpoint.description.classes or [], self.model.classes
+        by_name = kind_of(self.model) != "localizer" and {*given} == {*classes}
+        note = compare_classes("The model", given, classes) if given and not by_name else None
+        return [*notes, *([note] if note else [])]
 
     def exact_statistics(self, model: nn.Module, images: int) -> None:
         """Recomputes the backbone's batch norm statistics over augmented training images, the same at each call."""

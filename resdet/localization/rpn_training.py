@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from resdet.data.class_names import compare_classes
 from resdet.data.loader import Notes
 from resdet.detection.objects_training import PICTURE_COUNT, PICTURES, RESULTS, LossesStep, ObjectsTraining, with_total
 from resdet.engine.distributed import World
@@ -28,8 +27,6 @@ from resdet.localization.rpn_model import Localizer
 from resdet.localization.validation_loss import rpn_losses
 from resdet.results.spread import spread
 from resdet.results.visualizer import fitted
-from resdet.weights import load_weights
-from resdet.weights.checkpoint_file import Checkpoint
 
 
 class LocalizationTraining(ObjectsTraining):
@@ -70,13 +67,6 @@ class LocalizationTraining(ObjectsTraining):
             world.rank,
             world.size,
         )
-
-    def load_strict(self, weights: str | Checkpoint) -> list[str]:
-        """Also refuses weights that have a class of the data under another number: labels select rows by number."""
-        checkpoint = load_weights.as_checkpoint(weights)
-        notes = super().load_strict(checkpoint)
-        compare_classes("The model", checkpoint.description.classes or self.source.classes, self.source.classes)
-        return notes
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """The error with the ground-truth class and the validation losses, over all processes."""
