@@ -110,6 +110,13 @@ def test_lower_bounds_of_ious_belong_to_their_range_and_upper_bounds_do_not():
     assert found.positive.tolist() == [[True, False, False]] and found.negative.tolist() == [[False, False, True]]
 
 
+def test_a_positive_region_is_not_background():
+    """The range of background reaches above the IoU of positive regions, as the default does below an IoU of 0.5."""
+    regions = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 4.5], [0, 0, 10, 2]]])
+    found = match_proposals(regions, targets(torch.tensor([[0.0, 0, 10, 10]])), everything(3, 1), 0.4, (0.0, 0.5))
+    assert found.positive.tolist() == [[True, True, False]] and found.negative.tolist() == [[False, False, True]]
+
+
 def test_boxes_in_a_crowd_are_ignored_and_crowds_match_no_box():
     """The crowd is the left half; a box is in it if more than half of the box's area is."""
     objects = torch.tensor([[0.0, 0, 50, 100], [60, 60, 80, 80]])

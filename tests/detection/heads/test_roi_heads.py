@@ -95,6 +95,36 @@ def test_the_second_stage_matches_refined_boxes_at_a_higher_iou():
     assert losses["box2"].item() == pytest.approx(smooth_l1(20 * 6 / 40) / 4, rel=1e-5)
 
 
+def test_the_second_stage_has_positive_regions_beyond_the_quota_of_the_first():
+    """Stage 1 may sample one positive region; the candidate after it becomes positive by its move."""
+    regions = make(ious=[0.5, 0.65], class_agnostic=True)
+    regions.positives = 1
+    losses = regions.losses(maps(), proposals(), targets(), SIZES)
+    assert losses["box2"].item() == pytest.approx(smooth_l1(20 * 6 / 40) / 3, rel=1e-5)
+
+
+def test_later_stages_ignore_boxes_in_crowds():
+    crowd = [60.0, 60.0, 100.0, 100.0]
+    boxes, flags = torch.tensor([[OBJECT, crowd]]), torch.tensor([[False, True]])
+    mixed = Targets(boxes, torch.tensor([[LABEL, LABEL]]), torch.ones_like(flags), flags)
+    found = make().match(torch.tensor([[OBJECT, [70.0, 70.0, 90.0, 90.0]]]), torch.ones_like(flags), mixed, 0.6)
+    assert found.positive.tolist() == found.valid.tolist() == [[True, False]]
+
+
+def test_branches_of_a_cascade_learn_from_the_regions_of_the_first_stage():
+    given = []
+
+    class Branch:
+        def losses(self, maps, rois, first_maps, targets):
+            given.extend(rois.boxes[rois.valid].tolist())
+            return {}
+
+    regions = make(ious=[0.5, 0.65], class_agnostic=True)
+    regions.branches = {"probe": Branch()}
+    regions.losses(maps(), proposals(), targets(), SIZES)
+    assert sorted(given) == sorted([*CANDIDATES, OBJECT])
+
+
 def test_a_cascade_refines_boxes_stage_by_stage_and_averages_their_scores():
     regions = make(ious=[0.5, 0.65], class_agnostic=True, score=0.0, nms=1.0)
     regions.stages[1].predictor.boxes.bias.data[1] = 20 * -0.1  # up by a tenth of the height
