@@ -158,6 +158,12 @@ def test_fewer_proposals_are_sampled_for_few_objects(objects, expected):
     assert chosen(several)[0].model.box.batch_per_image == expected
 
 
+def test_crowds_do_not_add_proposals():
+    several = table([60], images=45, crowd=np.tile([True] + [False] * 8, 10))
+    several.images = np.repeat(np.arange(10), 9)  # nine objects each, one of them a crowd
+    assert chosen(several)[0].model.box.batch_per_image == 128
+
+
 def test_pretrained_stages_are_frozen():
     assert chosen(table([60]))[0].model.freeze_stages == 0
     assert chosen(table([60]), "model.pretrained=torchvision")[0].model.freeze_stages == 2

@@ -48,6 +48,13 @@ def test_plateau_divides_after_patience():
     assert seen == pytest.approx([0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.001, 0.001, 0.0001])
 
 
+def test_a_metric_that_is_not_a_number_is_no_best_of_a_plateau():
+    schedule = Schedule(ScheduleConfig(name="plateau", patience=2), 0.1, 100, 1)
+    for error in (math.nan, 0.5, 0.4, 0.3):
+        schedule.observe_evaluation(error)
+    assert schedule.lr(0) == 0.1 and schedule.best == 0.3
+
+
 def test_cosine_and_linear_warmup():
     schedule = Schedule(ScheduleConfig(name="cosine", warmup=10, final=0.01), 1.0, 110, 1)
     assert [schedule.lr(step) for step in (0, 4)] == pytest.approx([0.1, 0.5])

@@ -225,11 +225,19 @@ def test_the_limit_scales_with_the_weight_of_the_loss(weight):
 
 
 def test_targets_have_no_gradients():
-    """The loss of the second round's boxes does not move its input boxes."""
+    """The loss of the second round's boxes does not move its input boxes; class2, which does not depend on them here,
+    has the weight by which their gradient is limited."""
     regions, candidates = fixed(), proposals([*CANDIDATES, [6.0, 20.0, 46.0, 60.0]])
     losses = regions.losses(maps(), candidates, targets(mask=True), SIZES)
-    moves = gradient(losses["box2"], regions.stages[0].predictor.boxes.bias).view(CLASSES, 4)
+    moves = gradient(losses["box2"] + losses["class2"], regions.stages[0].predictor.boxes.bias).view(CLASSES, 4)
     assert moves[BEST].abs().sum() == 0 and moves[LABEL].abs().sum() > 0
+
+
+def test_boxes_move_as_those_of_the_best_class_also_where_background_is_better():
+    boxes, deltas = torch.tensor([[[20.0, 20.0, 60.0, 60.0]]]), torch.zeros(1, 1, CLASSES, 4)
+    deltas[..., 0, 0] = 10 * MOVE
+    moved = make().regress(boxes, torch.tensor([[[0.5, 0.2, 0.1, 3.0]]]), deltas, SIZES)
+    torch.testing.assert_close(moved, torch.tensor([[[30.0, 20.0, 70.0, 60.0]]]))
 
 
 # Inference
