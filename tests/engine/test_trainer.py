@@ -279,6 +279,13 @@ def test_an_average_added_on_resume_starts_from_the_resumed_weights(tmp_path):
         assert torch.equal(average, weight)
 
 
+def test_a_resumed_run_knows_its_checkpoint(tmp_path):
+    run(trainer(Linear(), tmp_path, length=3), tmp_path)
+    resumed = trainer(Linear(), tmp_path)
+    resumed.resume()
+    assert resumed.resume_hint().endswith("last.pth of step 3 is saved, continue with --resume")
+
+
 def test_a_full_gpu_ends_a_run_with_a_sentence(tmp_path, monkeypatch):
     made = trainer(Linear(), tmp_path, length=9)
 
