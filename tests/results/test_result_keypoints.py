@@ -66,8 +66,9 @@ def test_selection_applies_to_keypoints():
 
 
 def test_keypoints_and_limbs_are_drawn():
-    """Checks that a keypoint with a negative score and its limb are not drawn."""
+    """Checks that a keypoint with a score of 2 or less, a logit as in Detectron, and its limb are not drawn."""
     one = result().above(0.5)
+    one.keypoints[0, 2, 2] = 2
     canvas = np.zeros((60, 80, 3), np.uint8)
     draw_keypoints(canvas, one.keypoints, [0], one.skeleton)
     drawn = canvas.any(2)

@@ -26,6 +26,14 @@ def test_a_box_is_drawn_as_a_frame_inside_its_edges():
     assert (before == 200).all()
 
 
+def test_a_box_of_the_whole_image_has_the_border_of_the_image_as_frame():
+    before = np.full((120, 160, 3), 200, np.uint8)
+    expected = np.ones((120, 160), bool)
+    expected[1:-1, 1:-1] = False
+    drawn = draw(before, np.array([[-5.0, 0, 170, 120]]), [3])
+    np.testing.assert_array_equal(changed(drawn, before), expected)
+
+
 def test_drawing_without_detections_returns_a_copy():
     before = picture()
     drawn = draw(before, np.zeros((0, 4)), [], [], np.zeros((0, 120, 160), bool))

@@ -60,6 +60,15 @@ def test_a_detection_matches_the_object_of_largest_overlap():
     assert coco.confusion(truth, RESULTS[:1])["matrix"] == [[0, 0, 1], [0, 1, 0], [0, 0, 0]]
 
 
+def test_confusion_includes_the_limits_of_score_and_overlap():
+    """A cat, and a dog of score 0.5 in its upper half."""
+    found = [{**RESULTS[0], "bbox": [0, 0, 10, 5], "score": 0.5}]
+    truth = {**TRUTH, "annotations": TRUTH["annotations"][:1]}
+    assert coco.confusion(truth, found, score=0.5, iou=0.5)["matrix"] == [[0, 1, 0], [0, 0, 0], [0, 0, 0]]
+    assert coco.confusion(truth, found, score=0.51, iou=0.5)["matrix"] == [[0, 0, 1], [0, 0, 0], [0, 0, 0]]
+    assert coco.confusion(truth, found, score=0.5, iou=0.51)["matrix"] == [[0, 0, 1], [0, 0, 0], [0, 1, 0]]
+
+
 def test_confusion_of_masks():
     truth = {**TRUTH, "annotations": with_masks(TRUTH["annotations"])}
     polygons = [{**thing, "segmentation": polygon(*thing["bbox"])} for thing in TRUTH["annotations"]]

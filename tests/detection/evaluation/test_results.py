@@ -63,6 +63,7 @@ def test_parts_are_concatenated():
     whole = Results.concatenate([part, empty, part])
     assert len(whole) == 2 and whole.masks == [RLE, RLE] and whole.boxes.shape == (2, 4)
     assert Results.concatenate([empty, empty]).masks is None
+    assert Results.concatenate([part, Results([2], [1], [0.5], [[0, 0, 1, 1]])]).masks is None
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,18 @@ def test_ilsvrc_det(det, tmp_path):
     ]
 
 
+def test_boxes_narrower_than_a_pixel_are_submitted(voc, det, tmp_path):
+    """The last pixel, which lines include, is at least the first one."""
+    for source, file, write, check in (
+        (voc, "comp4.tar.gz", submissions.write_voc, submissions.check_voc),
+        (det, "det.txt", submissions.write_det, submissions.check_det),
+    ):
+        narrow = Results([source.result_id(0)], [1], [0.5], [[5, 6, 0.5, 0.25]])
+        more = ("2012", "test") if source is voc else ()
+        write(tmp_path / file, narrow, source, *more)
+        check(tmp_path / file, source, *more)
+
+
 def test_ilsvrc_vid(vid, tmp_path):
     """frame_index ILSVRC2015_VID_ID confidence xmin ymin xmax ymax, as in the devkit's readme, with 30 classes."""
     submissions.write_det(tmp_path / "vid.txt", results(vid, (1, 30, 9)), vid)
