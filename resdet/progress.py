@@ -1,4 +1,4 @@
-"""Progress of long work on stderr: a bar on a terminal, elsewhere lines by time; nothing on ranks above 0."""
+"""Progress of long work on stderr: a bar on a terminal, otherwise a line at intervals; nothing on ranks above 0."""
 
 import os
 import sys

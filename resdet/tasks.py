@@ -149,7 +149,7 @@ class Task:
         raise ConfigError(f"The data set {data.name} does not support calibration: give a folder of images.")
 
     def check_data(self, experiment: Any, options: CheckOptions) -> dict[str, Any]:
-        """Finds faults in the data of the experiment; prints a summary and returns the findings for JSON."""
+        """Finds errors in the data of the experiment; prints a summary and returns the findings for JSON."""
         raise ConfigError(f"data.name is {experiment.data.name}: resdet data check is for the data of detectors.")
 
     def smoke_data(self, experiment: Any, out: Path) -> list[str]:

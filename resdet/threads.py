@@ -1,4 +1,4 @@
-"""Work on many files in threads, with its progress."""
+"""Maps a function over many files in threads, and shows the progress."""
 
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor

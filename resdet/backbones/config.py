@@ -60,9 +60,9 @@ class ResNetConfig(BackboneConfig):
 
     # section 3.3. A: zero-padded identities; B: projections where dimensions increase; C: projections everywhere
     shortcut: Literal["A", "B", "C"] = "B"
-    # convolution of the bottleneck that has the stride: 1x1 in the paper, 3x3 in "v1.5"
+    # convolution of the bottleneck with the stride: 1x1 in the paper, 3x3 in "v1.5"
     stride_in: Literal["1x1", "3x3"] = "3x3"
-    # bn: batch norm; frozen: with constant statistics and weights; sync: over all processes; gn: 32 groups
+    # bn: batch norm; frozen: constant statistics and weights; sync: over all processes; gn: 32 groups
     norm: Norm = "bn"
     zero_init: bool = False  # initialize the last norm of each block with zero: blocks start as identities
 
@@ -76,7 +76,7 @@ class ResNetConfig(BackboneConfig):
 class PlainConfig(BackboneConfig):
     """Plain nets (Table 2): the layers of residual nets without shortcuts."""
 
-    # bn: batch norm; frozen: with constant statistics and weights; sync: over all processes; gn: 32 groups
+    # bn: batch norm; frozen: constant statistics and weights; sync: over all processes; gn: 32 groups
     norm: Norm = "bn"
 
     def build(self, num_classes: int) -> "Backbone":
@@ -89,7 +89,7 @@ class PlainConfig(BackboneConfig):
 class CifarNetConfig(BackboneConfig):
     """CIFAR nets (section 4.2): 6n+2 layers, shortcuts of option A."""
 
-    # bn: batch norm; frozen: with constant statistics and weights; sync: over all processes; gn: 32 groups
+    # bn: batch norm; frozen: constant statistics and weights; sync: over all processes; gn: 32 groups
     norm: Norm = "bn"
     zero_init: bool = False  # initialize the last norm of each block with zero: blocks start as identities
 
@@ -103,7 +103,7 @@ class CifarNetConfig(BackboneConfig):
 class VGGConfig(BackboneConfig):
     """VGG-16 and VGG-19, the baselines of Tables 3 to 8; `norm: null` is the original net."""
 
-    # null: none, as in the original net; bn: batch norm; frozen: with constant statistics and weights; sync: over all
+    # null: none, as in the original net; bn: batch norm; frozen: constant statistics and weights; sync: over all
     # processes; gn: 32 groups
     norm: Norm | None = None
     dropout: float = 0.5  # probability of dropout after fc6 and fc7
@@ -118,7 +118,7 @@ class VGGConfig(BackboneConfig):
 class TimmConfig(BackboneConfig):
     """`timm/<name>`: any net of the timm library, which must be installed."""
 
-    pretrained: bool = False  # start a training from timm's weights
+    pretrained: bool = False  # start training from timm's weights
 
     def build(self, num_classes: int) -> "Backbone":
         from resdet.backbones.timm import timm_net

@@ -89,7 +89,7 @@ def check_same(folder: Path, old: Any, new: dict[str, Any], defaults: dict[str, 
     if different:
         raise FileError(
             f"{folder} holds results of another run, with different {' and '.join(different)}: give another folder, or "
-            "the same model, settings and images to go on."
+            "the same model, settings and images to continue."
         )
 
 

@@ -14,8 +14,8 @@ class ClassifierConfig(ModelConfig):
     """Config of a classifier."""
 
     label_smoothing: float = 0.0  # share of each target that is spread over all classes, from 0 to below 1
-    # factors of the training loss by class, in the order of the classes; balanced: inversely proportional to the number
-    # of training images, with a mean of 1 over them; null: all classes weigh the same
+    # weights of the classes in the training loss, in the order of the classes; balanced: inversely proportional to the
+    # number of training images, with a mean of 1 over the images; null: equal weights
     class_weights: Literal["balanced"] | list[float] | None = None
 
     def __post_init__(self):

@@ -38,13 +38,13 @@ def add_speed_arguments(parser: argparse.ArgumentParser, mode: str) -> None:
     parser.add_argument(
         "--mode",
         choices=["fast", "exact"],
-        help="fast: folded norms, bf16 where the device computes in it, packed convolutions on a CPU, compiled on a "
-        f"GPU when that pays; exact: float32, as the library of the weights (default: {mode})",
+        help="fast: folded norms, bf16 if the device supports it, packed convolutions on a CPU, compiled on a "
+        f"GPU when that pays; exact: float32, as in the library of the weights (default: {mode})",
     )
     parser.add_argument(
         "--compile",
         action=argparse.BooleanOptionalAction,
-        help="in fast mode: compile at the first image, or never (default: on a GPU after so many images that it pays)",
+        help="in fast mode: compile at the first image, or never (default: on a GPU, after many images)",
     )
 
 
@@ -69,7 +69,7 @@ def speed_of(parsed: argparse.Namespace, mode: str) -> tuple[Any, Any]:
 
 def tile_overrides(parsed: argparse.Namespace) -> list[str]:
     if parsed.overlap is not None and parsed.tile is None:
-        raise ConfigError("--overlap is for tiles: add --tile PIXELS, or set eval.overlap beside eval.tile.")
+        raise ConfigError("--overlap is for tiles: add --tile PIXELS, or set eval.tile and eval.overlap.")
     return [f"eval.{key}={value}" for key in ("tile", "overlap") if (value := getattr(parsed, key)) is not None]
 
 
@@ -78,7 +78,9 @@ def names(text: str) -> list[str]:
     try:
         row = next(csv.reader([text], skipinitialspace=True))
     except csv.Error as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of names ({error}): give names between commas") from None
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of names ({error}): give names between commas"
+        ) from None
     listed = [name.strip() for name in row if name.strip()]
     if not listed:
         raise argparse.ArgumentTypeError(f"{text!r} has no name: give names between commas, or leave it out")

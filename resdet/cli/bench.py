@@ -10,11 +10,11 @@ from resdet.files.atomic import write_json
 GPU, SMALL_DATA, ROUNDS = "gpu", "small_data", 5
 EPILOG = (
     "`resdet bench gpu --out FOLDER` measures on a GPU, in less than ten minutes: kernels, training steps and "
-    "inference of detectors and classifiers, eager, captured and compiled, beside torchvision's. `resdet bench "
+    "inference of detectors and classifiers, eager, captured and compiled, compared with torchvision. `resdet bench "
     "small_data --data FOLDER --weights FILE` trains on your images by custom.yaml and by torchvision's recipe "
     "(docs/bench.md)."
 )
-OWN_OPTIONS = {  # options of the suites that run alone
+OWN_OPTIONS = {  # options of suites that cannot be combined
     GPU: ("out", "stages", "tiny"),
     SMALL_DATA: ("data", "weights", "steps", "seeds", "share", "size", "peer_lr", "overrides"),
 }
@@ -70,7 +70,7 @@ def run(parsed) -> None:
     parsed.suites, parsed.overrides = suites, [*overrides, *parsed.overrides]
     for name in (GPU, SMALL_DATA):
         if name in suites and len(suites) > 1:
-            raise ConfigError(f"The suite {name} runs alone: name no other suite.")
+            raise ConfigError(f"The suite {name} runs alone: leave out the other suites.")
         refuse_options_of(name, parsed)
     if suites == [GPU]:
         run_gpu(parsed)

@@ -7,7 +7,7 @@ from resdet.files.atomic import write_json
 
 
 def add(actions) -> None:
-    check = add_command(actions, "check", "find faults in the images and annotations of a detection data set")
+    check = add_command(actions, "check", "find errors in the images and annotations of a detection data set")
     check.add_argument(
         "--config", metavar="NAME_OR_PATH", help="a YAML file, or its name in configs/ (default: custom)"
     )

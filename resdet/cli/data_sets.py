@@ -20,7 +20,7 @@ def add_convert(actions) -> None:
     convert.add_argument("source", metavar="SRC", help=SOURCE)
     add_target(convert)
     convert.add_argument("--to", required=True, choices=["coco", "yolo", "voc"], help="format to write")
-    convert.add_argument("--from", dest="name", metavar="FORMAT", help="format of SRC (default: the one that fits)")
+    convert.add_argument("--from", dest="name", metavar="FORMAT", help="format of SRC (default: recognized by content)")
     add_json_argument(convert, WRITTEN)
     convert.set_defaults(run=run_convert)
 
@@ -37,7 +37,7 @@ def add_split(actions) -> None:
 
 
 def add_merge(actions) -> None:
-    merge = add_command(actions, "merge", "write several data sets as one COCO data set, with classes joined by name")
+    merge = add_command(actions, "merge", "write several data sets as one COCO data set, with classes merged by name")
     merge.add_argument("sources", nargs="+", metavar="SRC", help=SOURCE)
     add_target(merge)
     add_json_argument(merge, WRITTEN)
@@ -66,7 +66,7 @@ def add_shard(actions) -> None:
     sizes.add_argument(
         "--shard-size", type=positive, metavar="MB", default=256, help="size of a tar file in megabytes (default: 256)"
     )
-    shard.add_argument("--task", choices=["detection", "classification"], help="task (default: the one that fits)")
+    shard.add_argument("--task", choices=["detection", "classification"], help="task (default: recognized by content)")
     add_json_argument(shard, "the numbers of images and shards, and what was left out,")
     shard.set_defaults(run=run_shard)
 

@@ -69,7 +69,7 @@ def split(root: str, share: float, seed: int) -> dict[str, Any]:
     """Makes another validation split of a data set that has none, and writes its file."""
     data = DataSet(recognize(root))
     if data.has_val:
-        raise DataError(f"{data.layout}: it has a validation split already; take it out to make another.")
+        raise DataError(f"{data.layout}: it has a validation split already; remove it to make another.")
     if "train" not in data.layout.splits:
         raise DataError(f"{data.layout}: there are no training images to split.")
     made = data.assign(ValSplit(share, seed))
@@ -137,7 +137,7 @@ def _summary(
     )
     print(f"{', '.join(counts)} in {target}, in the format {to}; train on them with data.root={target}")
     for kind, count in lost.items():
-        print(f"{to} cannot hold {kind}: lost {count}")
+        print(f"{to} cannot store {kind}: lost {count}")
     if written.missing:
         print(f"left out {number_of(written.missing, 'image')} without a file")
     return {

@@ -10,13 +10,14 @@ from resdet.files.atomic import write_json
 
 PAGE = """# Config keys
 
-`resdet config --explain --markdown` writes this page from the comments of the dataclasses in `resdet/`;
-`resdet config --explain KEY` prints the part of one key or section. [training.md](training.md#configs) describes how
-files, `_base_` and overrides make a config, and `resdet config --config X` prints one with all of its values.
+This page lists all keys of configs with type, default and meaning. `resdet config --explain --markdown` writes it from
+the dataclasses in `resdet/` and their comments; `resdet config --explain KEY` prints the part of one key or section.
+[training.md](training.md#configs) describes how files, `_base_` and overrides are combined, and
+`resdet config --config X` prints the resulting config with all of its values.
 
-A table without names holds in all tasks; other tables name their tasks, or the `name` that selects their keys. A
-section that is null by default gets its defaults with `{}`. A training of a detector chooses the value of a key that is
-`auto` from the data ([data.md](data.md#settings-chosen-from-the-data)).
+A heading without names is for all tasks; other headings name their tasks, or the `name` that selects their keys. For a
+section that is null by default, `{}` sets its defaults. For a detector, keys with the value `auto` are chosen from the
+data ([data.md](data.md#settings-chosen-from-the-data)).
 """
 WIDTH = 100
 MOST = 4  # keys of a name in a sentence

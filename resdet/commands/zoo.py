@@ -10,14 +10,14 @@ from resdet.weights.zoo_entries import Entry, entries
 
 PAGE = """# Published models
 
-`resdet zoo --markdown` writes this page. `resdet.load`, `--weights`, `--init`, `model.pretrained`, `resdet convert` and
-`resdet export` take these names. A file is downloaded once from the address of its publisher, verified by the digits of
-the checksum in its name, and kept in `~/.cache/resdet`; [weights.md](weights.md#published-models-by-name) describes
-mirrors, and use without a network.
+This page lists the published models whose names `resdet.load`, `--weights`, `--init`, `model.pretrained`,
+`resdet convert` and `resdet export` accept. A file is downloaded once from its publisher, verified by the part of the
+checksum in its name, and kept in `~/.cache/resdet`. [weights.md](weights.md#published-models-by-name) describes
+mirrors, and use without a network. `resdet zoo --markdown` writes this page.
 
-The published metrics, in percent, and the sizes are those of torchvision's metadata and of detectron2's MODEL_ZOO.md,
-the licenses those of LICENSE and README in torchvision's repository and of MODEL_ZOO.md. "Measured" is the metric that
-resdet computes with these weights on this data.
+Published metrics (in percent) and sizes come from torchvision's metadata and from detectron2's MODEL_ZOO.md. Licenses
+come from LICENSE and README in torchvision's repository, and from MODEL_ZOO.md. "Measured" is the metric that resdet
+computes with these weights on this data.
 
 """
 

@@ -19,7 +19,7 @@ class ModelConfig:
     """Keys common to all models."""
 
     backbone: BackboneConfig = field(default_factory=ResNetConfig)
-    num_classes: int | None = None  # number of classes; null: that of the data
+    num_classes: int | None = None  # number of classes; null: the number in the data
     freeze_stages: int = 0  # number of stages with fixed weights and statistics, counted from the stem; 0: none
 
     def __post_init__(self):
@@ -45,7 +45,7 @@ class EvalConfig:
 
 @dataclass
 class Experiment:
-    """Keys of all experiments; each task narrows `model`, `data` and `eval`."""
+    """Keys of all experiments; each task defines its own `model`, `data` and `eval`."""
 
     task: str = ""  # kind of training; selects the keys of `model`, `data` and `eval`
     name: str = "experiment"  # name of the run and of its folder in runs/; default: name of the config file

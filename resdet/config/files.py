@@ -50,7 +50,7 @@ def read(path: Path) -> dict[str, Any]:
 def read_layers(path: Path, parents: tuple[Path, ...] = ()) -> list[Layer]:
     """The layers of a file: first its `_base_` files, relative to it or in configs/, then the file itself."""
     if path.resolve() in parents:
-        raise ConfigError(f"{path}: its _base_ files lead back to itself: remove the cycle.")
+        raise ConfigError(f"{path}: its _base_ files form a cycle: remove one.")
     settings = read(path)
     bases = settings.pop("_base_", [])
     bases = [bases] if isinstance(bases, str) else bases

@@ -36,7 +36,7 @@ def compare_classes(name: str, model: Sequence[str], data: Sequence[str]) -> str
 
 
 def check_names(model: Mapping[int, str], data: Mapping[int, str]) -> str | None:
-    """Classes are matched by number: refuses data that have a class of the model under another number.
+    """Classes are matched by number: refuses data that has a class of the model under another number.
 
     Returns a note if names differ otherwise, as those of other libraries may; `model` has all numbers of `data`.
     """

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class DataConfig:
-    """The key that all data sets share."""
+    """The key that all data sets have."""
 
     name: str = "imagenet"  # data set or format; selects the keys below
 

@@ -6,7 +6,7 @@
     DST/train/annotations.json detection: a COCO file; its `file_name`s are the positions of the images
 
 Samples are named by their position in the data set and shuffled over the shards, for readers that read tar files from
-start to end; resdet reads single images by position, in any order. The same data give the same bytes.
+start to end; resdet reads single images by position, in any order. The same data gives the same bytes.
 """
 
 import hashlib

@@ -22,8 +22,8 @@ class InputConfig:
 
     min_size: int = 800  # shorter side of a test image in pixels
     max_size: int = 1333  # upper limit of the longer side in pixels
-    # style of the library that trained the weights: pillow for detectron2's, torchvision; opencv decodes large JPEGs at
-    # a reduced scale
+    # resizing of the library that trained the weights: pillow for detectron2's, torchvision for torchvision's; opencv:
+    # resdet's own, which decodes large JPEGs at a reduced scale
     resize: Literal["opencv", "pillow", "torchvision"] = "opencv"
     divisor: int = 32  # sides are padded to multiples of this many pixels
 
@@ -113,7 +113,7 @@ class DetectionEvalConfig(TTAConfig, EvalConfig):
     """Evaluation of a detector."""
 
     metric: str = "coco"  # coco, voc07, voc_area, ilsvrc_det, ilsvrc_vid, or a registered evaluator
-    losses: bool = True  # also compute validation losses, from the same features, unless TTA is on
+    losses: bool = True  # also compute validation losses, except with test-time augmentation
     # standard deviation of each keypoint for OKS, relative to the object's size; null: COCO's for its 17 keypoints, and
     # the mean of COCO's, 0.064, for any other number
     keypoint_sigmas: list[float] | None = None

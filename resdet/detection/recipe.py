@@ -72,7 +72,7 @@ def min_size(experiment: DetectionExperiment, table: ObjectTable) -> Value:
     objects = table.boxes[kept]
     sizes = np.sqrt((objects[:, 2:] - objects[:, :2]).prod(1)) / sides[table.images[kept]]
     if not len(sizes):
-        return min(SIDES[1], experiment.model.input.max_size), "there are no objects to choose it by"
+        return min(SIDES[1], experiment.model.input.max_size), "there are no objects to choose it from"
     ideal = SMALL / max(float(np.quantile(sizes, SMALL_SHARE)), 1e-6)
     limit = min(SIDES[1], multiple(ENLARGE * float(np.median(sides[sides > 0]))))
     side = min(max(SIDES[0], min(multiple(ideal), limit)), experiment.model.input.max_size)

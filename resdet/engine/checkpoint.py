@@ -29,11 +29,11 @@ def has_ended(content: dict[str, Any]) -> bool:
 
 
 def check_classes(before: Sequence[str], classes: Sequence[str], path: Path) -> None:
-    """Refuses data that give a class of the checkpoint another number: its last layers would learn another class."""
+    """Refuses data that gives a class of the checkpoint another number: its last layers would learn another class."""
     for number, name in enumerate(classes):
         if before[number : number + 1] != [name] and name in before:
             raise ConfigError(
-                f"{path} has the class {name} as number {before.index(name)}, and the data have it as number {number}: "
+                f"{path} has the class {name} as number {before.index(name)}, and the data has it as number {number}: "
                 "resume with the data of that run, or start a new run from its weights with --init and --out."
             )
 

@@ -13,13 +13,13 @@ class OptimConfig:
 
     name: Literal["sgd", "adamw"] = "sgd"  # SGD with momentum, as in the paper, or AdamW
     lr: float = 0.1  # learning rate
-    # batch size that `lr` is for: `lr` scales linearly to `train.batch`; null: no scaling
+    # batch size for which `lr` is given: `lr` is scaled linearly to `train.batch`; null: no scaling
     base_batch: int | None = None
     momentum: float = 0.9  # momentum of SGD, from 0 to below 1
     nesterov: bool = False  # Nesterov momentum of SGD
-    betas: tuple[float, float] = (0.9, 0.999)  # decay of AdamW's averages of the gradient and of its square
+    betas: tuple[float, float] = (0.9, 0.999)  # AdamW: decay of the averages of the gradient and its square
     weight_decay: float = 1e-4  # factor of weight decay
-    # decay all parameters, as the paper; false: neither norms nor biases, as is common today
+    # apply weight decay to all parameters, as in the paper; false: not to norms and biases, as is common today
     decay_norm_and_bias: bool = True
     clip_norm: float | None = None  # largest norm of the gradients of a step; null: no clipping
 
@@ -48,12 +48,13 @@ class OptimConfig:
 class ScheduleConfig:
     """The learning rate schedule. `plateau` divides it "when the error plateaus" (section 3.4)."""
 
-    # step: lr is multiplied by `gamma` at each milestone; cosine: falls to the share `final`; constant; plateau: lr is
-    # multiplied by `gamma` when the error plateaus (section 3.4)
+    # step: lr is multiplied by `gamma` at each milestone; cosine: lr falls to `final` times lr; constant: lr does not
+    # change; plateau: lr is multiplied by `gamma` when the error plateaus (section 3.4)
     name: Literal["step", "cosine", "constant", "plateau"] = "step"
-    milestones: list[float] = field(default_factory=list)  # step: positions in `train.unit`, above 0, in growing order
+    # step: positions in `train.unit`, above 0, in increasing order
+    milestones: list[float] = field(default_factory=list)
     gamma: float = 0.1  # step, plateau: factor, between 0 and 1
-    final: float = 0.0  # cosine: share of lr at the end
+    final: float = 0.0  # cosine: final lr as a share of lr
     patience: int = 5  # plateau: evaluations without improvement before lr is multiplied by `gamma`
     warmup: float = 0.0  # length of a linear warmup from zero, in `train.unit`
     # classifiers: lr is `warmup_lr` until the training error falls below this (section 4.2: 0.8); null: off
@@ -78,17 +79,18 @@ class ScheduleConfig:
 
 def check_milestones(milestones: Sequence[float], key: str) -> None:
     ordered = all(a < b for a, b in zip([0, *milestones], milestones))
-    require(ordered, key, list(milestones), "list positions above 0 in growing order")
+    require(ordered, key, list(milestones), "list positions above 0 in increasing order")
 
 
 @dataclass
 class DDPConfig:
     """Communication of several processes (torch's DistributedDataParallel)."""
 
-    timeout: float = 1800  # seconds that a process waits for another one
-    bucket_cap_mb: float = 25  # MB of gradients that are averaged at once, while others are computed
+    timeout: float = 1800  # longest time in seconds that a process waits for another one
+    # size of a bucket of gradients in MB; one bucket is averaged while the next one is computed
+    bucket_cap_mb: float = 25
     gradient_as_bucket_view: bool = True  # gradients share the memory of the buckets
-    static_graph: bool = False  # promise that each step uses the same parameters in the same order
+    static_graph: bool = False  # assume that each step uses the same parameters in the same order
     # compression of gradients between processes; null: none, exact
     compress: Literal["fp16", "bf16", "powersgd"] | None = None
     powersgd_rank: int = 1  # powersgd: rank of the approximation, 1 or more
@@ -108,8 +110,8 @@ class TrainConfig:
     # unit of all lengths: train.length, evaluate_every, checkpoint_every, schedule.milestones, warmup
     unit: Literal["steps", "epochs"] = "epochs"
     length: float = 90  # length of the training, in `train.unit`
-    # time of the run with its evaluations: all lengths of the config are scaled by one factor to fit it, and some
-    # evaluations are left out if all would take more than half of it; null: as given
+    # time limit of the run, including evaluations: all lengths of the config are scaled by one factor to fit it, and
+    # some evaluations are left out if all would take more than half of it; null: no limit
     minutes: float | None = None
     batch: int = 256  # images per step, over all processes
     # gradient accumulation: number of micro-batches per step, a divisor of `train.batch`; batch norm, and the means of
@@ -126,8 +128,8 @@ class TrainConfig:
     # images over which the backbone's batch norm statistics are averaged before each evaluation (appendix A); 0:
     # running averages
     exact_statistics: int = 0
-    seed: int = 0  # seed of initial weights, order, crops and all other randomness
-    deterministic: bool = False  # deterministic algorithms only, slower
+    seed: int = 0  # seed of initial weights, order, crops and all other random numbers
+    deterministic: bool = False  # use only deterministic algorithms, which are slower
     device: str = "auto"  # auto (the GPU if there is one), cpu, cuda or cuda:N
     evaluate_every: float = 1  # interval of evaluations, in `train.unit`
     checkpoint_every: float = 1  # interval of checkpoints, in `train.unit`

@@ -91,7 +91,7 @@ class GraphedStep:
             self.limit = 0
             self.before_capture()  # what was recorded has no values
             reason = str(error).strip().splitlines()[0]
-            warnings.warn(f"training goes on without CUDA graphs: {reason} (train.graph=false)", stacklevel=2)
+            warnings.warn(f"training continues without CUDA graphs: {reason} (train.graph=false)", stacklevel=2)
         return self.captured.get(key)
 
     def capture(self, inputs: StepInputs) -> Captured:

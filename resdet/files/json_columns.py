@@ -111,7 +111,7 @@ def read_columns(file: Path | str, keys: Sequence[str], kind: type[JsonColumns] 
         with open(file, "rb") as opened, without_collection():
             return _Reader(opened, kind).top(frozenset(keys))
     except (OSError, ValueError, RecursionError):
-        return read_json(file)  # names the fault
+        return read_json(file)  # raises an error that names the place
 
 
 class _Reader:

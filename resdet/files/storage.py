@@ -122,7 +122,7 @@ def _is_transient(error: Exception) -> bool:
 
 
 def _is_missing(error: Exception) -> bool:
-    """Whether the file is missing; for HTTP servers, fsspec raises FileNotFoundError on any fault."""
+    """Whether the file is missing; for HTTP servers, fsspec raises FileNotFoundError for any error."""
     cause = error.__cause__
     faulty = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
     return isinstance(error, FileNotFoundError) and not faulty and getattr(cause, "status", 404) == 404

@@ -19,8 +19,8 @@ class PerClassRPNConfig:
     # height to width of the anchors; Faster R-CNN's
     ratios: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
     channels: int | None = 512  # channels of the 3×3 layer; null: those of the features
-    positive_iou: float = 0.7  # IoU with a box from which an anchor is positive
-    negative_iou: float = 0.3  # IoU below which an anchor is negative
+    positive_iou: float = 0.7  # lowest IoU of a positive anchor with a box
+    negative_iou: float = 0.3  # an anchor is negative below this IoU with all boxes
     batch_per_image: int = 8  # sampled anchors per image
     positive_fraction: float = 0.5  # largest share of positive anchors among the sampled ones, from 0 to 1
     beta: float = 1 / 9  # difference below which the smooth L1 loss is quadratic; 0: L1
@@ -49,7 +49,7 @@ class LocalizerRCNNConfig(ModelConfig):
     proposer: str | dict[str, Any] | None = None
     cache: str | None = None  # folder for the proposals of the training images; null: next to the proposer
     context: int = 16  # pixels of context on each side of a warped region, as in R-CNN
-    positive_iou: float = 0.5  # IoU from which a proposal is positive; the others are negative
+    positive_iou: float = 0.5  # lowest IoU of a positive proposal; the others are negative
     positive_fraction: float = 0.5  # share of positive samples in a batch, from 0 to 1
     beta: float = 1 / 9  # difference below which the smooth L1 loss is quadratic; 0: L1
     regions: int = 256  # regions per forward pass, in evaluation

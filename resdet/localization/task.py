@@ -88,7 +88,7 @@ class LocalizationTask(Task):
             )
         if options.classes:
             raise ConfigError(
-                f"{weights[0]} is a localizer, which boxes the classes of its classifier: omit --classes."
+                f"{weights[0]} is a localizer, which predicts a box for each class of its classifier: omit --classes."
             )
         origin = f"the config inside {weights[0]}"
         experiment = config.from_dict(models[0].experiment, origin, tuple(options.overrides))

@@ -28,7 +28,7 @@ class FPNConfig(NeckConfig):
     """Feature pyramid network."""
 
     width: int = 256  # channels of each level
-    norm: Norm | None = None  # norm of the convolutions, as `model.backbone.norm`; null: none
+    norm: Norm | None = None  # norm of the convolutions; values as for `model.backbone.norm`; null: none
 
     def __post_init__(self) -> None:
         at_least(1, self, "model.neck", "width")

@@ -124,7 +124,7 @@ def sentence_of(content: bytes) -> str:
     try:
         return str(json.loads(content)["error"])
     except (ValueError, TypeError, KeyError):
-        return "no sentence of resdet serve; a proxy may have written it."
+        return "no error of resdet serve; a proxy may have sent it."
 
 
 def sources(images: Any) -> Iterator[Source]:

@@ -9,7 +9,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 IMAGES = (1, 2, 4, 8, 16, 32, 64)
 COUNTERS = {
     "resdet_requests_total": "Responses by route and status.",
-    "resdet_dropped_images_total": "Decoded images not predicted, since their client left or their request ended.",
+    "resdet_dropped_images_total": "Decoded images that were dropped: the client disconnected, or the request ended.",
     "resdet_reloads_total": "Reloads of changed files by model and result.",
 }
 HISTOGRAMS: dict[str, tuple[str, Sequence[float]]] = {

@@ -71,7 +71,7 @@ class ServedModel:
             self.load()
         except Exception as error:
             self.problem = str(error) if isinstance(error, Error) else f"{type(error).__name__} while loading."
-            log.error("%s keeps the former model: %s", self.name, self.problem, exc_info=not isinstance(error, Error))
+            log.error("%s keeps the previous model: %s", self.name, self.problem, exc_info=not isinstance(error, Error))
         else:
             log.info("%s is reloaded from %s", self.name, self.path)
         self.metrics.count("resdet_reloads_total", model=self.name, result="failed" if self.problem else "loaded")

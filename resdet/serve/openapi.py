@@ -190,7 +190,7 @@ def predict(limits: Limits, models: list[str]) -> dict[str, Any]:
 
 def list_models() -> dict[str, Any]:
     models = {"type": "array", "items": {"$ref": "#/components/schemas/Model"}}
-    limit = {"type": "integer", "description": "The most bytes of a body."}
+    limit = {"type": "integer", "description": "The maximum number of bytes of a body."}
     properties = {"models": models, "max_bytes": limit}
     listed = json_content({"type": "object", "required": list(properties), "properties": properties})
     return get("models", "Lists the models, and the limit of a body.", listed, 401) | {"security": [{}, {"token": []}]}

@@ -45,7 +45,7 @@ class Predictions:
             except asyncio.CancelledError:
                 if not left.done():
                     raise
-                raise Refused(CLIENT_LEFT, "The client left before its results.") from None
+                raise Refused(CLIENT_LEFT, "The client disconnected before its results.") from None
             finally:
                 left.cancel()
         self.metrics.observe("resdet_request_seconds", time.monotonic() - start, model=served.name)

@@ -54,7 +54,7 @@ class LimitedReceive:
             sentence = f"The body did not arrive within {self.limits.body_timeout:g} seconds: send it faster."
             raise Refused(408, sentence, Connection="close") from None
         if message["type"] == "http.disconnect":
-            raise Refused(CLIENT_LEFT, "The client left before the end of the body.")
+            raise Refused(CLIENT_LEFT, "The client disconnected before the end of the body.")
         body = message.get("body", b"")
         self.count += len(body)
         self.tail = (self.tail + body[-TAIL:])[-TAIL:]

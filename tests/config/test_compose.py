@@ -43,7 +43,7 @@ def test_bases_are_found_relative_to_the_file_and_in_configs(write):
 def test_circular_bases_are_rejected(write, steps):
     for name, base in zip(["a.yaml", *steps], steps):
         path = write(f"_base_: {base}\n", name)
-    assert "lead back to itself" in refused(path)
+    assert "form a cycle" in refused(path)
 
 
 def test_the_same_base_twice_is_accepted(write):

@@ -336,6 +336,6 @@ def test_a_run_is_not_resumed_with_classes_in_another_order(tmp_path, monkeypatc
     run(trainer(Linear(), tmp_path), tmp_path)
     monkeypatch.setattr(Linear, "description", lambda task: describe(task) | {"classes": classes})
     resumed = trainer(Linear(), tmp_path)
-    sentence = "has the class car as number 1, and the data have it as number 0"
+    sentence = "has the class car as number 1, and the data has it as number 0"
     with pytest.raises(ConfigError, match=sentence) if refused else nullcontext():
         resumed.resume()

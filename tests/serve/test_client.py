@@ -153,9 +153,9 @@ def answering(answer: bytes):
         (b"garbage\r\n\r\n", "does not answer .*garbage"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", "is another server than .resdet serve."),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "is another server than .resdet serve."),
-        (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 4\r\n\r\nnone", "answered 502: no sentence of resdet serve"),
-        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\n{}", "answered 403: no sentence of resdet serve"),
-        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 3\r\n\r\n[1]", "answered 403: no sentence of resdet serve"),
+        (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 4\r\n\r\nnone", "answered 502: no error of resdet serve"),
+        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\n{}", "answered 403: no error of resdet serve"),
+        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 3\r\n\r\n[1]", "answered 403: no error of resdet serve"),
     ],
 )
 def test_responses_of_other_programs_are_rejected(answer, words):

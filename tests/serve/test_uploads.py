@@ -21,7 +21,7 @@ def test_a_disconnected_client():
         return {"type": "http.disconnect"}
 
     request = Request({"type": "http", "headers": []}, receive)
-    with pytest.raises(Refused, match="left before the end") as refused:
+    with pytest.raises(Refused, match="disconnected before the end") as refused:
         asyncio.run(read_uploads(request, Limits(), None))
     assert refused.value.status == 499
 

@@ -14,7 +14,7 @@ def main(name: str, device: str, file: str, *options: str) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("torch has no usable GPU on this machine: give --device cpu")
     # The row then holds the reason, rather than the times of eager steps.
-    warnings.filterwarnings("error", "training goes on without CUDA graphs")
+    warnings.filterwarnings("error", "training continues without CUDA graphs")
     import_module(f"resdet.bench.gpu_stages.{name}").run(Stage(device, "--tiny" in options, Path(file)))
 
 

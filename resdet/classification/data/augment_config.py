@@ -24,7 +24,7 @@ class AugmentConfig:
     policy: Literal["none", "trivial", "rand"] = "none"  # random operations: none, TrivialAugment Wide or RandAugment
     rand_n: int = 2  # rand: operations per image
     rand_magnitude: int = 9  # rand: strength of the operations, from 0 to 30
-    # operations of albumentations on the crop, `[{Name: {argument: value}}]`
+    # albumentations transforms of the crop, `[{Name: {argument: value}}]`
     albumentations: list[Any] = field(default_factory=list)
     pca_color: float = 0.1  # standard deviation of the color augmentation along principal components; 0: off
     erasing: float = 0.0  # probability of random erasing

@@ -27,7 +27,7 @@ class ImagesConfig(DataConfig):
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     repeats: int = 1  # repeated augmentation: number of augmented copies of an image in a batch; 1: off
     workers: int = -1  # loader processes; -1: one per core of the process, at most eight
-    # an image that cannot be decoded: stop the run, or leave the image out and list it in the log
+    # action for an image that cannot be decoded; error: stop the run; skip: leave the image out and list it in the log
     on_bad_image: Literal["error", "skip"] = "error"
 
     def __post_init__(self):
@@ -67,7 +67,7 @@ class ImageNetConfig(ImagesConfig):
 
 @dataclass
 class FolderConfig(ImagesConfig):
-    """A folder per class or WebDataset shards, in one tree for training and one for validation.
+    """One folder per class, or WebDataset shards, in one tree for training and one for validation.
 
     Without a tree `val`, a share of the images in the class folders of `train`, or of `root`, is for validation.
     """
@@ -75,7 +75,7 @@ class FolderConfig(ImagesConfig):
     root: str = "datasets/images"  # folder of both trees, or an address of shards
     train: str = "train"  # training tree, relative to `data.root`
     val: str = "val"  # validation tree, relative to `data.root`
-    val_share: float = 0.2  # share of the images of each class for validation, without a validation tree
+    val_share: float = 0.2  # share of the images of each class for validation, if there is no validation tree
     seed: int = 0  # seed of that split
 
     def __post_init__(self):
@@ -135,8 +135,8 @@ class Cifar10Config(OnDeviceConfig):
     """CIFAR-10. `hold_out: 5000` validates on the end of the training set (the 45k/5k split of section 4.2)."""
 
     root: str = "datasets/cifar10"  # folder of the data set
-    # images at the end of the training set to validate on; 0: train on all 50,000 and validate on the test set, as in
-    # Table 6
+    # number of images at the end of the training set for validation; 0: train on all 50,000 and validate on the test
+    # set, as in Table 6
     hold_out: int = 0
 
     def __post_init__(self):
@@ -159,7 +159,7 @@ class Cifar10Config(OnDeviceConfig):
 
 @dataclass
 class TinyShapesConfig(OnDeviceConfig):
-    """Generated 32×32 images of ten shapes: a replacement for CIFAR without download."""
+    """Generated 32×32 images of ten shapes: a replacement for CIFAR that needs no download."""
 
     train_images: int = 8192  # number of training images
     val_images: int = 1024  # number of validation images

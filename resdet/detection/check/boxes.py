@@ -8,7 +8,7 @@ from resdet.detection.check.finding import Finding
 from resdet.detection.check.split import Split
 from resdet.detection.data.pairwise_iou import iou_xyxy
 
-BEYOND = 1.0  # pixels by which a box may reach out of its image
+BEYOND = 1.0  # pixels by which a box may exceed its image
 FAR = 0.05  # of the image's side; boxes that reach out farther may be in another format
 SAME = 0.95  # IoU from which two boxes of a class are of the same object
 
@@ -59,7 +59,7 @@ def _sentence(split: Split, row: int, size: np.ndarray, kind: str) -> str:
         "box_xyxy": f"{name} has the box {box}, which leaves its image of {image}, and fits as x1, y1, x2, y2",
         "box_swapped": f"{name} has the box {box}, which leaves its image of {image}, and fits as y, x, height, width",
         "box_outside": f"{name} has the box {box}, outside of its image of {image}",
-        "box_clipped": f"{name} has the box {box}, which reaches out of its image of {image}",
+        "box_clipped": f"{name} has the box {box}, which exceeds its image of {image}",
     }[kind]
 
 

@@ -28,7 +28,7 @@ def _of_objects(table: ObjectTable, data: ScenesConfig, grid: AnchorGrid) -> Ite
     if fit.too_low:
         yield f"{1 - fit.recall:.1%} of the training objects have no anchor of IoU 0.5 or more"
     if count := len(tiny(table, data)):
-        yield f"{number_of(count, 'object vanishes', 'objects vanish')} at the training scale"
+        yield f"{number_of(count, 'object is too small', 'objects are too small')} at the training scale"
     if count := len(list(crowded(table, data))):
         yield f"{number_of(count, 'image has', 'images have')} more than data.max_objects={data.max_objects} objects"
     objects = np.bincount(table.images)

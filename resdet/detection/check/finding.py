@@ -1,4 +1,4 @@
-"""A fault of a data set, and the kinds of faults."""
+"""A finding of `resdet data check`, and the kinds of findings."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -35,9 +35,9 @@ KINDS: dict[str, Kind] = {
     "cannot_open": Kind("error", "splits that cannot be opened", "check the paths in your config"),
     "left_out": Kind("error", "entries that the reader leaves out", "correct the files that the lines name"),
     "reader_clipped": Kind("warning", "entries that the reader clips", "training uses the clipped ones"),
-    "image_id": Kind("error", "images with an invalid or repeated id", "give each image an id of its own"),
-    "annotation_id": Kind("error", "annotations with an invalid or repeated id", "give each an id of its own"),
-    "category_id": Kind("error", "invalid or repeated categories", "give each category an id of its own and a name"),
+    "image_id": Kind("error", "images with an invalid or repeated id", "give each image a unique id"),
+    "annotation_id": Kind("error", "annotations with an invalid or repeated id", "give each annotation a unique id"),
+    "category_id": Kind("error", "invalid or repeated categories", "give each category a unique id and a name"),
     "unknown_image": Kind("error", "annotations of an image that is not listed", "list the image, or drop them"),
     "unknown_category": Kind("error", "annotations of a category that is not listed", "list the category"),
     "image_invalid": Kind("error", "image entries that cannot be read", "correct file_name, width and height"),
@@ -50,7 +50,7 @@ KINDS: dict[str, Kind] = {
     "box_xyxy": Kind("error", "boxes that look like two corners", "write x, y, width and height"),
     "box_swapped": Kind("error", "boxes that look like y, x, height, width", "write x, y, width and height"),
     "box_outside": Kind("error", "boxes outside of their image", LABEL),
-    "box_clipped": Kind("warning", "boxes that reach out of their image", "training clips them"),
+    "box_clipped": Kind("warning", "boxes that exceed their image", "training clips them"),
     "box_duplicate": Kind("warning", "objects annotated twice", "drop the copies"),
     "box_two_classes": Kind("warning", "objects annotated as two classes", LABEL),
     # categories
@@ -64,13 +64,15 @@ KINDS: dict[str, Kind] = {
         "warning", "objects without a mask, among others with one", "draw one: a training of masks ignores the object"
     ),
     "mask_empty": Kind("error", "masks without a pixel", LABEL),
-    "mask_differs": Kind("error", "masks that disagree with their box", LABEL),
-    "mask_outside": Kind("warning", "masks that reach out of their box", LABEL),
+    "mask_differs": Kind("error", "masks that do not match their box", LABEL),
+    "mask_outside": Kind("warning", "masks that exceed their box", LABEL),
     "mask_holes": Kind("warning", "masks with holes", "write holes as RLE: polygons of an object are joined"),
     "mask_parts": Kind("note", "masks of many parts", LABEL),
     # a training with the config
-    "anchors": Kind("warning", "splits with objects that no anchor fits", "set the anchors below"),
-    "tiny": Kind("warning", "objects that vanish at the training scale", "raise data.augment.min_size, or use tiles"),
+    "anchors": Kind("warning", "splits with objects that no anchor matches", "set the anchors below"),
+    "tiny": Kind(
+        "warning", "objects that are too small at the training scale", "raise data.augment.min_size, or use tiles"
+    ),
     "crowded": Kind("warning", "images with more objects than data.max_objects", "raise data.max_objects"),
     "imbalance": Kind("note", "rare categories", "consider data.sampling=repeat_factor"),
 }
@@ -78,7 +80,7 @@ KINDS: dict[str, Kind] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """A fault, with its place."""
+    """A finding, with its place in the data."""
 
     kind: str  # of KINDS
     split: str

@@ -1,4 +1,4 @@
-"""Findings about a training with a config: objects that no anchor fits, that vanish, that exceed max_objects, and
+"""Findings about a training with a config: objects that no anchor matches, that are too small, that exceed max_objects, and
 rare classes."""
 
 from collections.abc import Iterator

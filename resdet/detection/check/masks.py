@@ -13,7 +13,7 @@ from resdet.detection.data.segmentation import Bitmap, Polygons
 from resdet.detection.data.segmentation_columns import SegmentColumns
 
 AGREEING = 0.7  # IoU of the box of a mask and the annotated box
-BEYOND, FAR = 2.0, 0.1  # pixels, and share of a side, by which a mask may reach out of its box
+BEYOND, FAR = 2.0, 0.1  # pixels, and share of a side, by which a mask may exceed its box
 MANY_PARTS = 10
 MANY_HOLES = 3  # in a bitmap: a ring has one
 NO_AREA = 1e-3  # pixels
@@ -81,7 +81,7 @@ def _of_shapes(split: Split, rows: np.ndarray, shapes: Sequence[Shape], bitmaps:
             sentence = f"whose box overlaps the annotated one with an IoU of {overlaps[i]:.2f}"
             yield make("mask_differs", sentence, iou=float(overlaps[i]), **values)
         elif far[i]:
-            yield make("mask_outside", f"that reaches out of its box by {beyond[i].max():.0f} pixels", **values)
+            yield make("mask_outside", f"that exceeds its box by {beyond[i].max():.0f} pixels", **values)
         if holes[i] >= many[i]:
             noun = "holes" if bitmaps[i] else "polygons inside another one, which are filled"
             yield make("mask_holes", f"with {holes[i]} {noun}", holes=int(holes[i]))

@@ -44,7 +44,7 @@ class Objects:
     labels: np.ndarray  # int64 [n], indices into the classes
     crowd: np.ndarray  # bool [n]: ignored in training (COCO's crowds, VOC's difficult objects)
     segments: list[Segment | None]  # length n
-    keypoints: Keypoints | None = None  # None: the data have none
+    keypoints: Keypoints | None = None  # None: the data has none
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -67,7 +67,7 @@ class Annotations:
         self.category_ids: list[int] = arrays["category_ids"].tolist()
         self.problems = list(Strings.from_arrays(arrays, "problems"))
         self.notes: list[str] = []  # sentences for the log about how the data were found
-        self.keypoints = keypoint_names(arrays)  # None: the data have none
+        self.keypoints = keypoint_names(arrays)  # None: the data has none
         self.mirror = None if self.keypoints is None else self.keypoints.mirror
 
     def __len__(self) -> int:

@@ -26,7 +26,7 @@ class SceneConfig:
     scale_jitter: tuple[float, float] | None = None
     jitter_size: int = 1024  # with scale_jitter: side of the square in pixels
     copy_paste: float = 0.0  # probability of pasting objects of another image, by their masks
-    # operations of albumentations, on objects as well, `[{Name: {argument: value}}]`
+    # albumentations transforms of images and objects, `[{Name: {argument: value}}]`
     albumentations: list[Any] = field(default_factory=list)
     pca_color: float = 0.0  # standard deviation of the color augmentation along principal components; 0: off
 

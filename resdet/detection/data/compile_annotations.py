@@ -132,7 +132,7 @@ def _check_boxes(
         problems.leave_out(noun, names(valid & ~good), problem)
         valid &= good
     beyond = valid & (np.abs(clipped - boxes).max(1, initial=0) > 1)
-    problems.note(noun, names(beyond), "a box that reaches out of its image", "clipped")
+    problems.note(noun, names(beyond), "a box that exceeds its image", "clipped")
     return clipped, valid
 
 

@@ -33,14 +33,15 @@ class ScenesConfig(DataConfig):
     # uniform; repeat_factor: repeats images of rare classes (LVIS); class_aware: draws a class, then an image of it
     sampling: Literal["uniform", "repeat_factor", "class_aware"] = "uniform"
     negatives: float = 0.0  # class_aware: share of images without objects in an epoch, from 0 to 1
-    # repeat_factor: images of classes in fewer than this share of the images are repeated
+    # repeat_factor: images of a class are repeated if the class is in fewer than this share of the images
     repeat_threshold: float = 0.001
-    max_objects: int = 100  # objects per image; of more, the largest are used, with a note in the log
+    # largest number of objects per image; if there are more, the largest objects are used, with a note in the log
+    max_objects: int = 100
     mask_size: int = 56  # side in pixels of each object's mask, cropped to its box
     workers: int = -1  # loader processes; -1: one per core of the process, at most eight
-    # an image that cannot be decoded: stop the run, or leave the image out and list it in the log
+    # action for an image that cannot be decoded; error: stop the run; skip: leave the image out and list it in the log
     on_bad_image: Literal["error", "skip"] = "error"
-    # an annotation that is wrong: stop the run, or leave it out and count it in the log
+    # action for an invalid annotation; error: stop the run; skip: leave it out and count it in the log
     on_bad_annotation: Literal["error", "skip"] = "skip"
 
     def __post_init__(self):
@@ -83,7 +84,7 @@ class CocoConfig(ScenesConfig):
     root: str = "datasets/coco"
     train: SplitConfig = field(default_factory=lambda: SplitConfig("train2017", "annotations/instances_train2017.json"))
     val: SplitConfig = field(default_factory=lambda: SplitConfig("val2017", "annotations/instances_val2017.json"))
-    keypoints: bool = True  # read the keypoints that the files have; detectors with model.keypoint learn them
+    keypoints: bool = True  # read the keypoints of the files, for detectors with model.keypoint
 
     def open(self, split: str) -> "Annotations":
         from resdet.detection.data.coco import open_coco
@@ -107,10 +108,10 @@ class AutoConfig(ScenesConfig):
     """
 
     root: str = "datasets/custom"
-    format: str | None = None  # name of the format, see docs/data.md; null: the one that fits
-    val_share: float = 0.2  # share of the images for validation, if the data have no validation split
+    format: str | None = None  # name of the format, see docs/data.md; null: recognize it
+    val_share: float = 0.2  # share of the images for validation, if the data has no validation split
     seed: int = 0  # seed of that split
-    keypoints: bool = True  # read the keypoints that the files have; detectors with model.keypoint learn them
+    keypoints: bool = True  # read the keypoints of the files, for detectors with model.keypoint
     train: SplitConfig = field(default_factory=SplitConfig)
     val: SplitConfig = field(default_factory=SplitConfig)
 
@@ -212,12 +213,12 @@ class IlsvrcDetConfig(ScenesConfig):
 
 @dataclass
 class IlsvrcVidConfig(ScenesConfig):
-    """ILSVRC's detection from video in its official layout (datasets/README.md): frames, as separate images."""
+    """ILSVRC's detection from video in its official layout (datasets/README.md); frames are separate images."""
 
     root: str = "datasets/ILSVRC"
     val: str = "val"  # validation set: val, or test for a submission
-    frames_per_video: int = 15  # evenly spaced frames of each training video
-    det_images: int = 2000  # training images of ILSVRC DET for each of the 30 classes, at most; 0: none
+    frames_per_video: int = 15  # number of evenly spaced frames of each training video
+    det_images: int = 2000  # largest number of training images of ILSVRC DET for each of the 30 classes; 0: none
     val_frame_stride: int = 1  # validate on every n-th frame
 
     def __post_init__(self):

@@ -20,7 +20,7 @@ class Scene:
     labels: np.ndarray  # int64 [n]
     crowd: np.ndarray  # bool [n]
     segments: list[Segment | None]
-    keypoints: Keypoints | None = None  # None: the data have none
+    keypoints: Keypoints | None = None  # None: the data has none
 
     @classmethod
     def of(cls, pixels: np.ndarray, objects: Objects, scale: Pair) -> "Scene":

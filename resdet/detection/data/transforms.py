@@ -24,7 +24,7 @@ class TrainScene:
         scene = self.resized(source, index, rng)
         if rng.random() < config.copy_paste:
             if not source.has_masks:
-                raise ConfigError(f"data.augment.copy_paste is {config.copy_paste} and the data have no masks: set 0.")
+                raise ConfigError(f"data.augment.copy_paste is {config.copy_paste} and the data has no masks: set 0.")
             scene = copy_paste(scene, self.resized(source, random_index(source, rng), rng), rng)
         if self.albumentation:
             scene = shrink_to_fit(self.albumentation(scene, rng), *config.limits())

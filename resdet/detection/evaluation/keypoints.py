@@ -46,7 +46,7 @@ def sigmas_of(count: int | None, sigmas: Sequence[float] | None) -> list[float]:
         return [float(np.mean(coco_keypoints.SIGMAS))] * count
     if count is not None and len(sigmas) != count:
         raise ConfigError(
-            f"eval.keypoint_sigmas lists {len(sigmas)} numbers and the data have {count} keypoints: give one for each.",
+            f"eval.keypoint_sigmas lists {len(sigmas)} numbers and the data has {count} keypoints: give one for each.",
             "eval.keypoint_sigmas",
         )
     return list(sigmas)

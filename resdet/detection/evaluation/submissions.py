@@ -64,7 +64,7 @@ def check_voc(path: str | Path, source: Annotations, year: str, split: str, comp
                 if member.isfile() and (file := archive.extractfile(member))
             }
     except (OSError, EOFError, zlib.error, tarfile.TarError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is no .tar.gz of text files ({error}): write it again.") from error
+        raise DataError(f"{path} is not a .tar.gz of text files ({error}): write it again.") from error
     if sorted(files) != sorted(expected):
         name = sorted(set(files) ^ set(expected))[0]
         problem = "unexpected" if name in files else "missing"
@@ -152,7 +152,7 @@ def read_coco(path: Path) -> Results:
         with zipfile.ZipFile(path) as archive:
             entries = json.loads(archive.read(f"{path.stem}.json"))
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is no .zip with {path.stem}.json ({error}): write it again.") from error
+        raise DataError(f"{path} is not a .zip with {path.stem}.json ({error}): write it again.") from error
     return Results.from_list(entries, str(path))
 
 

@@ -102,7 +102,7 @@ def _elsewhere(folder: Folder, split: str, files: Split, name: str) -> str | Non
 
 
 def _have_same_classes(folder: Folder, files: Sequence[str]) -> bool:
-    """Whether the files agree; those with invalid categories are opened as they are, which names the fault."""
+    """Whether the files agree; those with invalid categories are opened as they are, and the reader names the error."""
     class_lists = [classes for file in files if (classes := _classes(folder, file))]
     return all(classes == class_lists[0] for classes in class_lists)
 

@@ -46,17 +46,17 @@ def _class_names(categories: Sequence[dict[str, Any]], written: Written) -> list
     names = [name.strip() for name in given]
     for name, old in zip(names, given):
         if not name or re.search(CONTROL, name):
-            raise DataError(f"The class {old!r} has no name that XML can hold: rename it in the source.")
+            raise DataError(f"The class {old!r} has a name that XML cannot store: rename it in the source.")
         if names.count(name) > 1:
             raise DataError(
-                f"Two classes are {name!r} without outer spaces, which VOC drops: rename one in the source."
+                f"Two classes are {name!r} apart from outer spaces, which VOC drops: rename one in the source."
             )
-    written.lost["outer spaces of a class name"] += sum(map(str.__ne__, names, given))
+    written.lost["leading or trailing spaces of a class name"] += sum(map(str.__ne__, names, given))
     return names
 
 
 def _spelled(name: str) -> str:
-    """The name of an image, with `_` for what a line of ImageSets cannot hold."""
+    """The name of an image, with `_` for what a line of ImageSets cannot store."""
     base = stem(name)
     return re.sub(rf"^\s+|\s+$|{CONTROL}+", "_", base) + name[len(base) :]
 

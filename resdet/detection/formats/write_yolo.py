@@ -74,7 +74,7 @@ def _line(
         return " ".join([str(labels[entry["category_id"]]), *_fractions(box, size), *points])
     written.lost["keypoints of an object"] += any(entry.get("keypoints") or ())
     ring = _ring(entry.get("segmentation"), size, written)
-    written.lost["boxes that are not those around their masks"] += bool(ring) and not _is_around(ring, entry["bbox"])
+    written.lost["boxes not around their mask"] += bool(ring) and not _is_around(ring, entry["bbox"])
     return " ".join([str(labels[entry["category_id"]]), *_fractions(ring or box, size)])
 
 

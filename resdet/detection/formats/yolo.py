@@ -64,7 +64,7 @@ class Yolo:
         }
         names, source = _class_names(folder, described)
         if not any(split.annotated for split in splits.values()):
-            return Unfit("no text file of labels beside an image or in a folder labels", len(labels.files))
+            return Unfit("no text file of labels next to an image or in a folder labels", len(labels.files))
         files = [file for split in splits.values() for file in split.annotations]
         problem = _mismatch(folder, files, described.shape if described else None)
         if problem:

@@ -24,8 +24,8 @@ class AnchorConfig:
 
     sizes: list[list[float]] | None = None  # sides in pixels at ratio 1, one list per level; null: 32 to 512 (FPN)
     ratios: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])  # height to width
-    # torchvision rounds anchors to whole pixels, and the stride of a level is image side // map side: its weights need
-    # this style
+    # torchvision: anchors are rounded to whole pixels, and the stride of a level is image side // map side;
+    # torchvision's weights need this
     style: Literal["exact", "torchvision"] = "exact"
 
     def __post_init__(self):
@@ -85,15 +85,16 @@ class RPNConfig:
     anchors: AnchorConfig = field(default_factory=AnchorConfig)
     channels: int | None = None  # channels of the 3×3 convolution; null: those of the feature maps
     convs: int = 1  # number of 3×3 convolutions
-    positive_iou: float = 0.7  # IoU with a box from which an anchor is positive
-    negative_iou: float = 0.3  # IoU below which an anchor is negative
+    positive_iou: float = 0.7  # lowest IoU of a positive anchor with a box
+    negative_iou: float = 0.3  # an anchor is negative below this IoU with all boxes
     batch_per_image: int = 256  # sampled anchors per image
     positive_fraction: float = 0.5  # largest share of positive anchors among the sampled ones, from 0 to 1
     beta: float = 1 / 9  # difference below which the smooth L1 loss is quadratic; 0: L1, detectron2's default
-    # do not train on anchors that cross the image border, as Faster R-CNN; FPN and its successors do
+    # true: do not train on anchors that cross the image border, as in Faster R-CNN; false: train on them, as in FPN and
+    # later detectors
     inside_only: bool = False
-    pre_nms: tuple[int, int] = (2000, 1000)  # proposals per level before NMS: training, inference
-    post_nms: tuple[int, int] = (1000, 1000)  # proposals per image after NMS: training, inference
+    pre_nms: tuple[int, int] = (2000, 1000)  # proposals per level before NMS, in training and in inference
+    post_nms: tuple[int, int] = (1000, 1000)  # proposals per image after NMS, in training and in inference
     nms: float = 0.7  # IoU threshold of NMS
     min_size: float = 1e-3  # smallest side of a proposal, in pixels of the resized image
 
@@ -122,7 +123,7 @@ class BoxConfig:
     conv_width: int = 256  # channels of these convolutions
     linears: int = 2  # number of linear layers
     width: int = 1024  # outputs of each linear layer
-    norm: Norm | None = None  # norm of the convolutions, as `model.backbone.norm`; null: none
+    norm: Norm | None = None  # norm of the convolutions; values as for `model.backbone.norm`; null: none
     dropout: float = 0.0  # features vgg: probability of dropout after fc6 and fc7, from 0 to below 1; VGG-16 has 0.5
     batch_per_image: int = 512  # sampled proposals per image
     positive_fraction: float = 0.25  # largest share of positive proposals among the sampled ones, from 0 to 1
@@ -139,7 +140,7 @@ class BoxConfig:
     beta: float = 1 / 9  # difference below which the smooth L1 loss is quadratic; 0: L1, detectron2's default
     loss_weight: float = 1.0  # weight of the box loss; commonly 2 or more for GIoU
     candidates: int = 2000  # largest number of (RoI, class) pairs of an image before the final NMS
-    score: float = 0.05  # lowest score of a detection
+    score: float = 0.05  # score threshold of detections
     nms: float = 0.5  # IoU threshold of the final NMS, by class
     detections: int = 100  # largest number of detections of an image
 
@@ -206,8 +207,8 @@ class MaskConfig:
     aligned: bool = True  # as `model.box.aligned`
     convs: int = 4  # number of 3×3 convolutions; none with features c4
     width: int = 256  # channels of these convolutions
-    norm: Norm | None = None  # norm of the convolutions, as `model.backbone.norm`; null: none
-    regions: int = 64  # places for positive RoIs in the mask loss, times the images of the batch, which share them
+    norm: Norm | None = None  # norm of the convolutions; values as for `model.backbone.norm`; null: none
+    regions: int = 64  # positive RoIs in the mask loss, per image on average over the batch
     loss_weight: float = 1.0  # weight of the mask loss
 
     def __post_init__(self):
@@ -220,14 +221,15 @@ class MaskConfig:
 class KeypointConfig:
     """Keypoint branch (Mask R-CNN, section 5), one for all classes; with features fpn, dc5 or vgg."""
 
-    names: list[str] | None = None  # names of the keypoints; null: those of the data, and without data COCO's 17
-    skeleton: list[tuple[int, int]] | None = None  # drawn pairs of keypoints, counted from 0; null: those of the data
+    names: list[str] | None = None  # names of the keypoints; null: those of the data, or COCO's 17 if there is no data
+    # pairs of keypoints that drawings connect, counted from 0; null: those of the data
+    skeleton: list[tuple[int, int]] | None = None
     resolution: int = 14  # side of the pooled features; heatmaps have four times this side
     sampling: int = 2  # as `model.box.sampling`
     aligned: bool = True  # as `model.box.aligned`
     convs: int = 8  # number of 3×3 convolutions
     width: int = 512  # channels of these convolutions
-    norm: Norm | None = None  # norm of the convolutions, as `model.backbone.norm`; null: none
+    norm: Norm | None = None  # norm of the convolutions; values as for `model.backbone.norm`; null: none
     regions: int = 64  # as `model.mask.regions`, in the keypoint loss
     loss_weight: float = 1.0  # weight of the keypoint loss
 
@@ -259,7 +261,7 @@ class MNCConfig:
 
     resolution: int = 28  # side of the masks, which are class-agnostic
     width: int = 256  # outputs of the first linear layer of the mask head
-    positive_iou: float = 0.5  # lowest mask IoU of a positive instance, from 0 to 1; its box must be positive, too
+    positive_iou: float = 0.5  # lowest mask IoU of a positive instance, from 0 to 1; its box must also be positive
     loss_weight: float = 1.0  # weight of the mask loss
 
     def __post_init__(self):

@@ -11,7 +11,7 @@ class TTAConfig:
     """Test-time settings of a detector (appendix B). All but `score`, `tile` and `overlap` need an
     EnsembleDetector."""
 
-    score: float | None = None  # lowest score of a detection; null: `model.box.score`
+    score: float | None = None  # score threshold of detections; null: `model.box.score`
     refine: bool = False  # box refinement and box voting (appendix B)
     voting_iou: float | None = 0.5  # with refine: smallest IoU of voting boxes; null: no voting
     mask_voting_iou: float | None = None  # smallest IoU of voting masks, 0.5 in MNC; null: no voting
@@ -21,7 +21,7 @@ class TTAConfig:
     scales: list[int] = field(default_factory=list)
     flip: bool = False  # also use the horizontally flipped image
     nms: float | None = None  # IoU threshold of the final NMS; null: `model.box.nms`, or the paper's 0.3 with refine
-    # search large images whole and in square tiles of this many pixels, 32 or more; null: only whole
+    # also run on square tiles of this side in pixels, 32 or more, for large images; null: only on the whole image
     tile: int | None = None
     overlap: float = 0.2  # smallest overlap of neighboring tiles, as a share of their side, from 0 to 0.9
 

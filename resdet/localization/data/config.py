@@ -34,9 +34,9 @@ class LocalizationConfig(DataConfig):
     size: int = 224  # side in pixels of a training crop, of the center crop, and of R-CNN's warped regions
     short: int = 256  # shorter side in pixels before the center crop
     augment: LocAugmentConfig = field(default_factory=LocAugmentConfig)
-    max_objects: int = 32  # objects per image; of more, the largest are used
+    max_objects: int = 32  # largest number of objects per image; if there are more, the largest objects are used
     workers: int = -1  # loader processes; -1: one per core of the process, at most eight
-    # an image that cannot be decoded: stop the run, or leave the image out and list it in the log
+    # action for an image that cannot be decoded; error: stop the run; skip: leave the image out and list it in the log
     on_bad_image: Literal["error", "skip"] = "error"
 
     def __post_init__(self):

@@ -66,7 +66,7 @@ def test_json_has_all_findings(command, faulty):
         "split": "train",
         "image": "train024.jpg",
         "annotations": [73],
-        "sentence": "annotation 73 has the box [2, 55, 40, 38], which reaches out of its image of 120x90",
+        "sentence": "annotation 73 has the box [2, 55, 40, 38], which exceeds its image of 120x90",
         "values": {"box": [2, 55, 40, 38]},
     }
     assert sum(content["counts"].values()) == len(content["findings"])
@@ -245,7 +245,7 @@ def test_the_start_of_a_training_counts_faults_in_the_index(tmp_path):
         content["categories"] += [{"id": 8, "name": "fish"}, {"id": 9, "name": "owl"}]
     data.add_object("train", image, 9, [70, 60, 12, 10])
     assert sentences(data.write(tmp_path / "set")).split("; ") == [
-        "1 object vanishes at the training scale",
+        "1 object is too small at the training scale",
         "1 image has more than data.max_objects=8 objects",
         "1 object is annotated twice",
         "1 category has no training objects (fish)",

@@ -260,7 +260,7 @@ def test_boxes_partly_outside_are_clipped_and_noted_beyond_a_pixel(write, tmp_pa
     data["annotations"][1]["bbox"] = [30, 5, 11.5, 10]
     source = open_coco(write(data), tmp_path, "error", tmp_path / "other")
     assert source.objects(0).boxes.tolist() == [[30, 5, 40, 15]]
-    assert source.problems == [f"{file}: clipped 1 annotation with a box that reaches out of its image: 2"]
+    assert source.problems == [f"{file}: clipped 1 annotation with a box that exceeds its image: 2"]
 
 
 @pytest.mark.parametrize(

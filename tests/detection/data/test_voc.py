@@ -188,7 +188,7 @@ def test_missing_sizes_are_read_from_the_image(write, size):
     source = opened(write({"a": xml(element(box=(50, 40, 99, 99)), size=size)}), on_bad="error")
     assert source.sizes.tolist() == [[60, 50]] and source.objects(0).boxes.tolist() == [[49, 39, 60, 50]]
     assert len(source.problems) == 1
-    assert "clipped 1 object with a box that reaches out of its image: 1 of a.xml" in source.problems[0]
+    assert "clipped 1 object with a box that exceeds its image: 1 of a.xml" in source.problems[0]
 
 
 DAMAGES = {

@@ -137,7 +137,7 @@ def test_sigmas_that_are_no_deviations_are_refused(sigma):
 
 def test_invalid_sigmas_and_results_are_refused():
     truth, results = make(5)
-    with pytest.raises(ConfigError, match="eval.keypoint_sigmas lists 2 numbers and the data have 17"):
+    with pytest.raises(ConfigError, match="eval.keypoint_sigmas lists 2 numbers and the data has 17"):
         coco.evaluate(truth, results, "keypoints", sigmas=[0.1, 0.1])
     with pytest.raises(DataError, match="5 keypoints and the annotations 17"):
         coco.evaluate(truth, make(5, keypoints=5)[1], "keypoints")

@@ -139,7 +139,7 @@ def test_truncated_archives_are_refused(voc, tmp_path, lost):
     path = tmp_path / "a.tar.gz"
     submissions.write_voc(path, results(voc), voc, "2012", "test")
     path.write_bytes(path.read_bytes()[:-lost])
-    with pytest.raises(DataError, match="is no .tar.gz of text files"):
+    with pytest.raises(DataError, match="is not a .tar.gz of text files"):
         submissions.check_voc(path, voc, "2012", "test")
 
 

@@ -51,7 +51,7 @@ def test_split(tmp_path):
     said, _ = run(tmp_path, "convert", root, tmp_path / "converted", "--to", "coco")
     assert said["images"] == {"train": 14, "val": 6}
     done = here(tmp_path, "data", "split", tmp_path / "converted")
-    assert done.returncode == 2 and "it has a validation split already; take it out" in done.stderr
+    assert done.returncode == 2 and "it has a validation split already; remove it" in done.stderr
 
 
 def test_merge_joins_classes_by_name(tmp_path):
@@ -187,7 +187,7 @@ def test_summaries_count_one_in_the_singular(tmp_path):
     )
     _, text = run(tmp_path, "convert", root, tmp_path / "voc", "--to", "voc")
     assert "\n1 image of train with 1 object, 0 images of val with 0 objects in" in text
-    assert "\nvoc cannot hold masks: lost 1\n" in text
+    assert "\nvoc cannot store masks: lost 1\n" in text
     _, text = run(tmp_path, "show", root)
     assert "\n1 image in sheet.png\n" in text
     _, text = run(tmp_path, "shard", root, tmp_path / "shards")

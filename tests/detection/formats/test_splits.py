@@ -101,7 +101,7 @@ def test_an_edit_that_keeps_the_size_of_a_file_is_noticed(tmp_path):
 def test_clipped_boxes_are_named_by_their_place(tmp_path):
     root = write(tmp_path, LABELED | {"labels/train/a.txt": f"{CAT}0 0.9 0.5 0.5 0.5\n"})
     assert opened(root).problems == [
-        f"{root}: clipped 1 annotation with a box that reaches out of its image: labels/train/a.txt:2"
+        f"{root}: clipped 1 annotation with a box that exceeds its image: labels/train/a.txt:2"
     ]
 
 

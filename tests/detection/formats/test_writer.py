@@ -291,7 +291,7 @@ def test_voc_keeps_images_and_classes_with_outer_spaces(tmp_path):
     file.write_text(json.dumps(content))
     expected = {key: [(name.strip(), *more) for name, *more in things] for key, things in listing(source).items()}
     said = convert(source, tmp_path / "voc", "voc")
-    assert said["lost"] == {"outer spaces of a class name": 2} and said["images"]["train"] == len(names)
+    assert said["lost"] == {"leading or trailing spaces of a class name": 2} and said["images"]["train"] == len(names)
     assert_same(listing(tmp_path / "voc"), expected)
     assert all(
         line == line.strip() for file in (tmp_path / "voc").rglob("*.txt") for line in file.read_text().split("\n")
@@ -301,9 +301,9 @@ def test_voc_keeps_images_and_classes_with_outer_spaces(tmp_path):
 @pytest.mark.parametrize(
     "names, problem",
     [
-        (["a\x07b", "c", "d"], r"The class 'a\x07b' has no name that XML can hold"),
-        (["a", " ", "d"], "The class ' ' has no name that XML can hold"),
-        (["a", "a ", "d"], "Two classes are 'a' without outer spaces, which VOC drops"),
+        (["a\x07b", "c", "d"], r"The class 'a\x07b' has a name that XML cannot store"),
+        (["a", " ", "d"], "The class ' ' has a name that XML cannot store"),
+        (["a", "a ", "d"], "Two classes are 'a' apart from outer spaces, which VOC drops"),
     ],
 )
 def test_class_names_that_voc_cannot_hold_are_refused(tmp_path, names, problem):

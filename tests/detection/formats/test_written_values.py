@@ -32,7 +32,7 @@ def test_boxes_beside_their_masks_are_counted_as_lost(tmp_path):
     for thing in content["annotations"][:4]:
         thing["segmentation"] = ring
     with_image(tmp_path / "source", content)
-    assert convert(tmp_path, "yolo")["lost"] == {"boxes that are not those around their masks": 4}
+    assert convert(tmp_path, "yolo")["lost"] == {"boxes not around their mask": 4}
 
 
 def test_areas_are_those_of_the_file_or_of_masks_or_boxes(tmp_path):
@@ -55,7 +55,7 @@ def test_boxes_are_clipped_to_their_images(to, tmp_path):
     said = convert(tmp_path, to)
     assert said["lost"] == ({"classes without objects": 1} if to == "voc" else {})
     assert len(said["problems"]) == 2  # of two splits
-    assert all("clipped 2 annotations with a box that reaches out" in sentence for sentence in said["problems"])
+    assert all("clipped 2 annotations with a box that exceeds" in sentence for sentence in said["problems"])
     source = opened(tmp_path / to, on_bad_annotation="error")
     assert source.problems == [] and objects(source).popitem()[1] == [
         ("cat", [50, 30, 60, 40]),
