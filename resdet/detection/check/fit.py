@@ -1,5 +1,5 @@
-"""Findings about a training with a config: objects that no anchor matches, that are too small, that exceed max_objects, and
-rare classes."""
+"""Findings about a training with a config: objects that no anchor matches, that are too small or exceed max_objects,
+and rare classes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
