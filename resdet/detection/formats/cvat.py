@@ -72,7 +72,7 @@ def _add_image(element: ElementTree.Element, file: str, split: str, collector: C
         elif rings:
             collector.add_polygons(image, label, [rings], place)
         else:
-            collector.leave_out("object", [place], f"a shape that has no area, {shape.tag}")
+            collector.leave_out("object", [place], f"no area, a shape of the kind {shape.tag}")
 
 
 def _shapes(element: ElementTree.Element) -> Iterator[ElementTree.Element]:

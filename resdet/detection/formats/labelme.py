@@ -17,7 +17,6 @@ from resdet.images.decode import EncodedImage
 
 SAMPLE = 5  # files that are looked into
 KEYS = (b'"shapes"', b'"imagePath"')
-NO_AREA = "a shape that has no area"
 
 
 class LabelMe:
@@ -69,7 +68,7 @@ def _add_shapes(image: int, shapes: list[Any], size: tuple[int, int] | None, fil
             key = (label, str(group)) if group is not None else number
             groups.setdefault(key, (label, place, []))[2].append(ring)
         else:
-            collector.leave_out("shape", [place], NO_AREA)
+            collector.leave_out("shape", [place], "no area, such as a point or a line")
     for label, place, rings in groups.values():
         collector.add_polygons(image, label, rings, place)
 

@@ -84,6 +84,7 @@ class Yolo:
             number, label = collector.add_image(image, size), labels.of(image)
             if label and size:
                 lines.read(number, size, label)
+        collector.leave_out("label file", _without_images(layout, split, labels, shape), "no image")
         content = collector.content(layout.classes)
         if described and shape and collector.keypoints:
             declared = names_of(described.content, shape, str(layout.root / described.file)).to_coco()
@@ -109,6 +110,22 @@ class Labels:
         return None
 
 
+def _without_images(layout: Layout, split: str, labels: Labels, shape: Shape | None) -> list[str]:
+    """Label files with objects of no image, in the folders of the split's label files; of the first such split."""
+    of_splits = {image for files in layout.splits.values() for image in files.images}
+    used = set(map(labels.of, of_splits.union(layout.folder.images)))
+    homes: dict[str, str] = {}
+    for name, files in layout.splits.items():
+        for file in files.annotations:
+            homes.setdefault(os.path.dirname(file), name)
+    unused = (file for file in labels.files.values() if file not in used and homes.get(os.path.dirname(file)) == split)
+    return [file for file in unused if _has_objects(read_text(layout.folder, file), shape)]
+
+
+def _has_objects(text: str, shape: Shape | None) -> bool:
+    return any(parse_line(line, shape) for line in text.splitlines()[:SAMPLE])
+
+
 def _label_paths(parts: list[str]) -> list[list[str]]:
     """The last folder `images` replaced by `labels`; beside the image; in a folder `labels` near it."""
     *folders, name = parts
@@ -131,7 +148,7 @@ class LabelLines:
     def _add(self, image: int, size: tuple[int, int], line: str, place: str) -> None:
         parsed = parse_line(line, self.shape)
         if parsed is None:
-            self.collector.leave_out("line", [place], "no class number with a box or a polygon")
+            self.collector.leave_out("line", [place], "something else than a class number and a box or a polygon")
             return
         label, numbers = parsed
         if self.classes and label >= len(self.classes):

@@ -152,13 +152,16 @@ def test_yolo_lines(tmp_path):
     mask = source.objects(0).segments[1].bitmap(40, 60)
     assert mask[:20, :30].all() and mask.sum() == 600
     assert [sentence.split(": ", 1)[1] for sentence in source.problems] == [
-        "left out 3 lines with no class number with a box or a polygon: train/a.txt:4, train/a.txt:5, train/a.txt:6",
+        "left out 3 lines with something else than a class number and a box or a polygon: "
+        "train/a.txt:4, train/a.txt:5, train/a.txt:6",
         "left out 1 line with a class number without a name: train/a.txt:7",
         "left out 1 annotation with a bbox with NaN or infinite coordinates: train/a.txt:10",
         "left out 1 annotation with a box without area: train/a.txt:8",
         "left out 1 annotation with a box outside of its image: train/a.txt:9",
     ]
-    with pytest.raises(DataError, match="a.txt:4 has no class number with a box or a polygon: fix it"):
+    with pytest.raises(
+        DataError, match="a.txt:4 has something else than a class number and a box or a polygon: fix it"
+    ):
         opened(root, on_bad_annotation="error")
 
 
@@ -166,6 +169,23 @@ def test_labels_of_an_image_that_cannot_be_read(tmp_path):
     source = opened(write(tmp_path, {**LABELS, "images/train/c\n.jpg": b"no image", "labels/train/c\n.txt": CAT}))
     assert list(source.files) == ["images/train/a.jpg"]
     assert r"1 image with no width and height, nor a readable file: images/train/c\n.jpg" in source.problems[0]
+
+
+def test_yolo_labels_without_an_image_are_named(tmp_path):
+    """Not those without objects, other text files, or labels of images that no split lists."""
+    files = {"labels/train/gone.txt": CAT, "labels/train/empty.txt": "", "labels/train/notes.txt": "by Anna\n"}
+    lists = {
+        "train.txt": "images/a.jpg",
+        "val.txt": "images/b.jpg",
+        "data.yaml": "train: train.txt\nval: val.txt\nnames: [cat]",
+    }
+    root = write(tmp_path / "folders", {**LABELS, **files})
+    assert opened(root).problems == [f"{root}: left out 1 label file with no image: labels/train/gone.txt"]
+    assert opened(root, "val").problems == []
+    images = {f"images/{name}.jpg": None for name in "abc"} | {f"labels/{name}.txt": CAT for name in "abcd"}
+    root = write(tmp_path / "lists", images | lists)
+    assert opened(root).problems == [f"{root}: left out 1 label file with no image: labels/d.txt"]
+    assert opened(root, "val").problems == []
 
 
 def test_yolo_without_names_counts_classes(tmp_path):

@@ -49,10 +49,10 @@ def test_cvat(tmp_path):
     expected[3, 5:7] = expected[4, 4:6] = 1  # runs: 1 background, 4 object, 1 background, in rows of 3
     assert np.array_equal(runs.bitmap(40, 60), expected)
     assert problems(source) == [
-        "left out 1 object with a shape that has no area, points: 6 of sub/a.jpg",
-        "left out 1 object with a shape that has no area, polyline: 7 of sub/a.jpg",
+        "left out 1 object with no area, a shape of the kind points: 6 of sub/a.jpg",
+        "left out 1 object with no area, a shape of the kind polyline: 7 of sub/a.jpg",
         "left out 1 object with a damaged mask: 8 of sub/a.jpg",
-        "left out 1 object with a shape that has no area, polygon: 9 of sub/a.jpg",
+        "left out 1 object with no area, a shape of the kind polygon: 9 of sub/a.jpg",
     ]
 
 
@@ -103,7 +103,7 @@ def test_labelme(tmp_path):
         source.objects(0).segments[1].bitmap(40, 60)[2:5, 2:6], [[1, 0, 0, 1], [0, 1, 1, 0], [1, 1, 1, 1]]
     )
     assert problems(source) == [
-        "left out 2 shapes with a shape that has no area: 6 of train/a.json, 7 of train/a.json",
+        "left out 2 shapes with no area, such as a point or a line: 6 of train/a.json, 7 of train/a.json",
         "left out 1 shape with points that are not pairs of numbers: 8 of train/a.json",
         "left out 1 shape with a damaged mask: 9 of train/a.json",
         "left out 1 image with no JSON with a list of shapes: train/broken.json",
