@@ -15,6 +15,7 @@ class Kind(NamedTuple):
     advice: str
 
 
+LEFT_OUT = "left_out"  # a finding for each problem of entries, not for each entry
 LABEL = "correct the annotation in your labeling tool"
 
 KINDS: dict[str, Kind] = {
@@ -33,7 +34,7 @@ KINDS: dict[str, Kind] = {
     "near_leak": Kind("warning", "images nearly equal to one of another split", "keep such images in one split"),
     # entries and ids
     "cannot_open": Kind("error", "splits that cannot be opened", "check the paths in your config"),
-    "left_out": Kind("error", "entries that the reader leaves out", "correct the files that the lines name"),
+    LEFT_OUT: Kind("error", "kinds of entries that the reader leaves out", "correct the files that the lines name"),
     "reader_clipped": Kind("warning", "entries that the reader clips", "training uses the clipped ones"),
     "image_id": Kind("error", "images with an invalid or repeated id", "give each image a unique id"),
     "annotation_id": Kind("error", "annotations with an invalid or repeated id", "give each annotation a unique id"),

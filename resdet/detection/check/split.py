@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from resdet.detection.check.finding import Finding
+from resdet.detection.check.finding import LEFT_OUT, Finding
 from resdet.detection.check.objects import ObjectTable
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.coco import file_name
@@ -83,7 +83,7 @@ class Split:
         split = cls(name, source.to_coco(), source.root, source.other_sizes)
         split._numbers, split._read_places = source.arrays.get("numbers", np.zeros(0, np.int64)), read_places
         for sentence in source.problems:
-            kind = "reader_clipped" if ": clipped " in sentence else "left_out"
+            kind = "reader_clipped" if ": clipped " in sentence else LEFT_OUT
             split.findings.append(Finding(kind, name, sentence))
         return split
 

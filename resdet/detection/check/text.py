@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from resdet.detection.check.finding import KINDS, SEVERITIES, Finding
+from resdet.detection.check.finding import KINDS, LEFT_OUT, SEVERITIES, Finding
 from resdet.detection.check.report import Report, size_of_split
 from resdet.detection.check.split import Split
 from resdet.errors import number_of, one_line, printable
@@ -56,15 +56,17 @@ def _findings(report: Report) -> Iterator[str]:
             severity = KINDS[kind].severity
             yield f"\n{severity}s"
         yield f"  {KINDS[kind].title}: {len(findings)} ({KINDS[kind].advice})"
-        yield from (f"    {_example(finding)}" for finding in findings[:examples])
-        if len(findings) > examples > 1:
-            yield f"    … and {len(findings) - examples} more"
+        shown = findings if kind == LEFT_OUT else findings[:examples]
+        yield from (f"    {_example(finding)}" for finding in shown)
+        if len(findings) > len(shown) > 1:
+            yield f"    … and {len(findings) - len(shown)} more"
 
 
 def _example(finding: Finding) -> str:
     where = place(finding) if finding.image and finding.image not in finding.sentence else ""
     text = f"{where}{finding.sentence}"
-    return text if len(text) <= WIDTH else f"{text[: WIDTH - 1]}…"
+    whole = len(text) <= WIDTH or finding.kind == LEFT_OUT  # which is of many entries, and ends with their files
+    return text if whole else f"{text[: WIDTH - 1]}…"
 
 
 def _classes(report: Report) -> Iterator[str]:

@@ -15,6 +15,7 @@ from resdet import config
 from resdet.detection.check.anchors import AnchorGrid
 from resdet.detection.check.brief import brief
 from resdet.detection.check.report import Depth
+from resdet.detection.check.text import summary
 from resdet.detection.training import DetectionTraining
 from resdet.engine.distributed import World
 from resdet.engine.log import Log
@@ -220,6 +221,18 @@ def test_objects_left_out_by_the_voc_reader_are_reported(tmp_path):
     assert "1 of b.xml" in left_out[0] and "without area" in left_out[0]
     assert "1 of c.xml" in left_out[1] and "outside of its image" in left_out[1]
     assert report.to_dict()["counts"]["error"] > 0
+
+
+def test_all_kinds_of_entries_left_out_are_shown_with_their_files(tmp_path):
+    root = tmp_path / ("a_long_name_of_a_folder" * 8)
+    boxes = ["0 0.5 0.5 0.5", "5 0.5 0.5 0.5 0.5", "0 5 5 0.1 0.1", "0 0.5 0.5 0 0.1", "0 0.5 0.5 0.4 0.4"]
+    for split in ("train", "val"):
+        (root / split).mkdir(parents=True)
+        cv2.imwrite(str(root / split / f"{split}.png"), DataSet(0, 0).picture())
+        (root / split / f"{split}.txt").write_text("\n".join(boxes if split == "train" else boxes[-1:]))
+    (root / "classes.txt").write_text("gecko")
+    text = summary(check(root))
+    assert all(f": train/train.txt:{line}\n" in text for line in range(1, 5))
 
 
 def sentences(root, *overrides: str) -> str | None:
