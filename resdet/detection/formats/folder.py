@@ -78,10 +78,14 @@ def stem(file: str) -> str:
     return os.path.splitext(file)[0] if is_image(file) else file
 
 
+def composed(name: str) -> str:
+    """Equal for names that differ in case, or in composed characters: macOS writes ü as two characters."""
+    return unicodedata.normalize("NFC", name).lower()
+
+
 def _key(name: str) -> str:
-    """Equal for names that differ in case, in the suffix of an image, or in composed characters: macOS writes ü as two
-    characters."""
-    return unicodedata.normalize("NFC", stem(name)).lower()
+    """Equal for names that differ also in the suffix of an image."""
+    return composed(stem(name))
 
 
 def split_of(name: str) -> str | None:

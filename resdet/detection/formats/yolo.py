@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from resdet.detection.formats.collector import Collector, read_text, relative
-from resdet.detection.formats.folder import Folder, by_split, stem
+from resdet.detection.formats.folder import Folder, by_split, composed, stem
 from resdet.detection.formats.layout import Layout, Split, Unfit
 from resdet.detection.formats.yolo_keypoints import DIGITS, Shape, names_of, shape_of
 from resdet.errors import DataError, number_of
@@ -97,7 +97,7 @@ class Labels:
 
     def __init__(self, folder: Folder):
         self.folder = folder
-        self.files = {file[: -len(".txt")].lower(): file for file in folder.having(".txt")}
+        self.files = {composed(file[: -len(".txt")]): file for file in folder.having(".txt")}
 
     def of(self, image: str) -> str | None:
         parts = stem(image).split("/")
@@ -105,8 +105,8 @@ class Labels:
             path = "/".join(candidate)
             if self.folder.has(f"{path}.txt"):
                 return f"{path}.txt"
-            if path.lower() in self.files:
-                return self.files[path.lower()]
+            if composed(path) in self.files:
+                return self.files[composed(path)]
         return None
 
 

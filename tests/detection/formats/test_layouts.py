@@ -171,6 +171,13 @@ def test_labels_of_an_image_that_cannot_be_read(tmp_path):
     assert r"1 image with no width and height, nor a readable file: images/train/c\n.jpg" in source.problems[0]
 
 
+def test_yolo_labels_with_decomposed_characters(tmp_path):
+    """macOS writes ü as u and two dots."""
+    files = {"images/train/\u00fc.jpg": None, "labels/train/u\u0308.txt": CAT, "classes.txt": "cat"}
+    source = opened(write(tmp_path, {**LABELS, **files}))
+    assert objects(source)["images/train/\u00fc.jpg"] == [CAT_BOX] and source.problems == []
+
+
 def test_yolo_labels_without_an_image_are_named(tmp_path):
     """Not those without objects, other text files, or labels of images that no split lists."""
     files = {"labels/train/gone.txt": CAT, "labels/train/empty.txt": "", "labels/train/notes.txt": "by Anna\n"}
