@@ -305,6 +305,9 @@ def test_predict_with_an_ensemble(trained, tmp_path):
         runs.assert_detections(row["detections"], result.to_dict()["detections"])
 
     assert "No images to predict on" in runs.sentence(runs.here("predict", "--weights", best))
+    (tmp_path / "list.txt").write_text("a.jpg")
+    no_image = runs.sentence(runs.here("predict", "--weights", best, tmp_path / "list.txt"))
+    assert f"{tmp_path / 'list.txt'} has no suffix of an image and counts as weights" in no_image
     assert "did you mean refine" in runs.sentence(runs.here("predict", "--weights", best, pictures[0], "eval.refin=1"))
 
 

@@ -24,21 +24,6 @@ OPTIONS = {
     "threshold": ("--score",),
     "weights": ("--init",),
 }
-# Names in other libraries -> overrides of resdet.
-KEYS = {
-    "amp": "train.precision=VALUE",
-    "batch_size": "train.batch=VALUE",
-    "data": "data.root=VALUE",
-    "data_path": "data.root=VALUE",
-    "epochs": "train.unit=epochs train.length=VALUE",
-    "freeze": "model.freeze_stages=VALUE",
-    "imgsz": "model.input.min_size=VALUE",
-    "iou": "eval.nms=VALUE",
-    "learning_rate": "optim.lr=VALUE",
-    "lr0": "optim.lr=VALUE",
-    "max_iter": "train.unit=steps train.length=VALUE",
-    "optimizer": "optim.name=VALUE",
-}
 IMAGES = ("image", "images", "input", "source")  # names in other libraries of what `resdet predict` takes
 NEAR = 0.75  # least similarity of an option that is suggested
 
@@ -65,6 +50,8 @@ def refuse(parser: argparse.ArgumentParser, words: Sequence[str], unknown: str) 
 
 
 def remedy(command: argparse.ArgumentParser, name: str) -> str:
+    from resdet.config.reference import overrides_named
+
     spelled = name.strip("-").replace("-", "_").lower()
     options = command._option_string_actions
     for option in OPTIONS.get(spelled, ()):
@@ -73,17 +60,8 @@ def remedy(command: argparse.ArgumentParser, name: str) -> str:
     positionals = {action.dest for action in command._get_positional_actions()}
     if "images" in positionals and spelled in IMAGES:
         return "give the images without an option."
-    given = KEYS.get(spelled) or " or ".join(f"{key}=VALUE" for key in keys_of(spelled))
+    given = overrides_named(spelled)
     if given and ("overrides" in positionals or ("images" in positionals and given.startswith("eval."))):
         return f"give {given} instead."
     near = difflib.get_close_matches(name.strip("-"), [option.strip("-") for option in options], n=1, cutoff=NEAR)
     return f"did you mean --{near[0]}?" if near else f"`{command.prog} --help` lists the options."
-
-
-def keys_of(last: str) -> list[str]:
-    """The keys of sections with this last part, those of the training first."""
-    from resdet.config.reference import sections
-
-    keys = {f"{section}.{last}" for section in ("train", "optim", "schedule", "data", "eval")}
-    known = [key.key for section in sections() for key in section.keys]
-    return sorted(keys.intersection(known), key=lambda key: (not key.startswith("train."), key))

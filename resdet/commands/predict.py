@@ -59,7 +59,10 @@ def predict(
     last result names them.
     """
     if not images:
-        raise ConfigError("No images to predict on: give image files, folders of images, videos, or a camera as 0.")
+        others = "".join(f"; {name} has no suffix of an image and counts as weights" for name in program.weights[1:2])
+        raise ConfigError(
+            f"No images to predict on: give image files, folders of images, videos, or a camera as 0{others}."
+        )
     sources = open_sources(images)
     models, options = program.models(distributed.choose_device(device, key="--device"))
     options = replace(options, draw=Path(draw) if draw else None)

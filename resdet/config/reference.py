@@ -16,6 +16,21 @@ from resdet.necks.config import necks
 
 TYPES = {int: "integer", float: "number", bool: "`true` or `false`", str: "text", NoneType: "`null`", dict: "mapping"}
 TIMM = "timm/NAME"
+# Names in other libraries -> overrides of resdet.
+KEYS = {
+    "amp": "train.precision=VALUE",
+    "batch_size": "train.batch=VALUE",
+    "data": "data.root=VALUE",
+    "data_path": "data.root=VALUE",
+    "epochs": "train.unit=epochs train.length=VALUE",
+    "freeze": "model.freeze_stages=VALUE",
+    "imgsz": "model.input.min_size=VALUE",
+    "iou": "eval.nms=VALUE",
+    "learning_rate": "optim.lr=VALUE",
+    "lr0": "optim.lr=VALUE",
+    "max_iter": "train.unit=steps train.length=VALUE",
+    "optimizer": "optim.name=VALUE",
+}
 LISTED = 8  # maximum number of names in a title
 HIDDEN = {"auto"}  # internal; the keys that it lists have the value `auto` in a config file
 
@@ -64,6 +79,15 @@ class Section:
 def sections() -> list[Section]:
     """All sections in the order of a config."""
     return [section for path, uses in places().items() for section in sections_at(path, uses)]
+
+
+def overrides_named(name: str) -> str:
+    """The overrides that a name of another library stands for, or of the keys with this last part, those of the
+    training first; empty if there are none."""
+    keys = {f"{section}.{name}" for section in ("train", "optim", "schedule", "data", "eval")}
+    known = keys.intersection(key.key for section in sections() for key in section.keys)
+    ordered = sorted(known, key=lambda key: (not key.startswith("train."), key))
+    return KEYS.get(name) or " or ".join(f"{key}=VALUE" for key in ordered)
 
 
 def places() -> dict[str, list[Use]]:

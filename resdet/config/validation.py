@@ -119,9 +119,12 @@ def sentence(path: tuple[str, ...], value: Any, errors: "list[ErrorDetails]", sc
 
 
 def unknown_key(path: tuple[str, ...], schema: Schema) -> str:
-    """The error message for an unknown key, with the nearest existing key."""
+    """The error message for an unknown key, with the nearest existing key; at the top, also with keys of sections."""
+    from resdet.config.reference import overrides_named  # here, since only errors need all sections
+
     known = keys_of(path[:-1], schema)
-    remedy = hint(path[-1], known, f"the keys here are {', '.join(known)}.")
+    overrides = overrides_named(path[0]) if len(path) == 1 else ""
+    remedy = f"give {overrides}." if overrides else hint(path[-1], known, f"the keys here are {', '.join(known)}.")
     return f"there is no key {'.'.join(path)}: {remedy}"
 
 

@@ -11,6 +11,10 @@ from resdet import config
     [
         ("optim.lrr=1", ["override optim.lrr=1", "no key optim.lrr", "did you mean lr?"]),
         ("optm.lr=1", ["no key optm", "did you mean optim?"]),
+        ("lr=1", ["there is no key lr: give optim.lr=VALUE."]),
+        ("batch=8", ["there is no key batch: give train.batch=VALUE or eval.batch=VALUE."]),
+        ("epochs=8", ["there is no key epochs: give train.unit=epochs train.length=VALUE."]),
+        ("foo=1", ["there is no key foo: the keys here are", "model"]),
         ("train.foo=1", ["train.foo", "the keys here are", "batch"]),
         ("model.backbone.dropout=1", ["model.backbone.dropout"]),
         ("optim.lr=fast", ["override optim.lr=fast: optim.lr is fast:", "give a number"]),

@@ -40,11 +40,14 @@ class Coco:
             splits[split] = Split((file,), image_folder=images, annotated=len(names[file]))
         ignored = len(names) - len(chosen)
         also = f"; {ignored} other COCO files are not read" if ignored else ""
+        same_classes = _have_same_classes(folder, [*chosen.values()])
+        if not same_classes:
+            also += f"; their categories differ: results have the ids of {next(iter(chosen.values()))}"
         evidence = ", ".join(split.annotations[0] for split in splits.values()) + also
         are_in_place = (
             _in_place(folder, split, content, names[content.annotations[0]]) for split, content in splits.items()
         )
-        as_is = "val" in splits and _have_same_classes(folder, [*chosen.values()]) and all(are_in_place)
+        as_is = "val" in splits and same_classes and all(are_in_place)
         return Layout("coco", folder, splits, evidence, as_is=as_is)
 
     def read(self, layout: Layout, split: str, collector: Collector) -> dict[str, Any]:
