@@ -50,7 +50,8 @@ class Registry(Generic[T]):
 
     def hint(self, name: str) -> str:
         """A suggestion for an unknown name: the nearest name, or all names."""
-        return hint(name, self.entries, f"there are {', '.join(self.entries)}.")
+        names = ", ".join(self.entries)
+        return hint(name, self.entries, f"choose from {names}, or name the module that registers yours (--import).")
 
 
 def identity(entry: object) -> str:

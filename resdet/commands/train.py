@@ -47,6 +47,8 @@ def train(
     evaluates instead. The metrics are also written to `json_path`. `callbacks` are called after those of
     `train.callbacks`.
     """
+    if not isinstance(experiment, Experiment):
+        raise ConfigError(f"{spelled(experiment)} is not a loaded config: give resdet.config.load(NAME_OR_PATH, …).")
     world = distributed.join(experiment.train.device, experiment.train.ddp.timeout)
     try:
         with distributed.tell_loss(lambda: "outside of training"):

@@ -10,7 +10,7 @@ from running import TINY
 import resdet
 from resdet.engine import Callback
 from resdet.engine.callbacks import Callbacks
-from resdet.errors import Error
+from resdet.errors import ConfigError, Error
 
 
 class Recorder(Callback):
@@ -173,6 +173,11 @@ def test_a_stop_or_failure_on_one_rank_stops_all_ranks(fork, tmp_path, name, sta
     assert ("The callback Fails failed in on_step_end (ValueError: on one rank" in done.stderr) == (status == 2)
     assert fork("train", *words[:-3], "--out", "run", "--resume", ranks=2).returncode == 0
     assert last_step(tmp_path / "run") == 5
+
+
+def test_training_from_python_needs_a_loaded_config():
+    with pytest.raises(ConfigError, match=r"custom.yaml is not a loaded config: give resdet.config.load"):
+        resdet.train("custom.yaml")
 
 
 def test_callbacks_from_python(tmp_path):

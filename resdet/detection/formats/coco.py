@@ -42,7 +42,7 @@ class Coco:
         also = f"; {ignored} other COCO files are not read" if ignored else ""
         same_classes = _have_same_classes(folder, [*chosen.values()])
         if not same_classes:
-            also += f"; their categories differ: results have the ids of {next(iter(chosen.values()))}"
+            also += f"; their categories differ: category ids are those of {next(iter(chosen.values()))}"
         evidence = ", ".join(split.annotations[0] for split in splits.values()) + also
         are_in_place = (
             _in_place(folder, split, content, names[content.annotations[0]]) for split, content in splits.items()

@@ -231,14 +231,14 @@ def test_two_coco_categories_of_one_name_are_two_classes(tmp_path):
     assert source.classes == ["cat", "cat"] and source.objects(0).labels.tolist() == [1]
 
 
-def test_coco_files_with_other_category_ids_say_which_ids_results_have(tmp_path):
+def test_coco_files_with_other_category_ids_say_which_ids_are_used(tmp_path):
     """A results file names classes by id only."""
     root = write(tmp_path, {f"{split}/a.jpg": None for split in ("train", "val")})
     for split, names in (("train", ("cat", "dog")), ("val", ("dog", "cat"))):
         write(root, {f"annotations/{split}.json": coco({7: "a.jpg"}, [(7, 1, 15, 10, 30, 20)], names)})
     source = opened(root, "val")
     assert source.classes == ["cat", "dog"] and source.objects(0).labels.tolist() == [1]
-    assert "their categories differ: results have the ids of annotations/train.json" in opened(root).notes[0]
+    assert "their categories differ: category ids are those of annotations/train.json" in opened(root).notes[0]
 
 
 def test_sizes_are_measured_again_when_images_change(tmp_path):
