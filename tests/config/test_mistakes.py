@@ -11,6 +11,7 @@ from resdet import config
     [
         ("optim.lrr=1", ["override optim.lrr=1", "no key optim.lrr", "did you mean lr?"]),
         ("optm.lr=1", ["no key optm", "did you mean optim?"]),
+        ("model.backbone=resnet20", ["There is no backbone named 'resnet20': did you mean cifar_resnet20?"]),
         ("lr=1", ["there is no key lr: give optim.lr=VALUE."]),
         ("batch=8", ["there is no key batch: give train.batch=VALUE or eval.batch=VALUE."]),
         ("epochs=8", ["there is no key epochs: give train.unit=epochs train.length=VALUE."]),

@@ -193,7 +193,7 @@ def test_threads_write_files_with_the_same_beginning(tmp_path):
 # Modules that write directly: partial downloads, folders renamed when complete, lock files and growing logs.
 PLAIN = {
     *("files/atomic.py", "files/archive.py", "files/download.py", "files/folder_lock.py", "files/remote.py"),
-    *("data/generated.py", "data/array_cache.py", "data/shards.py", "classification/data/shards.py"),
+    *("data/output_folder.py", "data/array_cache.py", "data/shards.py", "classification/data/shards.py"),
     *("localization/data/proposals.py", "bench/gpu.py", "bench/gpu_stages/detector.py"),
 }
 WRITES = re.compile(
