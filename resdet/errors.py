@@ -44,11 +44,9 @@ def at_least(least: int, config: Any, section: str, *keys: str) -> None:
 
 
 def hint(name: object, known: Iterable[str], otherwise: str) -> str:
-    """The end of a sentence on an unknown name: one that ends with it, as cifar_resnet20 with resnet20, else the
-    nearest known one, without regard to case, or `otherwise`."""
+    """The end of a sentence on an unknown name: the nearest known one, without regard to case, or `otherwise`."""
     spellings = {one.lower(): one for one in known}
-    longer = [one for one in spellings if one.endswith(f"_{name}".lower())]
-    near = longer or difflib.get_close_matches(str(name).lower(), spellings, n=1)
+    near = difflib.get_close_matches(str(name).lower(), spellings, n=1)
     return f"did you mean {spellings[near[0]]}?" if near else otherwise
 
 

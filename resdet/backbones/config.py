@@ -157,7 +157,9 @@ def family(name: str) -> type[BackboneConfig]:
         cifar_blocks(name)
         return CifarNetConfig
     otherwise = "`resdet nets` lists them, and timm/<name> is any net of timm."
-    raise ConfigError(f"There is no backbone named {name!r}: {hint(name, names(), otherwise)}")
+    cifar = f"cifar_{name}"  # resnet20, as the paper calls it, is nearer to resnet50
+    remedy = f"did you mean {cifar}?" if cifar in names() else hint(name, names(), otherwise)
+    raise ConfigError(f"There is no backbone named {name!r}: {remedy}")
 
 
 def cifar_blocks(name: str) -> tuple[bool, int]:
