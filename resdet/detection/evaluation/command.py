@@ -16,6 +16,7 @@ from resdet.detection.evaluation.metrics import PREFIXES, coco_evaluations, eval
 from resdet.detection.evaluation.protocols import COCO
 from resdet.detection.model import Detector
 from resdet.engine import distributed
+from resdet.engine.distributed import World
 from resdet.errors import ConfigError
 from resdet.files.atomic import check_not_inputs, write_json
 from resdet.progress import Activity
@@ -32,11 +33,7 @@ def evaluate(models: Sequence[Detector], experiment: DetectionExperiment, option
         with Activity("opening the data"):
             source = open_split(experiment.scenes, options.split)
         check_not_inputs({"--save": options.save, "--json": options.json}, [source.file] if source.file else [])
-        note = check_annotations(models, source)
-        if note and world.is_main:
-            print(f"{note}\n")
-        models = [model.to(world.device) for model in models]
-        detections = detect(models, source, experiment, world, Notes(print))
+        detections = check_and_detect(models, source, experiment, world)
     finally:
         distributed.leave()
     if not world.is_main:
@@ -52,6 +49,16 @@ def open_split(scenes: ScenesConfig, split: str | None) -> Annotations:
     if split is not None and split not in scenes.splits:
         raise ConfigError(f"{scenes.root} has no split {split}: --split takes {', '.join(scenes.splits)}.")
     return open_scenes(scenes, split or "val")
+
+
+def check_and_detect(
+    models: Sequence[Detector], source: Annotations, experiment: DetectionExperiment, world: World
+) -> DatasetDetections:
+    """The detections of a model or an ensemble, on the device of this process; prints a note on classes that differ."""
+    note = check_annotations(models, source)
+    if note and world.is_main:
+        print(f"{note}\n")
+    return detect([model.to(world.device) for model in models], source, experiment, world, Notes(print))
 
 
 def check_annotations(models: Sequence[Detector], source: Annotations) -> str | None:

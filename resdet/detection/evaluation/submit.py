@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from resdet.data.loader import Notes
 from resdet.detection.config import DetectionExperiment
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.config import CocoConfig, ScenesConfig, VocConfig
 from resdet.detection.evaluation import submissions
-from resdet.detection.evaluation.command import check_annotations
-from resdet.detection.evaluation.evaluate import detect
+from resdet.detection.evaluation.command import check_and_detect
 from resdet.detection.evaluation.results import Results
 from resdet.detection.model import Detector
 from resdet.engine import distributed
@@ -25,11 +23,7 @@ def submit_detections(models: Sequence[Detector], experiment: DetectionExperimen
     experiment.eval.losses = False
     world = distributed.join(experiment.train.device)
     try:
-        note = check_annotations(models, source)
-        if note and world.is_main:
-            print(f"{note}\n")
-        models = [model.to(world.device) for model in models]
-        results = detect(models, source, experiment, world, Notes(print)).results
+        results = check_and_detect(models, source, experiment, world).results
     finally:
         distributed.leave()
     if world.is_main:

@@ -105,8 +105,8 @@ class Labels:
             path = "/".join(candidate)
             if self.folder.has(f"{path}.txt"):
                 return f"{path}.txt"
-            if composed(path) in self.files:
-                return self.files[composed(path)]
+            if file := self.files.get(composed(path)):
+                return file
         return None
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resdet.backbones.modes import evaluating
+from resdet.data.class_names import labels_by_name
 from resdet.detection.heads.config import KeypointConfig
 from resdet.detection.heads.mnc import MNC
 from resdet.detection.heads.roi_heads import MIN_SIZE
@@ -173,15 +174,15 @@ def mean(parts: Sequence[Scored]) -> Scored:
 
 def labels_in(detector: Detector, number: int, first: Detector) -> list[int]:
     """The label of each class of the first detector in another one, `number` of the ensemble, by name."""
-    names = detector.classes
-    if names == first.classes and detector.category_ids == first.category_ids:
-        return [*range(len(names))]
-    if len(set(names)) < len(names) or sorted(names) != sorted(first.classes):
+    if (detector.classes, detector.category_ids) == (first.classes, first.category_ids):
+        return [*range(len(first.classes))]
+    labels = labels_by_name(detector.classes, first.classes)
+    if labels is None or len(labels) < len(detector.classes):
         raise ConfigError(
             f"The detectors of an ensemble must have the same classes: the first has {describe_classes(first)}, "
             f"and number {number} has {describe_classes(detector)}; give detectors trained on the same categories."
         )
-    return [names.index(name) for name in first.classes]
+    return labels
 
 
 def check_keypoints(detectors: Sequence[Detector]) -> None:

@@ -275,8 +275,7 @@ def test_a_submission_to_coco_has_as_many_detections_of_an_image_as_its_server_r
     places = [f"data.root={tmp_path}", "data.val.annotations=info.json", "data.val.images=test2015"]
     experiment = config.load("coco_r50_fpn.yaml", *places, "train.device=cpu")
     many = Results([42] * 101, [3] * 101, np.arange(101) / 101, [[0, 0, 1, 1]] * 101)
-    monkeypatch.setattr(submit, "detect", lambda *_: SimpleNamespace(results=many))
-    monkeypatch.setattr(submit, "check_annotations", lambda *_: None)
+    monkeypatch.setattr(submit, "check_and_detect", lambda *_: SimpleNamespace(results=many))
     path = tmp_path / "detections_test-dev2015_resdet_results.json"
     submit.submit_detections([torch.nn.Identity()], experiment, str(path))
     assert np.array_equal(Results.read(path).scores, many.scores[1:])
