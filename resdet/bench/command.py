@@ -1,7 +1,7 @@
 """`resdet bench`: runs suites and prints the timings."""
 
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from importlib import import_module
 from typing import Any
@@ -24,12 +24,13 @@ def bench(
     json_path: str | None = None,
     device: str = "cpu",
     images: int | None = None,
+    case_text: str = "",
 ) -> None:
     """Times the given suites, or all that run on the device (`cpu` or `cuda`).
 
     Prints for each library the median over `rounds` of images/s or time per call, and the ratio to the first library
     (torchvision or pycocotools). `threads`: torch threads, by default one per core; the pipeline suite always uses one
-    core. `images`: of the suite end_to_end.
+    core. `images`: of the suite end_to_end. `case_text`: measures only the cases whose name contains it.
     """
     validate(suites, rounds, threads, device, images)
     import torch
@@ -38,12 +39,25 @@ def bench(
 
     with torch_threads(threads or torch.get_num_threads()):
         report = Report(json_path, rounds, device)
+        measured, skipped = False, list[str]()
         for name in suites or (SUITES if device == "cpu" else ON_DEVICES):
             log = lambda text: progress(f"{name}: {text}")
             with closing(cases_of(name, device, images)) as cases:
-                for case in cases:
+                for case in select(cases, case_text, skipped):
+                    measured = True
                     timer = CudaTimer() if device == "cuda" else Timer()
                     report.add(name, case, measure(case, rounds, log, timer), timer)
+    if not measured:
+        raise ConfigError(f"--case: no case contains {case_text!r}; the cases are {', '.join(skipped)}.")
+
+
+def select(cases: Iterable[Case], text: str, skipped: list[str]) -> Iterator[Case]:
+    """Yields the cases whose name contains `text`, and adds the names of the others to `skipped`."""
+    for case in cases:
+        if text.lower() in case.name.lower():
+            yield case
+        else:
+            skipped.append(case.name)
 
 
 def cases_of(name: str, device: str, images: int | None) -> Generator[Case, None, None]:

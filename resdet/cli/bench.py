@@ -39,6 +39,7 @@ def add(commands) -> None:
     parser.add_argument(
         "--images", dest="count", type=int, metavar="N", help="images of the suite end_to_end (default: 200)"
     )
+    parser.add_argument("--case", metavar="TEXT", help="measure only the cases whose name contains TEXT")
     parser.add_argument("--device", choices=("cuda", "cpu"), help="default: cpu; of the suite gpu: cuda")
     add_json_argument(parser, "the timings")
     add_gpu_arguments(parser.add_argument_group("options of the suite gpu"))
@@ -80,7 +81,7 @@ def run(parsed) -> None:
         from resdet.bench import bench
 
         rounds = ROUNDS if parsed.rounds is None else parsed.rounds
-        bench(suites, rounds, parsed.threads, parsed.json, parsed.device or "cpu", parsed.count)
+        bench(suites, rounds, parsed.threads, parsed.json, parsed.device or "cpu", parsed.count, parsed.case or "")
 
 
 def refuse_options_of(suite: str, parsed: argparse.Namespace) -> None:
@@ -96,16 +97,17 @@ def run_gpu(parsed: argparse.Namespace) -> None:
 
     if not parsed.out:
         raise ConfigError("The suite gpu writes several files: give a folder by --out.")
-    if parsed.json or parsed.rounds is not None or parsed.threads or parsed.count:
-        raise ConfigError("--json, --rounds, --threads and --images are not for the suite gpu; it writes to --out.")
+    if parsed.json or parsed.rounds is not None or parsed.threads or parsed.count or parsed.case:
+        names = "--json, --rounds, --threads, --images and --case"
+        raise ConfigError(f"{names} are not for the suite gpu; it writes to --out.")
     bench_gpu(parsed.out, [name for name in parsed.stages.split(",") if name], parsed.device or "cuda", parsed.tiny)
 
 
 def run_small_data(parsed: argparse.Namespace) -> None:
     if not (parsed.data and parsed.weights):
         raise ConfigError("The suite small_data needs images and ImageNet weights: give --data FOLDER --weights FILE.")
-    if parsed.rounds is not None or parsed.count or parsed.device == "cuda":
-        raise ConfigError("--rounds, --images and --device cuda are not for the suite small_data.")
+    if parsed.rounds is not None or parsed.count or parsed.case or parsed.device == "cuda":
+        raise ConfigError("--rounds, --images, --case and --device cuda are not for the suite small_data.")
     seeds, overrides = without_overrides(parsed.seeds or ["0"])
     wrong = next((seed for seed in seeds if not seed.isdecimal()), None)
     if wrong is not None:

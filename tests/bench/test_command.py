@@ -52,6 +52,17 @@ def test_the_pipeline_suite_prints_and_writes_every_row(small, tmp_path, capsys)
     assert "warming up resdet" in printed.err
 
 
+def test_case_measures_only_the_cases_whose_name_contains_the_text(small, tmp_path, capsys):
+    path = tmp_path / "figures.json"
+    assert main(["bench", "pipeline", "--rounds", "1", "--case", "Center CROP", "--json", str(path)]) == 0
+    (case,) = json.loads(path.read_text(encoding="utf-8"))["cases"]
+    assert case["case"] == "center crop (evaluation)"
+
+    assert main(["bench", "pipeline", "--rounds", "1", "--case", "corner"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "no case contains 'corner'; the cases are random_resized, " in error
+
+
 def test_values_are_medians_and_speed_ratios():
     case = Case("a case", 8, {"torchvision": len, "resdet": len, "timm": "not installed"})
     seconds = {"torchvision": [4.0, 1.0, 2.0], "resdet": [0.5, 9.0, 0.4]}
