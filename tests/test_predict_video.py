@@ -178,8 +178,8 @@ def test_a_classifier(tmp_path, command, monkeypatch):
         (["--weights", "net.pth", "."], ". contains no images itself: give a glob such as './**/*.jpg'"),
         (["--weights", "net.pth", "nofolder"], "nofolder is not a file, a folder or a published model: check its name"),
         (
-            ["--weights", "net.pth", "s3://a/b.jpg"],
-            "s3://a/b.jpg is a file of many images, or an address: add --parquet",
+            ["--weights", "net.pth", "s3://a/b"],
+            "s3://a/b is a file of many images, or an address of them: add --parquet",
         ),
         (["--weights", "net.pth", "9876"], "9876: cannot open the camera"),
         (["--weights", "torchvision/maskrcnn_resnet50", "--top", "1", __file__], "did you mean maskrcnn_resnet50"),
@@ -215,5 +215,6 @@ def test_files_of_many_images_need_parquet(name, tmp_path, command):
     done = command("predict", "--weights", "net.pth", name)
     assert done.returncode == 2
     assert (
-        done.stderr == f"resdet: {name} is a file of many images, or an address: add --parquet DIR for its results.\n"
+        done.stderr
+        == f"resdet: {name} is a file of many images, or an address of them: add --parquet DIR for the results.\n"
     )

@@ -37,7 +37,7 @@ def add(commands) -> None:
         "images",
         nargs="*",
         metavar="IMAGE",
-        help="image files, folders of images, video files, a camera (0) or the URL of a stream (rtsp://…), which "
+        help="image files or URLs, folders of images, video files, a camera (0) or the URL of a stream (rtsp://…), which "
         "Ctrl-C ends; eval.key=value overrides a setting",
     )
     parser.add_argument(

@@ -11,6 +11,7 @@ from resdet.batch_inference.program import Program
 from resdet.engine import distributed
 from resdet.errors import ConfigError, DataError
 from resdet.files.atomic import write_json
+from resdet.images.address import is_image_address
 from resdet.images.image_files import images_of, is_image
 from resdet.images.inputs import expanded, is_glob
 from resdet.images.video import Video, is_video
@@ -93,15 +94,20 @@ def noting(rows: Iterable[dict[str, Any]], errors: list[str]) -> Iterator[dict[s
 
 
 def open_sources(names: Sequence[str]) -> list[Source]:
-    """The image files, with those of the folders and globs, and the opened videos, cameras and streams."""
+    """The images at paths and addresses, in folders and of globs, and the opened videos, cameras and streams."""
     sources: list[Source] = []
     for name in expanded(names):
+        if is_image_address(name):
+            sources.append(name)
+            continue
         path = Path(name)
         if is_video(name) and not path.is_dir():
             sources.append(Video(name))
             continue
         if is_set(name) and not path.is_dir():
-            raise ConfigError(f"{name} is a file of many images, or an address: add --parquet DIR for its results.")
+            raise ConfigError(
+                f"{name} is a file of many images, or an address of them: add --parquet DIR for the results."
+            )
         images = images_of(path) if path.is_dir() else [path]
         if not images:
             raise DataError(

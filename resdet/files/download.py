@@ -18,6 +18,7 @@ from resdet.system import replace, wait_and_lock
 
 TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 1 << 16
+HEADERS = {"User-Agent": "resdet"}
 
 
 def cache_dir() -> Path:
@@ -68,6 +69,19 @@ def fetch(
         reason = problem.reason if type(problem) is URLError else problem
         raise DownloadError(f"{url} cannot be downloaded ({reason}): download it manually to {path}.") from problem
     return path
+
+
+def read(url: str, limit: int) -> bytes:
+    """The content of a URL, with retries; raises a ValueError above `limit` bytes."""
+
+    def request() -> bytes:
+        with urlopen(Request(url, headers=HEADERS), timeout=TIMEOUT) as response:
+            return cast(bytes, response.read(limit + 1))
+
+    content = retry(request, _is_transient)
+    if len(content) > limit:
+        raise ValueError(f"it has more than {limit // 2**20} MB")
+    return content
 
 
 class _Published(NamedTuple):
@@ -125,7 +139,7 @@ def _transfer(url: str, part: Path, checked: bool, progress: bool) -> None:
     """Downloads the rest of `part`. `checked`: a checksum follows, so the part is resumed without an ETag too."""
     validator = _validator(part).read_text("latin1") if _validator(part).is_file() else ""
     have = part.stat().st_size if part.is_file() and (validator or checked) else 0
-    request = Request(url, headers={"User-Agent": "resdet"})
+    request = Request(url, headers=dict(HEADERS))
     if have:
         request.add_header("Range", f"bytes={have}-")
     if have and validator:

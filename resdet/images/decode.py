@@ -14,6 +14,7 @@ import numpy as np
 
 from resdet.errors import DataError, ImageError
 from resdet.files.tar_member import member_of, read_member
+from resdet.images.address import is_image_address, read_address
 from resdet.images.header import JPEG, PNG, Bytes, Header, read_header, starts_with, with_plain_colors
 from resdet.system import read_at
 
@@ -141,9 +142,11 @@ class RawImage:
 
 
 def as_image(image: "str | Path | np.ndarray | EncodedImage | RawImage") -> "EncodedImage | RawImage":
-    """Wraps a path or a uint8 RGB array [H, W, 3]; returns an image unchanged."""
+    """Wraps a path, an address or a uint8 RGB array [H, W, 3]; returns an image unchanged."""
     if isinstance(image, (EncodedImage, RawImage)):
         return image
+    if isinstance(image, str) and is_image_address(image):
+        return EncodedImage(read_address(image), image)
     if isinstance(image, (str, Path)):
         return read_image(image, "name an image file")
     return RawImage(np.asarray(image), "the given array")

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from resdet.errors import DataError
+from resdet.images.address import STREAMS, WEB, is_image_address
 from resdet.images.mp4 import shown_seconds
 
 EXTENSIONS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
-SCHEMES = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://", "srt://")
+SCHEMES = (*STREAMS, *WEB)
 WHOLE = 0.95  # the share of its frames, and of its seconds, that makes a file whole: some formats only estimate them
 RATES, USUAL_RATE = (1.0, 240.0), 25.0  # frames per second: plausible ones, and what stands for others
 
@@ -34,7 +35,7 @@ def is_video(source: str | Path) -> bool:
 
 def is_stream(source: str | Path) -> bool:
     name = str(source)
-    return name.startswith(SCHEMES) or (name.isdecimal() and not Path(name).exists())
+    return (name.startswith(SCHEMES) and not is_image_address(name)) or (name.isdecimal() and not Path(name).exists())
 
 
 class Video:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from resdet.errors import DataError, number_of
+from resdet.images import address
 from resdet.images.encode import write_image
 from resdet.images.shape_groups import attempted
 from resdet.images.video import Video
@@ -20,7 +21,7 @@ from resdet.results.parquet import row_of_error
 from resdet.results.result import Result
 
 R = TypeVar("R")
-Source = Path | Video
+Source = str | Path | Video  # str: an address
 
 
 class Predictor(Protocol):
@@ -69,7 +70,7 @@ def show(
         yield from show_video(model, video, score, folder and folder / f"{number:04}_{stem_of(video)}.mp4")
 
 
-def attempts(model: Any, paths: Sequence[Path], batch: int, **options: Any) -> Iterator[tuple[Path, Any]]:
+def attempts(model: Any, paths: Sequence[str | Path], batch: int, **options: Any) -> Iterator[tuple[str | Path, Any]]:
     """Yields each image with its result, or with the DataError if it cannot be read; shows the progress.
 
     `options`: score and top of `predict_prepared`.
@@ -121,9 +122,9 @@ def follow(video: Video, stream: Callable[[Iterable[np.ndarray]], Iterator[R]]) 
             raise
 
 
-def sorted_out(sources: Sequence[Source]) -> tuple[list[Path], list[Video]]:
-    """The image files and the videos."""
-    return [s for s in sources if isinstance(s, Path)], [s for s in sources if isinstance(s, Video)]
+def sorted_out(sources: Sequence[Source]) -> tuple[list[str | Path], list[Video]]:
+    """The images, by their path or address, and the videos."""
+    return [s for s in sources if not isinstance(s, Video)], [s for s in sources if isinstance(s, Video)]
 
 
 def stem_of(video: Video) -> str:
@@ -137,4 +138,4 @@ def stem_of(video: Video) -> str:
 def write_drawn(result: Result, folder: Path, number: int) -> None:
     """Writes folder/NUMBER_NAME.jpg; images of several folders may share a name."""
     assert isinstance(result.image, (str, Path))
-    write_image(folder / f"{number:04}_{Path(result.image).stem}.jpg", result.draw(scale=None))
+    write_image(folder / f"{number:04}_{address.stem_of(result.image)}.jpg", result.draw(scale=None))
