@@ -37,8 +37,8 @@ def add(commands) -> None:
         "images",
         nargs="*",
         metavar="IMAGE",
-        help="image files or URLs, folders of images, video files, a camera (0) or the URL of a stream (rtsp://…), which "
-        "Ctrl-C ends; eval.key=value overrides a setting",
+        help="image files or their URLs, folders of images, video files, a camera (0) or the URL of a "
+        "stream (rtsp://…), which Ctrl-C ends; eval.key=value overrides a setting",
     )
     parser.add_argument(
         "--classifier",
