@@ -15,7 +15,10 @@ CODEC = "mp4v"  # the only one for MP4 in every build of OpenCV
 
 
 class VideoWriter:
-    """An MP4 file that appears under its name when it is closed, complete also if the caller was interrupted."""
+    """An MP4 file that appears under its name when it is closed, complete also if the caller was interrupted.
+
+    An odd width or height grows by a copy of the last column or row: the codec needs even sides.
+    """
 
     def __init__(self, path: Path, rate: float):
         make_folder(path.parent)
@@ -40,6 +43,7 @@ class VideoWriter:
         while self.last is not None and self.frames < place:
             self._append(self.last)
         if self.frames <= place:
+            pixels = with_even_sides(pixels)
             size = pixels.shape[1::-1] if self.last is None else self.last.shape[1::-1]
             resized = pixels if pixels.shape[1::-1] == size else cv2.resize(pixels, size)  # a stream may change it
             self.last = cv2.cvtColor(resized, cv2.COLOR_RGB2BGR)
@@ -68,6 +72,11 @@ class VideoWriter:
         finally:
             with suppress(OSError):
                 self.temporary.unlink()
+
+
+def with_even_sides(pixels: np.ndarray) -> np.ndarray:
+    height, width = pixels.shape[:2]
+    return np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 
 
 def frames_in(path: Path) -> int:

@@ -198,6 +198,16 @@ def test_frames_are_written_at_their_times(tmp_path):
     assert values == pytest.approx([30, 30, 30, 120, 250], abs=4)
 
 
+@pytest.mark.parametrize("height, width, expected", [(47, 65, (48, 66)), (48, 65, (48, 66)), (1, 1, (2, 2))])
+def test_odd_sides_grow_by_a_copy_of_the_border(tmp_path, height, width, expected):
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[:, -1] = pixels[-1] = 240
+    with VideoWriter(tmp_path / "a.mp4", RATE) as writer:
+        writer.write(pixels, 0)
+    (frame,) = Video(tmp_path / "a.mp4")
+    assert frame.pixels.shape[:2] == expected and frame.pixels[:, -1].min() > 150 and frame.pixels[-1].min() > 150
+
+
 def test_frames_of_another_size_are_resized(tmp_path):
     with VideoWriter(tmp_path / "a.mp4", RATE) as writer:
         writer.write(gray(30), 0)
