@@ -164,6 +164,8 @@ def test_changelog_headings():
     assert headings[:2] == ["# Changelog", "## [Unreleased]"]
     kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
     for heading in headings[1:]:
+        if heading.startswith("#### "):  # a group of entries
+            continue
         version = re.fullmatch(r"## \[(Unreleased|\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d)\]?", heading)
         assert version or heading.removeprefix("### ") in kinds, heading
 
