@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from resdet.errors import DataError, Error, require
+from resdet.images.address import is_image_address, path_of, read_address
 from resdet.images.decode import as_image
 from resdet.images.encode import encode_image
 from resdet.images.inputs import images_in, is_single
@@ -143,6 +144,8 @@ def read(source: Source) -> File:
         return "", source
     if not isinstance(source, (str, Path)):
         return "", encode_image("pixels.png", as_image(source).decode())
+    if isinstance(source, str) and is_image_address(source):
+        return PurePosixPath(path_of(source)).name, read_address(source)
     try:
         return Path(source).name, Path(source).read_bytes()
     except OSError as error:

@@ -18,6 +18,7 @@ from resdet.images.address import is_image_address, stem_of
 from resdet.images.decode import as_image
 from resdet.images.inputs import images_in, is_single
 from resdet.results.stream import show
+from resdet.serve import client
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
 PNG = cv2.imencode(".png", PIXELS[:, :, ::-1])[1].tobytes()
@@ -78,6 +79,10 @@ def test_images_are_downloaded_again_after_a_fault(server):
     image = as_image(name)
     assert (image.decode() == PIXELS).all() and image.name == name
     assert stem_of(name) == "photo"
+
+
+def test_a_client_of_a_server_sends_the_image(server):
+    assert client.read(f"{server.url}/photo.png?size=large") == ("photo.png", PNG)
 
 
 @pytest.mark.parametrize(
