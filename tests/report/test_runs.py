@@ -13,6 +13,7 @@ from tasks import runs
 
 from resdet import tasks
 from resdet.detection.data.sources import open_scenes
+from resdet.detection.evaluation import coco
 from resdet.detection.report.evaluation import state_of
 from resdet.errors import ConfigError
 from resdet.report.runs import key_of, names_of, read_run
@@ -185,13 +186,18 @@ def pair(run, root, tmp_path):
     return planted(run, root, tmp_path / "truth", 0, 5)[0], planted(run, root, tmp_path / "after", 0)[0]
 
 
-def test_a_comparison_separates_differences_from_noise(pair, tmp_path):
+def test_a_comparison_separates_differences_from_noise(pair, root, tmp_path):
     before, after = pair
     report(before, after, "--json", tmp_path / "report.json", "--out", tmp_path / "comparison.html")
     content = json.loads((tmp_path / "report.json").read_text())
     rows = {(row["class"], row["metric"]): row for row in content["comparison_2"]["differences_2"]}
     first = rows["circle", "AP50"]
     assert first["verdict"] == "better" and first["low"] > 0 and first["this"] > first["first"] + 0.5
+    for name, folder in (("first", before), ("this", after)):
+        found = json.loads((folder / "report/predictions.json").read_text())["content"]["results"]
+        expected = coco.evaluate(root / "annotations/val.json", found, kind="segm", engine="pycocotools")
+        assert rows["all classes", "mask_AP"][name] == pytest.approx(expected["AP"])
+        assert rows["circle", "mask_AP50"][name] == pytest.approx(expected["per_class"]["circle"]["AP50"])
     same = rows["star", "AP50"]
     assert same["verdict"] == "noise" and same["low"] <= 0 <= same["high"]
     assert rows["all classes", "AP50"]["difference"] == pytest.approx(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -26,8 +27,24 @@ def compare(runs: Sequence[EvaluatedRun], precision: float | None) -> list[Secti
     # The same file, so that objects are in the same order.
     others = [replace(other, matches=Matches.of(first.truth, other.results)) for other in others]
     copies = resample(len(first.matches.image_ids))
-    base = average_precisions(first.matches, copies)
-    return [section(first, other, base, copies, number, room(len(others))) for number, other in enumerate(others, 2)]
+    masks = all(run.results.masks is not None and run.source.has_masks for run in (first, *others))
+    base = all_aps(first, first.truth, copies, masks)
+    sections = []
+    for number, other in enumerate(others, 2):
+        table = differences(first, other, base, all_aps(other, first.truth, copies, masks), number)
+        note = explanation(first.run.name, other.run.name, copies.shape[1])
+        parts: list[Part] = [table, *galleries(first, other, number, room(len(others)))]
+        title = f"{other.run.name} against {first.run.name}"
+        sections.append(Section(f"comparison_{number}", title, parts, note))
+    return sections
+
+
+def all_aps(run: EvaluatedDetector, truth: Any, copies: np.ndarray, masks: bool) -> dict[str, np.ndarray]:
+    """Returns AP [1 + R, T, K] of boxes, and of masks if `masks`, by the prefix of the metric's name."""
+    aps = {"": average_precisions(run.matches, copies)}
+    if masks:
+        aps["mask_"] = average_precisions(Matches.of(truth, run.results, "segm"), copies)
+    return aps
 
 
 def check_same_data(first: EvaluatedDetector, others: Sequence[EvaluatedDetector]) -> None:
@@ -40,23 +57,25 @@ def check_same_data(first: EvaluatedDetector, others: Sequence[EvaluatedDetector
             )
 
 
-def section(
-    first: EvaluatedDetector, other: EvaluatedDetector, base: np.ndarray, copies: np.ndarray, number: int, room: int
-) -> Section:
-    """The AP of `base` [1 + R, T, K] is that of the first run; `room`: images of a gallery."""
-    aps = average_precisions(other.matches, copies)
-    classes = other.matches.classes
-    rows = [
-        ap_row(ALL, "AP", overall(base.mean(1)), overall(aps.mean(1))),
-        ap_row(ALL, "AP50", overall(base[:, 0]), overall(aps[:, 0])),
-    ]
-    for label, name in enumerate(classes):
-        rows.append(ap_row(name, "AP", base[:, :, label].mean(1), aps[:, :, label].mean(1)))
-        rows.append(ap_row(name, "AP50", base[:, 0, label], aps[:, 0, label]))
-    note = explanation(first.run.name, other.run.name, copies.shape[1])
-    table = Table(f"differences_{number}", "AP by class", COLUMNS, rows)
-    parts: list[Part] = [table, *galleries(first, other, number, room)]
-    return Section(f"comparison_{number}", f"{other.run.name} against {first.run.name}", parts, note)
+def differences(
+    first: EvaluatedDetector,
+    other: EvaluatedDetector,
+    base: dict[str, np.ndarray],
+    aps: dict[str, np.ndarray],
+    number: int,
+) -> Table:
+    """Compares the AP of the first run, `base`, with that of another one; both as returned by `all_aps`."""
+    rows = []
+    for prefix in aps:
+        pair = (base[prefix], aps[prefix])
+        rows.append(ap_row(ALL, f"{prefix}AP", *(overall(values.mean(1)) for values in pair)))
+        rows.append(ap_row(ALL, f"{prefix}AP50", *(overall(values[:, 0]) for values in pair)))
+    for label, name in enumerate(other.matches.classes):
+        for prefix in aps:
+            pair = (base[prefix][:, :, label], aps[prefix][:, :, label])
+            rows.append(ap_row(name, f"{prefix}AP", *(values.mean(1) for values in pair)))
+            rows.append(ap_row(name, f"{prefix}AP50", *(values[:, 0] for values in pair)))
+    return Table(f"differences_{number}", "AP by class", COLUMNS, rows)
 
 
 def ap_row(name: str, metric: str, first: np.ndarray, other: np.ndarray) -> list[Cell]:

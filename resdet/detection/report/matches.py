@@ -1,7 +1,7 @@
 """Detections matched to objects by COCO's rules, in columns, for everything that a report counts."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -32,10 +32,10 @@ class Matches:
     counted: np.ndarray  # bool [m]: no crowd
 
     @classmethod
-    def of(cls, truth: Any, results: Results) -> "Matches":
-        """Matches the boxes of `results` to the ground truth, a COCO file or its content."""
+    def of(cls, truth: Any, results: Results, kind: Literal["bbox", "segm"] = "bbox") -> "Matches":
+        """Matches the boxes or the masks of `results` to the ground truth, a COCO file or its content."""
         content = truth if isinstance(truth, dict) else read_json(truth)  # its ids are renumbered from 1; 0 is no match
-        objects, evaluator = hotcoco_evaluator(content, results, "bbox")
+        objects, evaluator = hotcoco_evaluator(content, results, kind)
         evaluator.params.area_rng, evaluator.params.area_rng_lbl = [[0, 1e10]], ["all"]
         evaluator.evaluate()
         image_ids, category_ids = (np.array(sorted(ids)) for ids in (objects.get_img_ids(), objects.get_cat_ids()))

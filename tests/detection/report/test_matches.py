@@ -20,21 +20,22 @@ def scene(seed):
     return truth, Results.from_list(results)
 
 
-def pycocotools_aps(truth, results):
+def pycocotools_aps(truth, results, kind="bbox"):
     """Returns AP and AP50 of each class, NaN for classes without objects."""
-    rows = coco.evaluate(truth, results, engine="pycocotools")["per_class"].values()
+    rows = coco.evaluate(truth, results, kind, engine="pycocotools")["per_class"].values()
     return np.array([[row["AP"], row["AP50"]] for row in rows], float)
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_unweighted_ap_matches_pycocotools(seed):
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+def test_unweighted_ap_matches_pycocotools(seed, kind):
     truth, results = scene(seed)
-    matches = Matches.of(truth, results)
+    matches = Matches.of(truth, results, kind)
     aps = average_precisions(matches, np.ones((1, len(matches.image_ids)), np.int32))[0]
-    expected = pycocotools_aps(truth, results)
+    expected = pycocotools_aps(truth, results, kind)
     np.testing.assert_allclose(aps.mean(0), expected[:, 0], atol=1e-9)
     np.testing.assert_allclose(aps[0], expected[:, 1], atol=1e-9)
-    mean = coco.evaluate(truth, results, engine="pycocotools")["AP"]
+    mean = coco.evaluate(truth, results, kind, engine="pycocotools")["AP"]
     assert overall(aps[None].mean(1))[0] == pytest.approx(mean)
 
 
