@@ -110,6 +110,9 @@ def test_the_report_of_a_good_detector(run, root, tmp_path):
     chosen = {row["name"]: row["value"] for row in content["scores"]["threshold"]}
     assert chosen["score"] > 0.5 and chosen["precision"] == chosen["recall"] == 1  # without the false positives
     assert not any(row["count"] for row in content["errors"]["tide"] if row["error"] in ("Cls", "Loc", "Both", "Miss"))
+    masks = coco.tide(root / "annotations/val.json", found, "segm")
+    assert {row["error"]: row["AP50 lost"] for row in content["errors"]["mask_tide"]} == pytest.approx(masks["cost"])
+    assert sum(row["count"] or 0 for row in content["errors"]["mask_tide"] if row["error"] == "Loc") > 0
     counts = content["confusion"]["confusion"]["counts"]
     assert np.trace(np.array(counts)[:-1, :-1]) == np.sum(counts) == len(found) - runs.VAL
     assert content["images"]["worst"] == [] and len(content["images"]["best"]) > 0

@@ -140,14 +140,20 @@ def confusion_section(evaluated: EvaluatedDetector) -> Section:
 
 
 def errors_section(evaluated: EvaluatedDetector) -> Section:
-    errors = coco.tide(evaluated.truth, evaluated.results)
-    rows = [(name, meaning, errors["cost"][name], errors["counts"].get(name)) for name, meaning in TIDE.items()]
-    table = Table("tide", "Error types", ("error", "meaning", "AP50 lost", "count"), rows)
+    tables = [tide_table("tide", "Error types of boxes", coco.tide(evaluated.truth, evaluated.results))]
+    if evaluated.results.masks is not None and evaluated.source.has_masks:
+        errors = coco.tide(evaluated.truth, evaluated.results, "segm")
+        tables.append(tide_table("mask_tide", "Error types of masks", errors))
     note = (
-        f"As in TIDE (Bolya et al., ECCV 2020): what AP50, here {errors['AP50']:.3f}, gains if an oracle corrects the "
-        "errors of one type. All scores count."
+        "As in TIDE (Bolya et al., ECCV 2020): what AP50 gains if an oracle corrects the errors of one type. All "
+        "scores count."
     )
-    return Section("errors", "Error types", [table], note)
+    return Section("errors", "Error types", tables, note)
+
+
+def tide_table(key: str, title: str, errors: dict[str, Any]) -> Table:
+    rows = [(name, meaning, errors["cost"][name], errors["counts"].get(name)) for name, meaning in TIDE.items()]
+    return Table(key, f"{title}, AP50 {errors['AP50']:.3f}", ("error", "meaning", "AP50 lost", "count"), rows)
 
 
 def data_table(evaluated: EvaluatedDetector) -> Table:
