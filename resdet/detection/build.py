@@ -44,7 +44,7 @@ def build_detector(
 
 
 class Maps(NamedTuple):
-    """The feature maps of the heads."""
+    """Feature maps for the RPN and the RoI heads."""
 
     neck: Neck | None
     levels: list[str]  # of the RPN
@@ -53,7 +53,7 @@ class Maps(NamedTuple):
 
 
 def build_maps(config: DetectorConfig, net: Backbone) -> Maps:
-    """Builds the neck on a backbone, with features fpn."""
+    """Builds the neck on a backbone, for features fpn."""
     if config.features != "fpn":
         return Maps(None, [[*net.channels][-1]], net.strides, net.channels)
     neck = config.neck.build(net)
@@ -61,7 +61,7 @@ def build_maps(config: DetectorConfig, net: Backbone) -> Maps:
 
 
 def build_backbone(config: DetectorConfig) -> tuple[Backbone, BoxHead | None]:
-    """The backbone, and the box head made of layers removed from it, if any: conv5_x, or VGG's fc6 and fc7."""
+    """Builds the backbone and, if layers were moved out of it, the box head of these: conv5_x, or VGG's fc6 and fc7."""
     if config.features == "vgg":
         vgg = cast(VGG, config.backbone.build(num_classes=1))
         head = VGGHead(vgg.fc6, vgg.fc7, config.box.dropout)
@@ -91,7 +91,7 @@ def anchor_sizes(config: DetectorConfig, levels: int) -> list[Sequence[float]]:
 def build_roi_heads(
     config: DetectorConfig, backbone_head: BoxHead | None, channels: int, strides: list[int], classes: int
 ) -> RoIHeads:
-    """`backbone_head`: the one made of the backbone's layers; None: registered box heads are built."""
+    """Builds the RoI heads, with `backbone_head` (made of the backbone's layers) or, if None, registered box heads."""
     box = config.box
     conv5 = backbone_head if isinstance(backbone_head, Conv5Head) else None
     if backbone_head is not None and len(box.ious) > 1:
@@ -112,6 +112,6 @@ def build_roi_heads(
 
 
 def build_branches(config: DetectorConfig, given: BranchInput) -> dict[str, RoIBranch]:
-    """The registered branches that the config has a section for."""
+    """Builds the registered branches that have a section in the config."""
     sections = {name: getattr(config, name, None) for name in roi_branches}
     return {name: roi_branches[name](section, given) for name, section in sections.items() if section is not None}

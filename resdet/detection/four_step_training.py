@@ -1,8 +1,8 @@
-"""Four-step alternating training (Faster R-CNN, section 3.2), the training of the paper's detectors.
+"""Four-step alternating training (Faster R-CNN, section 3.2), as used for the paper's detectors.
 
 1. The RPN, from ImageNet weights. 2. The RoI heads and their backbone, from ImageNet weights, on proposals of step 1.
 3. A new RPN on the backbone of step 2, frozen from here on. 4. The RoI heads, on that backbone and proposals of step 3.
-Each step is a run; the last one has the complete detector.
+Each step is a run; the last run contains the complete detector.
 """
 
 import copy
@@ -31,7 +31,7 @@ Losses = tuple[dict[str, Tensor], dict[str, Tensor]]
 
 
 class RPNStep(nn.Module):
-    """The losses of the RPN."""
+    """Losses of the RPN."""
 
     def __init__(self, model: Detector):
         super().__init__()
@@ -46,7 +46,7 @@ class RPNStep(nn.Module):
 
 
 class RegionsStep(nn.Module):
-    """The losses of the RoI heads, on proposals of another, fixed detector, or of the model itself."""
+    """Losses of the RoI heads, on proposals from another, frozen detector or from the model itself."""
 
     def __init__(self, model: Detector, proposer: Detector | None):
         super().__init__()
@@ -82,7 +82,7 @@ class AlternatingTraining(DetectionTraining):
         step = self.step.of(model.eval())
         sums = LossSums()
         for batch in evaluation_batches_of(self.validation, self.experiment, model, self.world, self.notes):
-            torch.manual_seed(int(batch.indices[0]))  # equal samples of anchors and RoIs in each evaluation
+            torch.manual_seed(int(batch.indices[0]))  # the same anchor and RoI samples in each evaluation
             losses, _ = step(batch.images, batch.targets)
             sums.add(losses, len(batch.indices))
         means = sums.means()
@@ -101,7 +101,7 @@ def open_step(
     log: Log,
     init: str | None,
 ) -> DetectionTraining:
-    """The training task of one of STEPS, with its `experiment_of`; `folder` has the runs of all steps."""
+    """Returns the training task of the step `name`; `experiment` is that of the step, `folder` contains all runs."""
     kind = DetectionTraining if name == STEPS[-1] else AlternatingTraining
     task = kind(experiment, world, log, Path(init) if init else None, build)
     freeze(task.model.roi_heads if name.endswith("rpn") else task.model.rpn)
@@ -119,7 +119,7 @@ def open_step(
 
 
 def freeze(*parts: nn.Module | None) -> None:
-    """Freezes weights and the statistics of norms."""
+    """Freezes the weights and the normalization statistics."""
     for part in parts:
         if part is not None:
             freeze_norms(part)
@@ -127,7 +127,7 @@ def freeze(*parts: nn.Module | None) -> None:
 
 
 def steps(experiment: DetectionExperiment, folder: Path, init: str | None, build: Build[Detector]) -> list[Step]:
-    """The four steps: the first two start from `init`, each of the others from the step before."""
+    """Returns the four steps: the first two start from `init`, the others from the previous step."""
     initial = [init, init, str(folder / STEPS[1] / LAST), str(folder / STEPS[2] / LAST)]
     return [
         Step(name, experiment_of(name, experiment), partial(open_step, name, folder, build), weights)
@@ -136,8 +136,8 @@ def steps(experiment: DetectionExperiment, folder: Path, init: str | None, build
 
 
 def experiment_of(name: str, experiment: DetectionExperiment) -> DetectionExperiment:
-    """The experiment of a step: that of joint training with the batch, length and milestones of `alternating`, and its
-    part of `train.minutes`."""
+    """Returns the experiment of a step: joint training with the batch, length and milestones of `alternating`, and a
+    share of `train.minutes`."""
     assert experiment.alternating is not None
     step = copy.deepcopy(experiment)
     part = experiment.alternating.rpn if name.endswith("rpn") else experiment.alternating.regions

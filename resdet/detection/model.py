@@ -1,7 +1,7 @@
-"""The detector: Faster R-CNN and its family, static from the image to the detections.
+"""The detector: Faster R-CNN and its variants, with static shapes from images to detections.
 
-`losses` and `detect` have shapes that follow from the batch's shape and the config, so that each is one graph without a
-break; both may be called in any mode, so that a validation loss costs nothing but its time.
+The batch shape and the config determine all shapes in `losses` and `detect`, so each compiles to a single graph. Both
+work in training and in eval mode, so validation losses need no mode switch.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ from resdet.structures import Detections, Images, Proposals, Targets, each
 
 
 class Detector(Model):
-    """Faster R-CNN and its variants: backbone, optional neck, RPN, RoI heads, with the classes and the image size."""
+    """Faster R-CNN and its variants: backbone, optional neck, RPN and RoI heads, with class names and input size."""
 
     task = "detection"
     kind = "detector"
@@ -50,7 +50,7 @@ class Detector(Model):
     ):
         """`levels`: names of the feature maps of the RPN; `category_ids`: ids of the classes in the annotation file."""
         super().__init__()
-        # The images come with their channels last; convolutions then need no reordering, on CPUs and GPUs.
+        # Images are channels_last; with weights in the same format, convolutions reorder nothing, on CPUs and GPUs.
         self.backbone = backbone.to(memory_format=torch.channels_last)
         self.neck = neck
         self.rpn, self.roi_heads = rpn, roi_heads
@@ -58,7 +58,7 @@ class Detector(Model):
         self.levels = list(levels)
         self.classes, self.category_ids = list(classes), list(category_ids)
         self.input = input
-        self.shapes: list[Shape] = []  # that images are padded to; none: to multiples of `input.divisor`
+        self.shapes: list[Shape] = []  # padded shapes of images; empty: multiples of `input.divisor`
         self.score = roi_heads.config.score
         self.experiment = {}
 
@@ -77,16 +77,16 @@ class Detector(Model):
 
     @property
     def keypoints(self) -> KeypointConfig:
-        """Names and skeleton, of a detector that draws keypoints."""
+        """Keypoint names and skeleton; only with a keypoint branch."""
         return cast(KeypointBranch, self.roi_heads.branches["keypoint"]).config
 
     @property
     def keypoint_count(self) -> int | None:
-        """Keypoints of an object; None for a detector without."""
+        """Number of keypoints per object; None without a keypoint branch."""
         return len(self.keypoints.keypoint_names) if self.draws_keypoints else None
 
     def forward(self, images: Images | Tensor | Sequence[Tensor]) -> Detections:
-        """Detects objects: boxes in pixels of the padded images; detections below the model's `score` are padding.
+        """Detects objects, with boxes in pixels of the padded images; detections below the model's `score` are padding.
 
         A list of images [3, H, W], uint8 or floats from 0 to 1, is padded to one size, a multiple of `input.divisor`. A
         tensor [B, 3, H, W] has values from 0 to 255 and is not padded.
@@ -96,43 +96,43 @@ class Detector(Model):
     def losses(
         self, images: Images | Tensor | Sequence[Tensor], targets: Targets | Sequence[Mapping[str, Tensor]]
     ) -> dict[str, Tensor]:
-        """Losses by name, from records, or from lists in the form of torchvision's detectors.
+        """Computes losses by name, from records or from lists in the format of torchvision's detectors.
 
-        Scalars: rpn_objectness, rpn_box, class and box (of each stage of a cascade), and mask, keypoint and mask_class
-        (MNC) of a detector that predicts them.
+        Scalars: rpn_objectness, rpn_box, class and box (per stage of a cascade), and, for a detector that predicts
+        them, mask, keypoint and mask_class (MNC).
         """
         images = as_images(images, self.input.divisor)
         return self.losses_of(self.maps(images), images, as_targets(targets, images, len(self.classes)))
 
     def detect(self, images: Images, score: float | None = None) -> tuple[Detections, list[Tensor]]:
-        """Detections above `score`, and the feature maps, an argument of `masks` and `heatmaps`."""
+        """Returns detections above `score`, and the feature maps for `masks` and `heatmaps`."""
         above = self.score if score is None else score
         limit = above if isinstance(above, Tensor) else images.sizes.new_full((), above)
         return self.detect_above(images, limit)
 
     def detect_above(self, images: Images, score: Tensor) -> tuple[Detections, list[Tensor]]:
-        """`detect` as a function of tensors only: compiled, another score is no other graph."""
+        """As `detect`, with the score as a tensor, so that another score does not trigger recompilation."""
         maps = self.maps(images)
         return self.roi_heads.detect(maps, self.propose(maps, images), images.sizes, score), maps
 
     def masks(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
-        """Probabilities [B, N, m, m] in each of the boxes [B, N, 4]."""
+        """Returns mask probabilities [B, N, m, m] within boxes [B, N, 4]."""
         return self.roi_heads.branches["mask"].predict(maps, boxes, labels)
 
     def heatmaps(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
-        """Logits of keypoints [B, N, K, m, m] in each of the boxes [B, N, 4]; `resdet.ops.keypoints.locate` finds
-        the keypoints."""
+        """Returns keypoint logits [B, N, K, m, m] within boxes [B, N, 4]; `resdet.ops.keypoints.locate` decodes
+        them."""
         return self.roi_heads.branches["keypoint"].predict(maps, boxes, labels)
 
     def maps(self, images: Images) -> list[Tensor]:
-        """The feature maps, finest first."""
+        """Computes the feature maps, finest first."""
         features = self.backbone.features(normalized(self.normalize, images))
         if self.neck is not None:
             features = self.neck(features)
         return [features[level] for level in self.levels]
 
     def propose(self, maps: Sequence[Tensor], images: Images, training: bool = False) -> Proposals:
-        """Proposals of the RPN: `model.rpn.post_nms` per image, in training or in inference."""
+        """Returns the proposals of the RPN, `model.rpn.post_nms` per image for training or for inference."""
         return self.rpn.propose(self.rpn(maps, images.pixels.shape[2:]), images.sizes, training)
 
     def losses_of(self, maps: Sequence[Tensor], images: Images, targets: Targets) -> dict[str, Tensor]:
@@ -143,7 +143,7 @@ class Detector(Model):
         return {**losses, **self.roi_heads.losses(maps, proposals, targets, images.sizes)}
 
     def padded_shape(self, height: int, width: int) -> Shape:
-        """The padded shape of images up to this height and width."""
+        """Returns the padded shape for images up to this height and width."""
         return inference_shape(height, width, self.shapes, self.input.divisor)
 
     def predict(
@@ -154,25 +154,25 @@ class Detector(Model):
         stream: bool = False,
         device: str | torch.device | None = None,
     ) -> Any:
-        """Detections with scores above `score` in each image, in pixels of that image.
+        """Detects objects with scores above `score` in each image; boxes are in pixels of that image.
 
         Takes an image (a path, a uint8 RGB array [H, W, 3], a PIL image, a tensor [3, H, W] of uint8 or of floats from
         0 to 1) and returns a `resdet.Result`; takes a folder, a glob, a video, a batch or an iterable of images and
         returns a list, or with `stream` a generator. Up to `batch` images of one padded size are detected together
-        (default: 8 on a GPU, 1 on a CPU). `device`: the model is first moved there, and stays there.
+        (default: 8 on a GPU, 1 on a CPU). `device`: moves the model there first, and leaves it there.
         """
         if device is not None:
             self.to(device)
         return predict_all(lambda inputs: self.stream(inputs, score, batch), images, stream)
 
     def stream(self, images: Iterable[Any], score: float | None = None, batch: int | None = None) -> Iterator[Result]:
-        """Yields the results of paths and arrays one by one, in their order and as early as possible; holds few images
-        in memory: of a sequence, two batches are read ahead."""
+        """Yields the results of paths and arrays in order, each as early as possible; keeps few images in memory (for a
+        sequence, two batches are read ahead)."""
         most = predictor.batch_for(self.device) if batch is None else batch
         return shape_groups.stream(self, images, most, score=score)
 
     def prepare_image(self, image: Any) -> Prepared:
-        """Decodes and resizes an image, in any thread."""
+        """Decodes and resizes an image; thread-safe."""
         pixels, size = predictor.prepare(image, self.input)
         return Prepared(self.padded_shape(*pixels.shape[:2]), pixels, size)
 
@@ -183,14 +183,14 @@ class Detector(Model):
         return predictor.detect_together(self, [one.content for one in images], [one.size for one in images], score)
 
     def compile_inference(self, compile: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-        """Compiles detection, and the heads of branches for each number of regions; pads images to few shapes."""
+        """Compiles detection, and the branch heads per number of regions; pads images to a few shapes."""
         self.shapes = inference_shapes(self.input.min_size, self.input.max_size, self.input.divisor)
         self.detect_above = compile(self.detect_above)  # type: ignore[method-assign]
         for branch in self.roi_heads.branches.values():
             branch.head.forward = compile(branch.head.forward)
 
     def backbone_tensors(self) -> dict[str, Tensor]:
-        """The classifier's tensors under its own names, those included that the box head took over."""
+        """Returns the classifier's tensors under their original names, including those moved to the box head."""
         tensors = dict(self.backbone.state_dict())
         for stage in self.roi_heads.stages:
             if isinstance(stage.head, (Conv5Head, VGGHead)):
@@ -198,7 +198,8 @@ class Detector(Model):
         return tensors
 
     def class_layers(self) -> list[str]:
-        """The layers with the size of the number of classes, which fine-tuning on other classes reinitializes."""
+        """Names the layers whose size depends on the number of classes; fine-tuning on other classes reinitializes
+        them."""
         layers = [
             f"roi_heads.stages.{n}.predictor.{kind}"
             for n in range(len(self.roi_heads.stages))
@@ -209,14 +210,14 @@ class Detector(Model):
 
 
 def with_room(targets: Targets) -> Targets:
-    """Targets with room for one object at least, since there is no best match among none."""
+    """Pads targets without objects to one invalid object, since matching takes a maximum over objects."""
     if targets.boxes.shape[1]:
         return targets
     return cast(Targets, each(targets, lambda field: field.new_zeros(len(field), 1, *field.shape[2:])))
 
 
 def as_targets(targets: Targets | Sequence[Mapping[str, Tensor]], images: Images, classes: int) -> Targets:
-    """Checks lists, which users write, and not records."""
+    """Converts lists to records and validates them; records are not validated."""
     if isinstance(targets, Targets):
         return targets
     if len(targets) != len(images.sizes):
@@ -229,17 +230,17 @@ def as_targets(targets: Targets | Sequence[Mapping[str, Tensor]], images: Images
 
 
 def as_images(images: Images | Tensor | Sequence[Tensor], divisor: int = 32) -> Images:
-    """A tensor [B, 3, H, W] has values from 0 to 255 and no padding; lists are those of `images_from_list`."""
+    """Converts a tensor [B, 3, H, W], with values from 0 to 255 and no padding, or a list (`images_from_list`)."""
     if isinstance(images, Images):
         return images
     if not isinstance(images, Tensor):
         return images_from_list(images, divisor)
     sides = [torch.full((len(images),), side, dtype=torch.float32, device=images.device) for side in images.shape[2:]]
-    return Images(images, torch.stack(sides, 1))  # no upload, which a CUDA graph could not capture
+    return Images(images, torch.stack(sides, 1))  # avoids an upload, which a CUDA graph could not capture
 
 
 def normalized(normalize: Normalize, images: Images) -> Tensor:
-    """Normalized pixels [B, 3, H, W], with zeros where there is padding."""
+    """Returns normalized pixels [B, 3, H, W], with zeros as padding."""
     height, width = images.pixels.shape[2:]
     rows = torch.arange(height, device=images.sizes.device) < images.sizes[:, :1]
     columns = torch.arange(width, device=images.sizes.device) < images.sizes[:, 1:]

@@ -1,4 +1,4 @@
-"""Base of the training tasks with objects: detection and localization."""
+"""Base class of the training tasks with objects: detection and localization."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
@@ -26,7 +26,7 @@ class HasLosses(Protocol):
 
 
 class LossesStep(nn.Module):
-    """The step module: the losses of a model, without measures; compiled into at most `graphs` graphs."""
+    """Step module that computes a model's losses and no metrics; compiled into at most `graphs` graphs."""
 
     model: HasLosses
 
@@ -35,7 +35,7 @@ class LossesStep(nn.Module):
         self.model, self.graphs = model, graphs
 
     def compile(self, **options: Any) -> None:  # type: ignore[override]
-        """Compiles each shape of images and targets."""
+        """Compiles one graph per shape of images and targets."""
         self.forward = CompiledPerShape(self.forward, limit=self.graphs, **options)  # type: ignore[method-assign]
 
     def forward(self, *inputs: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -52,7 +52,7 @@ class ObjectsTraining(BaseTraining):
         return {"training": self.source, "validation": self.validation}
 
     def initialize(self, log: Log) -> None:
-        """Loads `model.pretrained` into the backbone, if the config has it."""
+        """Loads `model.pretrained`, if set, into the backbone."""
         model = self.experiment.model
         if model.pretrained:
             log.info(str(pretrained.load(self.model, model.pretrained, model.backbone.name)))
@@ -73,5 +73,5 @@ class ObjectsTraining(BaseTraining):
 
 
 def with_total(losses: dict[str, float]) -> dict[str, float]:
-    """Validation losses as metrics, with their sum first."""
+    """Returns validation losses as metrics, with their sum first."""
     return {"loss": sum(losses.values()), **losses} if losses else {}

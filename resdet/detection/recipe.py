@@ -1,4 +1,4 @@
-"""Settings that suit the data: the values of the keys of a config that are `auto`.
+"""Chooses values that suit the data for the config keys set to `auto`.
 
 The rules use the number of images and the sizes of objects, not the pixels. docs/data.md lists them.
 """
@@ -19,20 +19,20 @@ from resdet.detection.check.objects import ObjectTable
 from resdet.detection.config import DetectionExperiment
 from resdet.errors import number_of
 
-SMALL = 32.0  # pixels; the side of the smallest default anchor, which small objects should reach
-SMALL_SHARE = 0.1  # of the objects that may stay smaller
+SMALL = 32.0  # pixels; side of the smallest default anchor, which small objects should reach
+SMALL_SHARE = 0.1  # share of the objects that may stay smaller
 SIDES = (320, 800)  # limits of the short side of images
 LONGEST = 1333  # long side for a short side of 800 in torchvision and detectron2
-WIDER_SHARE = 0.1  # of the images that may be wider than max_size / min_size
-ENLARGE = 2.0  # limit of the enlargement of images
+WIDER_SHARE = 0.1  # share of the images that may be wider than max_size / min_size
+ENLARGE = 2.0  # largest enlargement of images
 JITTER = (0.8, 0.85, 0.9, 0.95, 1.0)  # short sides in training, relative to that at inference
 STEP = 32  # sides are multiples of this
-PROPOSALS = (128, 256, 512)  # sampled of an image
+PROPOSALS = (128, 256, 512)  # sampled per image
 PROPOSALS_PER_OBJECT = 16
-EPOCHS = 12  # at least, the length of the 1x schedule for COCO
-SAMPLES = 600.0  # images of a training on N images: this times the square root of N
+EPOCHS = 12  # minimum; the length of the 1x schedule for COCO
+SAMPLES = 600.0  # times the square root of N: minimum number of samples in a training on N images
 EVALUATIONS = 8
-WARMUP = 200.0  # steps at most
+WARMUP = 200.0  # maximum number of steps
 
 Value = tuple[Any, str]
 Rules = Mapping[str, Callable[[DetectionExperiment, ObjectTable], Value]]
@@ -52,8 +52,8 @@ class Choice:
 def complete(
     experiment: DetectionExperiment, table: ObjectTable, rules: Rules | None = None
 ) -> tuple[DetectionExperiment, list[Choice]]:
-    """The experiment with values for the keys of `rules` that are `auto`, and these choices. `table`: of the training
-    images; `rules`: `RULES` by default."""
+    """Returns the experiment with values for the keys of `rules` (default: `RULES`) that are `auto`, and these choices;
+    `table` describes the training images."""
     choices = []
     for key, rule in (RULES if rules is None else rules).items():
         if key in experiment.auto:
@@ -64,7 +64,8 @@ def complete(
 
 
 def min_size(experiment: DetectionExperiment, table: ObjectTable) -> Value:
-    """The short side at which most objects are at least `SMALL`; that of training, if the config gives it."""
+    """Chooses the short side at which most objects reach `SMALL`, or the training's short side if the config sets
+    it."""
     if "data.augment.min_size" not in experiment.auto:
         return max(experiment.scenes.augment.min_size), "the largest of data.augment.min_size"
     sides = table.sizes.min(1).astype(np.float64)  # 0 where unknown
@@ -81,7 +82,7 @@ def min_size(experiment: DetectionExperiment, table: ObjectTable) -> Value:
 
 
 def max_size(experiment: DetectionExperiment, table: ObjectTable) -> Value:
-    """The long side of the usual ratio, or that of most images up to `LONGEST`, so that their short side is kept."""
+    """Chooses the long side by the usual ratio, or up to `LONGEST` if most images need it to keep their short side."""
     side, sizes = experiment.model.input.min_size, table.sizes[(table.sizes > 0).all(1)]
     ratio = float(np.quantile(sizes.max(1) / sizes.min(1), 1 - WIDER_SHARE)) if len(sizes) else 1.0
     usual, needed = round(side * LONGEST / SIDES[1]), min(LONGEST, math.ceil(side * ratio))
@@ -103,7 +104,7 @@ def training_max_size(experiment: DetectionExperiment, table: ObjectTable) -> Va
 
 
 def anchors(experiment: DetectionExperiment, table: ObjectTable) -> Value:
-    """The default anchors, or those that fit more objects if too many have none."""
+    """Chooses the default anchors, or better fitting ones if too many objects match none."""
     return fitted_anchors(experiment, fit_anchors(table, experiment.scenes, grid_of(experiment.model), search=True))
 
 
@@ -136,7 +137,7 @@ def max_objects(experiment: DetectionExperiment, table: ObjectTable) -> Value:
 
 
 def batch_per_image(experiment: DetectionExperiment, table: ObjectTable) -> Value:
-    """Fewer sampled proposals for few objects: most would be background, which dominates the mean of the losses."""
+    """Samples fewer proposals for few objects: background would otherwise dominate the mean of the losses."""
     counts = np.bincount(table.images[~table.crowd], minlength=1)
     usual = int(np.quantile(counts[counts > 0], 0.9)) if (counts > 0).any() else 0
     count = next((count for count in PROPOSALS if usual * PROPOSALS_PER_OBJECT <= count), PROPOSALS[-1])
@@ -191,7 +192,7 @@ SIZE_RULES: Rules = {key: rule for key, rule in RULES.items() if key.endswith("_
 
 
 def fine_tuning_rules(anchors: Mapping[str, Any]) -> Rules:
-    """The rules of a training that starts from a detector with these anchors; what they lack is the default."""
+    """Returns the rules for fine-tuning a detector with these anchors; missing anchor keys take their defaults."""
 
     def given_anchors(experiment: DetectionExperiment, table: ObjectTable) -> Value:
         return plain(asdict(experiment.model.rpn.anchors)) | dict(anchors), "those of the initial weights"
@@ -200,5 +201,5 @@ def fine_tuning_rules(anchors: Mapping[str, Any]) -> Rules:
 
 
 def multiple(value: float, step: int = STEP) -> int:
-    """The value, up to a multiple of `step`."""
+    """Rounds the value up to a multiple of `step`."""
     return math.ceil(value / step - 1e-9) * step

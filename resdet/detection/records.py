@@ -1,4 +1,4 @@
-"""Tensor records from lists of tensors and dicts, as torchvision's detectors take them."""
+"""Tensor records from lists of tensors and dicts in the format of torchvision's detectors."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,11 +10,11 @@ from resdet.errors import DataError
 from resdet.ops.masks import crop_masks
 from resdet.structures import Images, Targets
 
-MASK_SIZE = 56  # pixels per side of an object's mask, stretched over its box
+MASK_SIZE = 56  # side in pixels of an object's mask, stretched over its box
 
 
 def images_from_list(images: Sequence[Tensor], divisor: int = 32) -> Images:
-    """Images [3, H, W] of any sizes, uint8 or floats from 0 to 1, padded to one size: multiples of `divisor`."""
+    """Pads images [3, H, W] of any sizes, uint8 or floats from 0 to 1, to one size, a multiple of `divisor`."""
     if not images or any(image.ndim != 3 or image.shape[0] != 3 for image in images):
         raise DataError("The images are not a list of RGB tensors [3, H, W]: give one or more.")
     height, width = (-(-max(image.shape[axis] for image in images) // divisor) * divisor for axis in (1, 2))
@@ -25,8 +25,8 @@ def images_from_list(images: Sequence[Tensor], divisor: int = 32) -> Images:
 
 
 def targets_from_list(targets: Sequence[Mapping[str, Tensor]]) -> Targets:
-    """Dicts of boxes [n, 4] xyxy, labels [n] from 1 on, and optionally masks [n, H, W], keypoints [n, K, 3] and
-    iscrowd [n]; refuses boxes without area."""
+    """Converts dicts of boxes [n, 4] xyxy, labels [n] from 1, and optionally masks [n, H, W], keypoints [n, K, 3] and
+    iscrowd [n]; rejects boxes without area."""
     check_same_keys(targets)
     for target in targets:
         check_lengths(target)
@@ -50,7 +50,7 @@ def targets_from_list(targets: Sequence[Mapping[str, Tensor]]) -> Targets:
 
 
 def check_same_keys(targets: Sequence[Mapping[str, Tensor]]) -> None:
-    """Refuses a batch of which only some images have masks or keypoints."""
+    """Rejects a batch in which only some images have masks or keypoints."""
     for key in ("masks", "keypoints"):
         if len({key in target for target in targets}) > 1:
             raise DataError(f"Some targets have {key} and others none: give {key} for all images, or for none.")
@@ -67,12 +67,12 @@ def check_lengths(target: Mapping[str, Tensor]) -> None:
 
 
 def pad(values: Tensor, count: int) -> Tensor:
-    """[n, …] -> [count, …], with zeros at the end."""
+    """Pads [n, …] with zeros to [count, …]."""
     return F.pad(values, (0, 0) * (values.ndim - 1) + (0, count - len(values)))
 
 
 def masks_of(target: Mapping[str, Tensor]) -> Tensor:
-    """Masks [n, H, W] of whole images as those of their boxes: uint8 [n, m, m], 0 to 255."""
+    """Crops masks [n, H, W] of whole images to their boxes: uint8 [n, m, m], 0 to 255."""
     masks, boxes = target["masks"], target["boxes"].float().reshape(-1, 4)
     if not len(boxes):
         return masks.new_zeros((0, MASK_SIZE, MASK_SIZE), dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""The detection task, with boxes and masks, for the hub and the commands."""
+"""The detection task, with boxes and masks, for the hub and the command line."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -118,13 +118,13 @@ class DetectionTask(Task):
 
 
 def settings_of(options: PredictOptions) -> TTAConfig:
-    """The section `eval` of the overrides."""
+    """Returns the `eval` section of the overrides."""
     experiment = config.from_dict({"task": "detection"}, "the command line", tuple(options.overrides))
     return cast(DetectionExperiment, experiment).eval
 
 
 def check_exported(models: Sequence[Any], weights: Sequence[str], settings: TTAConfig) -> None:
-    """Refuses exported files where a model is needed."""
+    """Rejects exported files where a model is needed."""
     if len(models) == 1 and settings.plain:
         return
     for model, path in zip(models, weights):

@@ -52,7 +52,7 @@ class DetectionTraining(ObjectsTraining):
         init: Path | None = None,
         build: Build[Detector] = build_detector,
     ):
-        """`build` makes the model of an experiment for these classes and category ids."""
+        """`build` creates the model of an experiment for given classes and category ids."""
         self.world = world
         self.monitor = "AP" if experiment.eval.metric == COCO else "mAP"
         torch.manual_seed(experiment.train.seed)
@@ -82,7 +82,7 @@ class DetectionTraining(ObjectsTraining):
                 log.info(sentence)
 
     def check_classes(self, log: Log) -> None:
-        """Refuses validation objects of classes that the training set lacks; ids and order may differ."""
+        """Rejects validation objects of classes missing from the training set; ids and order may differ."""
         names = self.validation.classes
         missing = [names[label] for label in needed(self.validation) if names[label] not in self.source.classes]
         if missing:
@@ -105,7 +105,7 @@ class DetectionTraining(ObjectsTraining):
             log.info(f"data check: `resdet data check --config {log.out / CONFIG}` lists them, and reads all images")
 
     def check_branches(self) -> None:
-        """Refuses data without the masks or the keypoints that the model learns."""
+        """Rejects data without the masks or keypoints that the model learns."""
         if self.model.draws_masks and not self.source.has_masks:
             key = "mask" if self.experiment.model.mnc is None else "mnc"
             raise ConfigError(f"model.{key} is set, but the annotations have no masks: set model.{key}=null.")
@@ -121,7 +121,7 @@ class DetectionTraining(ObjectsTraining):
             )
 
     def check_ground_truth(self) -> None:
-        """Evaluates no detections, to find invalid annotations before training."""
+        """Evaluates an empty result, to find invalid annotations before training."""
         for kind in (kinds := kinds_of(self.model)):
             ground_truth.read(truth_of(self.validation, kind=kind), kind)
         headline_metrics(self.experiment.eval, self.validation, empty(self.model), kinds)
@@ -149,7 +149,7 @@ class DetectionTraining(ObjectsTraining):
         )
 
     def copies(self) -> np.ndarray | None:
-        """Expected copies of each image in an epoch; None: one each."""
+        """Returns the expected number of copies of each image in an epoch; None: one each."""
         data, count = self.experiment.scenes, len(self.source)
         images, labels = self.source.presence()
         if data.sampling == "repeat_factor":
@@ -157,7 +157,7 @@ class DetectionTraining(ObjectsTraining):
         return class_aware(images, labels, count, data.negatives) if data.sampling == "class_aware" else None
 
     def evaluate(self, model: Detector) -> dict[str, float]:
-        """Validation losses and metrics over all processes."""
+        """Computes validation losses and metrics over all processes."""
         settings, validation, kinds = self.experiment.eval, self.validation, kinds_of(model)
         self.detections = detections = detect([model], validation, self.experiment, self.world, self.notes)
         metrics = lambda: headline_metrics(settings, validation, detections.results, kinds, detections.left_out)
@@ -171,8 +171,8 @@ class DetectionTraining(ObjectsTraining):
         write_pictures(folder / PICTURES, self.validation, results, PICTURE_COUNT)
 
     def pictures(self, count: int) -> dict[str, np.ndarray]:
-        """Evenly spaced validation images with their detections, beside the same with their objects; none if a
-        subclass has an evaluation without detections."""
+        """Draws detections and ground truth side by side on evenly spaced validation images; empty if a subclass
+        evaluates without detections."""
         return results_beside_truth(self.validation, self.detections.results, count) if self.detections else {}
 
     def description(self) -> dict[str, Any]:
@@ -181,7 +181,7 @@ class DetectionTraining(ObjectsTraining):
 
 
 def with_keypoints(experiment: DetectionExperiment, source: Annotations) -> DetectionExperiment:
-    """The experiment with the names and the skeleton of the data in `model.keypoint`, where these are null."""
+    """Fills null names and skeleton in `model.keypoint` with those of the data."""
     config, given = experiment.model.keypoint, source.keypoints
     if config is None or given is None:
         return experiment

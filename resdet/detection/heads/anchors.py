@@ -9,10 +9,10 @@ from resdet.ops.buffers import ExactBuffers
 
 
 class Anchors(ExactBuffers):
-    """The boxes around the origin of each level, shifted to every position."""
+    """Boxes around the origin, per level, shifted to every position."""
 
     def __init__(self, sizes: Sequence[Sequence[float]], ratios: Sequence[float], rounded: bool):
-        """`rounded`: torchvision's style (`AnchorConfig.style`)."""
+        """`rounded`: anchors in torchvision's style (`AnchorConfig.style`)."""
         super().__init__()
         self.rounded = rounded
         for level, sides in enumerate(sizes):
@@ -21,7 +21,7 @@ class Anchors(ExactBuffers):
         self.per_position = len(sizes[0]) * len(ratios)
 
     def forward(self, maps: Sequence[Tensor], strides: Sequence[int], image: Sequence[int]) -> list[Tensor]:
-        """Boxes [h·w·A, 4] of each level, ordered by position; `image`: padded height and width."""
+        """Returns boxes [h·w·A, 4] per level, ordered by position; `image`: padded height and width."""
         return [
             self.shifted(getattr(self, f"cell{level}"), x.shape[-2:], self.steps(x.shape[-2:], stride, image))
             for level, (x, stride) in enumerate(zip(maps, strides))
@@ -41,7 +41,7 @@ class Anchors(ExactBuffers):
 
 
 def cell(sides: Sequence[float], ratios: Sequence[float], rounded: bool) -> Tensor:
-    """Boxes [A, 4] around the origin, with area size²; ordered by size (detectron2), or by ratio if `rounded`
+    """Returns boxes [A, 4] around the origin, of area side², ordered by side (detectron2), or by ratio if `rounded`
     (torchvision)."""
     pairs = [(side, ratio) for ratio in ratios for side in sides]
     if not rounded:

@@ -1,4 +1,4 @@
-"""RoI pooling, the box heads, and the layers that predict scores and boxes."""
+"""RoI pooling, box heads, and the layers that predict scores and boxes."""
 
 from collections.abc import Iterable, Sequence
 from typing import cast
@@ -14,7 +14,7 @@ from resdet.ops.roi_pool import roi_pool
 
 
 class RoIPooler(nn.Module):
-    """RoI features, from the level that fits the size of the RoI (FPN, equation 1)."""
+    """Pools RoI features from the level that fits the size of the RoI (FPN, equation 1)."""
 
     def __init__(
         self, strides: Sequence[int], size: int, kind: str, sampling: int, aligned: bool, canonical: float = 224.0
@@ -27,13 +27,13 @@ class RoIPooler(nn.Module):
     def forward(
         self, maps: Sequence[Tensor], boxes: Tensor, whole: Tensor | None = None, images: Tensor | None = None
     ) -> Tensor:
-        """[B, C, h, w] of each level and boxes [B, N, 4] -> [B·N, C, size, size].
+        """Pools maps [B, C, h, w] of all levels over boxes [B, N, 4]: [B·N, C, size, size].
 
         `whole` [B, 2], height and width of each image, appends the whole image as an RoI of the coarsest level:
-        [B·(N + 1), C, size, size]. `images` as in `roi_align`, which alone supports it.
+        [B·(N + 1), C, size, size]. `images`: as in `roi_align`; not supported by max pooling.
         """
         maps = list(maps[: len(self.scales)])
-        # An RoI of the canonical size is assigned to stride 16, level 4.
+        # An RoI of the canonical size belongs to level 4, of stride 16.
         levels = assign_levels(boxes, len(maps), self.canonical, canonical_level=4 - self.first_level)
         if whole is not None:
             boxes = torch.cat([boxes, torch.cat([torch.zeros_like(whole), whole.flip(1)], 1)[:, None]], 1)
@@ -48,7 +48,8 @@ class RoIPooler(nn.Module):
 
 
 class ConvFCHead(nn.Module):
-    """3×3 convolutions and linear layers: 0 and 2 of 1024 units in FPN; torchvision's "v2" has convolutions."""
+    """3×3 convolutions and linear layers: no convolutions and 2 × 1024 units in FPN; convolutions in torchvision's
+    "v2"."""
 
     def __init__(
         self, channels: int, size: int, convs: int, conv_width: int, norm: str | None, linears: int, width: int
@@ -71,12 +72,12 @@ class ConvFCHead(nn.Module):
 
 
 def conv_fc_head(config: BoxConfig, channels: int, size: int) -> ConvFCHead:
-    """Builds the head of a config."""
+    """Builds the head from the config."""
     return ConvFCHead(channels, size, config.convs, config.conv_width, config.norm, config.linears, config.width)
 
 
 class Conv5Head(nn.Module):
-    """conv5_x of each RoI and global average pooling (appendix A). Its layers come from the backbone."""
+    """conv5_x per RoI and global average pooling (appendix A); its layers come from the backbone."""
 
     def __init__(self, conv5_x: nn.Module, width: int):
         super().__init__()
@@ -93,7 +94,7 @@ class Conv5Head(nn.Module):
 
 
 class VGGHead(nn.Module):
-    """fc6 and fc7 of a VGG net, with dropout. Its layers come from the backbone's classifier."""
+    """fc6 and fc7 of a VGG net, with dropout; its layers come from the backbone's classifier."""
 
     def __init__(self, fc6: nn.Linear, fc7: nn.Linear, dropout: float):
         super().__init__()
@@ -107,7 +108,7 @@ class VGGHead(nn.Module):
 
 
 class FastRCNNPredictor(nn.Module):
-    """Two linear layers: class scores, background last, and box deltas for each class, or one for all."""
+    """Two linear layers: class scores, background last, and box deltas per class or shared by all classes."""
 
     def __init__(self, width: int, classes: int, class_agnostic: bool):
         super().__init__()

@@ -1,7 +1,7 @@
-"""Branches of the RoI heads besides classes and boxes: masks, keypoints, or registered ones.
+"""Branches of the RoI heads in addition to classes and boxes: masks, keypoints, or registered ones.
 
-A branch holds the modules that it computes with, and RoIHeads registers its head as `<name>_head`: state dicts contain
-the head, copies and compilers reach it. Its config is the section of the model's config with its name.
+A branch owns its modules; RoIHeads registers its head as `<name>_head`, so that state dicts, copies and compilers
+include it. The section of the model's config with the branch's name configures it.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from resdet.structures import Targets, each
 
 
 class SampledProposals(NamedTuple):
-    """The R sampled proposals of each image, and the objects that they match."""
+    """R sampled proposals per image, and the objects that they match."""
 
     boxes: Tensor  # [B, R, 4]
     objects: Tensor  # [B, R] int64: index of the matched object
@@ -25,59 +25,59 @@ class SampledProposals(NamedTuple):
 
 
 class PackedPositives(NamedTuple):
-    """The positive RoIs of a batch in P places, then others until all places are taken, and the objects of the batch.
+    """The positive RoIs of a batch in P places, the remaining places filled with others, and the objects of the batch.
 
-    RoIs and objects have the form of a single image, so that what takes B images takes them.
+    RoIs and objects have the shapes of a batch of one image, so functions on batches accept them.
     """
 
     rois: SampledProposals  # [1, P, …]; `objects` are indices into `targets`
     targets: Targets  # [1, B·G, …]
     images: Tensor  # [1, P] int64: the image of each RoI
-    places: Tensor  # [1, P] int64: its place among the sampled RoIs of its image
+    places: Tensor  # [1, P] int64: its index among the sampled RoIs of its image
 
 
 class RoIBranch(Protocol):
-    """Predicts something of each RoI, with static shapes."""
+    """Predicts per RoI, with static shapes."""
 
     head: nn.Module
 
     def losses(
         self, maps: Sequence[Tensor], rois: SampledProposals, first_maps: Tensor, targets: Targets
     ) -> dict[str, Tensor]:
-        """Scalar losses over the sampled RoIs, positive ones first; {} if the targets lack what the branch learns.
+        """Returns scalar losses over the sampled RoIs, positive ones first; {} if the targets lack the branch's labels.
 
-        `first_maps`: what the box head of the first stage computes from the pooled RoIs [B·R, …].
+        `first_maps` [B·R, …]: output of the first stage's box head on the pooled RoIs.
         """
         ...
 
     def predict(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
-        """Predictions [B, N, …] for boxes [B, N, 4] of labels [B, N]."""
+        """Returns predictions [B, N, …] for boxes [B, N, 4] with labels [B, N]."""
         ...
 
 
 @dataclass
 class PooledFeatures:
-    """The input of a branch's head, from its own pooler."""
+    """Input of a branch's head, from a separate pooler."""
 
     pooler: RoIPooler
     channels: int
 
     def __call__(self, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
-        """Features [B·N, channels, s, s] of any boxes [B, N, 4]."""
+        """Returns features [B·N, channels, s, s] of any boxes [B, N, 4]."""
         return self.pooler(maps, boxes)
 
     def of_sample(self, maps: Sequence[Tensor], boxes: Tensor, first_maps: Tensor) -> Tensor:
-        """Features [B·R, channels, s, s] of the sampled RoIs, boxes [B, R, 4]."""
+        """Returns features [B·R, channels, s, s] of the sampled RoIs, boxes [B, R, 4]."""
         return self.pooler(maps, boxes)
 
     def of_positives(self, maps: Sequence[Tensor], packed: PackedPositives, first_maps: Tensor) -> Tensor:
-        """Features [P, channels, s, s] of the packed RoIs."""
+        """Returns features [P, channels, s, s] of the packed RoIs."""
         return self.pooler(maps, packed.rois.boxes, images=packed.images)
 
 
 @dataclass
 class Conv5Features:
-    """As `PooledFeatures`: the conv5_x maps of the box head, computed once for a sample."""
+    """As `PooledFeatures`, with the conv5_x maps of the box head, computed once per sample."""
 
     pooler: nn.Module
     head: Conv5Head
@@ -102,31 +102,31 @@ RoIFeatures = PooledFeatures | Conv5Features
 
 @dataclass
 class BranchInput:
-    """The arguments of a branch's builder that come from the detector."""
+    """Arguments of a branch's builder that come from the detector."""
 
     channels: int  # of the feature maps
     strides: Sequence[int]
     canonical_size: float
-    positives: int  # most positive RoIs in the sample of an image
+    positives: int  # largest number of positive RoIs sampled per image
     classes: int
-    conv5: Conv5Features | None  # with features c4: what branches use instead of poolers
+    conv5: Conv5Features | None  # replaces the poolers of branches, with features c4
 
     def features(self, resolution: int, sampling: int, aligned: bool) -> RoIFeatures:
-        """`resolution`, `sampling` and `aligned` are those of the branch's own pooler."""
+        """Returns the branch's features; the arguments configure its pooler, if it has one."""
         if self.conv5 is not None:
             return self.conv5
         pooler = RoIPooler(self.strides, resolution, "align", sampling, aligned, self.canonical_size)
         return PooledFeatures(pooler, self.channels)
 
 
-PLACES = 8  # the number of places is a multiple of this on a CPU
+PLACES = 8  # on a CPU, the number of places is a multiple of this
 
 
 def packed_places(positive: Tensor, regions: int) -> int:
-    """Number of places for the RoIs in a branch's loss, `regions` an image, for `positive` [B, R].
+    """Returns the number of places for RoIs in a branch's loss, `regions` per image, for `positive` [B, R].
 
-    The maximum, a static shape, when compiling and on a GPU. Eager mode on a CPU reads the count without a sync and
-    leaves out empty places, to save time; the loss is equal, except with batch norm in the head, since its statistics
+    When compiling and on a GPU this is the maximum, a static shape. Eager mode on a CPU, where reading the count needs
+    no sync, skips empty places to save time. The loss is the same, except with batch norm in the head, whose statistics
     include all places.
     """
     most = positive.shape[0] * regions
@@ -136,13 +136,13 @@ def packed_places(positive: Tensor, regions: int) -> int:
 
 
 def pack_positives(rois: SampledProposals, targets: Targets, regions: int) -> PackedPositives:
-    """Packs the positive RoIs of all images into `regions` places an image, shared by the images.
+    """Packs the positive RoIs of all images into `regions` places per image, shared by all images.
 
-    Where an image has fewer, others have more. If all together have too many, those with the highest numbers in the
-    sample of their image are left out, so that the images with the most positives lose them; the sample is random.
+    An image with fewer positives leaves places to the others. If there are too many in total, the images with the most
+    positives lose their last ones; the order within an image is random.
     """
     images, objects = rois.positive.shape[0], targets.boxes.shape[1]
-    # Place by place: the first RoI of each image, then the second ones.
+    # Interleaved: the first RoI of each image, then the second ones, and so on.
     order = rois.positive.mT.flatten().logical_not().byte().argsort(stable=True)
     order = order[: packed_places(rois.positive, regions)]
     image, place = order % images, order // images

@@ -42,14 +42,14 @@ class AnchorConfig:
 
 
 class Sampling(Protocol):
-    """The keys of a random sample with a quota of positives."""
+    """Keys of random sampling with a quota of positives."""
 
     batch_per_image: int
     positive_fraction: float
 
 
 class AnchorSampling(Sampling, Protocol):
-    """The keys of anchor sampling and the box loss, of the RPN and the per-class RPN."""
+    """Keys of anchor sampling and the box loss, for the RPN and the per-class RPN."""
 
     positive_iou: float
     negative_iou: float
@@ -57,7 +57,7 @@ class AnchorSampling(Sampling, Protocol):
 
 
 def positive_count(config: Sampling) -> int:
-    """The most positive anchors or proposals in the sample of an image."""
+    """Returns the largest number of positive anchors or proposals sampled per image."""
     return int(config.batch_per_image * config.positive_fraction)
 
 
@@ -249,7 +249,7 @@ class KeypointConfig:
 
     @property
     def limbs(self) -> list[tuple[int, int]]:
-        """The skeleton, of COCO's persons by default."""
+        """The skeleton; COCO's person skeleton by default."""
         if self.skeleton is None:
             return coco_keypoints.SKELETON if self.keypoint_names == coco_keypoints.NAMES else []
         return self.skeleton

@@ -1,6 +1,6 @@
 """The keypoint branch of Mask R-CNN (1703.06870, section 5, "Mask R-CNN for Human Pose Estimation").
 
-Each keypoint is a mask with a single pixel: a heatmap of logits, normalized over its positions.
+Each keypoint is a mask with a single pixel: a heatmap of logits with a softmax over its positions.
 """
 
 from collections.abc import Sequence
@@ -35,17 +35,18 @@ class KeypointHead(nn.Module):
 
 @dataclass
 class KeypointBranch:
-    """Heatmaps of K keypoints, the same for all classes."""
+    """Heatmaps of K keypoints, shared by all classes."""
 
     config: KeypointConfig
     head: KeypointHead
     features: RoIFeatures
-    positives: int  # most positive RoIs in the sample of an image
+    positives: int  # largest number of positive RoIs sampled per image
 
     def losses(
         self, maps: Sequence[Tensor], rois: SampledProposals, first_maps: Tensor, targets: Targets
     ) -> dict[str, Tensor]:
-        """keypoint: mean cross entropy over the positions, of the visible keypoints inside positive RoIs."""
+        """Returns the loss `keypoint`: cross entropy over positions, averaged over visible keypoints in positive
+        RoIs."""
         if targets.keypoints is None:
             return {}
         packed = pack_positives(rois, targets, min(self.config.regions, self.positives))
@@ -59,7 +60,7 @@ class KeypointBranch:
         return {"keypoint": loss * self.config.loss_weight}
 
     def predict(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
-        """Heatmaps [B, N, K, m, m], logits; the labels only give the shape."""
+        """Returns heatmap logits [B, N, K, m, m]; only the shape of the labels matters."""
         return self.head(self.features(maps, boxes)).float().unflatten(0, labels.shape)
 
 

@@ -19,7 +19,7 @@ from resdet.structures import Targets
 
 
 class MaskHead(nn.Module):
-    """3×3 convolutions, upsampling, a mask for each class (Figure 4, right); no 3×3 convolutions after conv5_x."""
+    """3×3 convolutions (none after conv5_x), upsampling, and one mask per class (Figure 4, right)."""
 
     def __init__(self, channels: int, convs: int, width: int, norm: str | None, classes: int):
         super().__init__()
@@ -27,7 +27,7 @@ class MaskHead(nn.Module):
         self.upsample = nn.ConvTranspose2d(width if convs else channels, width, 2, stride=2)
         self.masks = nn.Conv2d(width, classes, 1)
         init_convs(self.convs, self.upsample)
-        # Small, so that initial masks are 0.5 everywhere, for features of any scale.
+        # Small, so that initial masks are about 0.5 everywhere, for features of any scale.
         nn.init.normal_(self.masks.weight, std=0.001)
         nn.init.zeros_(cast(nn.Parameter, self.masks.bias))
 
@@ -37,18 +37,18 @@ class MaskHead(nn.Module):
 
 
 def conv_mask_head(config: MaskConfig, channels: int, classes: int) -> MaskHead:
-    """Builds the head of a config."""
+    """Builds the head from the config."""
     return MaskHead(channels, config.convs, config.width, config.norm, classes)
 
 
 def mask_of_class(logits: Tensor, labels: Tensor) -> Tensor:
-    """Masks [R, C, m, m] and labels [R] -> masks of the labels [R, m, m]."""
+    """Selects from masks [R, C, m, m] those of the labels [R]: [R, m, m]."""
     return logits.gather(1, labels[:, None, None, None].expand(-1, 1, *logits.shape[2:]))[:, 0]
 
 
 @torch.no_grad()
 def mask_targets(rois: SampledProposals, targets: Targets, size: int) -> Tensor:
-    """Masks [B, R, size, size] of the matched objects, 0 to 1, cropped to the RoIs."""
+    """Crops the matched objects' masks to the RoIs: [B, R, size, size], 0 to 1."""
     assert targets.masks is not None
     with torch.autocast(rois.boxes.device.type, enabled=False):
         return crop_masks(targets.masks, targets.boxes, rois.objects, rois.boxes, size)
@@ -56,17 +56,17 @@ def mask_targets(rois: SampledProposals, targets: Targets, size: int) -> Tensor:
 
 @dataclass
 class MaskBranch:
-    """One mask per class; the mask of the RoI's class is used."""
+    """One mask per class; the RoI's class selects one."""
 
     config: MaskConfig
     head: nn.Module
     features: RoIFeatures
-    positives: int  # most positive RoIs in the sample of an image
+    positives: int  # largest number of positive RoIs sampled per image
 
     def losses(
         self, maps: Sequence[Tensor], rois: SampledProposals, first_maps: Tensor, targets: Targets
     ) -> dict[str, Tensor]:
-        """mask: mean binary cross entropy of the masks of positive RoIs, for the matched class only."""
+        """Returns the loss `mask`: mean binary cross entropy over positive RoIs, for the matched class only."""
         if targets.masks is None:
             return {}
         packed = pack_positives(rois, targets, min(self.config.regions, self.positives))
@@ -79,7 +79,7 @@ class MaskBranch:
         return {"mask": loss * self.config.loss_weight}
 
     def predict(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
-        """Mask probabilities [B, N, m, m]."""
+        """Returns mask probabilities [B, N, m, m]."""
         logits = mask_of_class(self.head(self.features(maps, boxes)), labels.flatten())
         return logits.float().sigmoid().unflatten(0, labels.shape)
 

@@ -1,4 +1,4 @@
-"""Matching of anchors and proposals to objects, for a whole batch."""
+"""Matches anchors and proposals to objects, for a whole batch."""
 
 from typing import NamedTuple
 
@@ -8,11 +8,11 @@ from torch import Tensor
 from resdet.ops import boxes as box_ops
 from resdet.structures import Targets
 
-CROWD_COVERAGE = 0.5  # a box with more than this share inside a crowd is neither positive nor negative
+CROWD_COVERAGE = 0.5  # a box with more than this share inside a crowd is never negative
 
 
 class Matches(NamedTuple):
-    """Matches of N boxes per image."""
+    """Matches for N boxes per image."""
 
     objects: Tensor  # [B, N] int64: the object with the largest IoU
     positive: Tensor  # [B, N] bool
@@ -22,15 +22,15 @@ class Matches(NamedTuple):
 def match_anchors(
     anchors: Tensor, targets: Targets, usable: Tensor, positive_iou: float, negative_iou: float
 ) -> Matches:
-    """Matches anchors [A, 4] (Faster R-CNN, section 3.1.2); the best anchors of each object are positive at any IoU.
+    """Matches anchors [A, 4] (Faster R-CNN, section 3.1.2); each object's best anchors are positive at any IoU.
 
-    `usable` [B, A]: anchors that may be sampled; the best of each object are chosen among these.
+    `usable` [B, A]: anchors that may be sampled; each object's best anchors are chosen among these.
     """
     overlaps, in_crowd = overlap(anchors[None], targets)
     overlaps = torch.where(usable[:, None], overlaps, -1.0)
     best, objects = overlaps.max(1)
     best_of_object = overlaps.amax(2, keepdim=True)
-    # An object without overlap, outside the image, has no best anchor.
+    # An object that overlaps no anchor, such as one outside the image, has no best anchor.
     low_quality = ((overlaps == best_of_object) & (best_of_object > 0)).any(1)
     positive = (best >= positive_iou) | low_quality
     negative = (best < negative_iou) & ~positive & ~in_crowd
@@ -51,8 +51,8 @@ def match_proposals(
 
 
 def overlap(boxes: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
-    """IoU [B, G, N] of each object with boxes [B or 1, N, 4], -1 for padding and crowds; and whether most of a box lies
-    inside a crowd [B, N]."""
+    """Returns the IoU [B, G, N] of objects with boxes [B or 1, N, 4], -1 for padding and crowds, and whether most of a
+    box lies inside a crowd [B, N]."""
     ious, coverage = box_ops.iou_and_coverage(targets.boxes, boxes)
     objects, crowds = targets.valid & ~targets.crowd, targets.valid & targets.crowd
     return torch.where(objects[..., None], ious, -1.0), (crowds[..., None] & (coverage > CROWD_COVERAGE)).any(1)

@@ -1,8 +1,8 @@
-"""Multi-task Network Cascades (1512.04412), with which the paper's authors won COCO segmentation 2015.
+"""Multi-task Network Cascades (1512.04412), the winning entry of the paper's authors in COCO segmentation 2015.
 
-Five stages: proposals; class-agnostic masks of RoIs; classes and box regression from the masked features. Stages four
-and five repeat two and three with the same weights, on the boxes of stage three. Training is joint: gradients flow
-through the masks to the features that they select, and through the regressed boxes of the second round.
+Five stages: (1) proposals, (2) class-agnostic masks of RoIs, (3) classes and box regression from the masked features.
+Stages 4 and 5 repeat 2 and 3 with the same weights, on the boxes of stage 3. Training is joint: gradients flow through
+the masks to the features they select, and through the regressed boxes of the second round.
 """
 
 from collections.abc import Sequence
@@ -25,20 +25,20 @@ from resdet.ops.roi_warp import roi_warp
 from resdet.structures import Detections, Proposals, Targets
 
 ROUNDS = 2
-# Limit of the gradient of the second round with respect to each box delta, as a share of the largest gradient of the
-# box loss; the authors' code has 1/512 for 64 RoIs.
+# Limit of the second round's gradient with respect to each box delta, relative to the largest gradient of the box loss;
+# the authors' code uses 1/512 for 64 RoIs.
 GRADIENT_SHARE = 1 / 8
 
 
 class RoIWarp(nn.Module):
-    """Warped RoI features, from one level."""
+    """RoI warping from one level."""
 
     def __init__(self, stride: int, size: int):
         super().__init__()
         self.scale, self.size = 1 / stride, size
 
     def forward(self, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
-        """[B, C, h, w] and boxes [B, N, 4] -> [B·N, C, size, size]."""
+        """Pools a map [B, C, h, w] over boxes [B, N, 4]: [B·N, C, size, size]."""
         return roi_warp(maps[0], boxes, self.scale, self.size)
 
     def extra_repr(self) -> str:
@@ -57,19 +57,19 @@ class AgnosticMaskHead(nn.Module):
         for layer in (self.reduce, self.hidden):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(cast(nn.Parameter, layer.bias))
-        nn.init.normal_(self.pixels.weight, std=0.001)  # initial masks are 0.5 everywhere
+        nn.init.normal_(self.pixels.weight, std=0.001)  # initial masks are about 0.5 everywhere
         nn.init.zeros_(self.pixels.bias)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Logits [R, m, m]."""
+        """Returns logits [R, m, m]."""
         x = F.relu(self.hidden(F.relu(self.reduce(maps)).flatten(1)))
         return self.pixels(x).unflatten(1, (self.resolution, self.resolution))
 
 
 class MaskedStage(nn.Module):
-    """Classes and boxes from two vectors of each RoI: one of its masked features, one of all of them.
+    """Classes and boxes from two vectors per RoI: one of its masked features, one of all its features.
 
-    It has two classifiers: of boxes, and of instances by their masks, with the scores of detections.
+    There are two classifiers: one for boxes, and one for masked instances, which scores the detections.
     """
 
     def __init__(self, head: Conv5Head, classes: int, class_agnostic: bool):
@@ -82,7 +82,7 @@ class MaskedStage(nn.Module):
 
 
 class RoundOutput(NamedTuple):
-    """Predictions of one round for N RoIs per image."""
+    """Predictions of a round for N RoIs per image."""
 
     masks: Tensor  # [B, N, m, m] logits
     scores: Tensor  # [B, N, C + 1] logits of the instance classifier, background last
@@ -92,7 +92,7 @@ class RoundOutput(NamedTuple):
 
 @dataclass
 class MNCMaskBranch:
-    """The masks after detection; `MNC.losses` trains them, since classes depend on the masks of both rounds."""
+    """Predicts masks after detection; `MNC.losses` trains them, since classes depend on the masks of both rounds."""
 
     head: nn.Module
     features: Conv5Features
@@ -103,7 +103,7 @@ class MNCMaskBranch:
         return {}
 
     def predict(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
-        """Mask probabilities [B, N, m, m]; the labels only give the shape."""
+        """Returns mask probabilities [B, N, m, m]; only the shape of the labels matters."""
         return self.head(self.features(maps, boxes)).float().sigmoid().unflatten(0, labels.shape)
 
 
@@ -126,7 +126,7 @@ class MNC(RoIHeads):
         return cast(MaskedStage, self.stages[0])
 
     def predict(self, maps: Sequence[Tensor], boxes: Tensor) -> RoundOutput:
-        """One round on boxes [B, N, 4]."""
+        """Runs a round on boxes [B, N, 4]."""
         stage = self.stage
         pooled = self.pooler(maps, boxes)
         whole = stage.head.maps(pooled)
@@ -138,7 +138,7 @@ class MNC(RoIHeads):
         return RoundOutput(masks, scores, box_scores, deltas)
 
     def regress(self, boxes: Tensor, scores: Tensor, deltas: Tensor, sizes: Tensor) -> Tensor:
-        """The boxes after regression with the deltas of the class with the highest score."""
+        """Regresses the boxes with the deltas of the highest-scoring class."""
         selected = self.deltas_of_class(deltas, scores[..., :-1].argmax(-1))
         return box_ops.clip(box_ops.decode(boxes, selected, self.weights[0]), sizes)
 
@@ -147,7 +147,8 @@ class MNC(RoIHeads):
     def losses(
         self, maps: Sequence[Tensor], proposals: Proposals, targets: Targets, sizes: Tensor
     ) -> dict[str, Tensor]:
-        """class, box, mask and mask_class of both rounds; the mask losses if the targets have masks."""
+        """Returns `class`, `box`, `mask` and `mask_class` of both rounds; the mask losses only if the targets have
+        masks."""
         rois = self.sample(proposals, targets)
         boxes = rois.boxes
         result: dict[str, Tensor] = {}
@@ -169,7 +170,8 @@ class MNC(RoIHeads):
     def mask_losses(
         self, rois: SampledProposals, output: RoundOutput, targets: Targets, target_masks: Tensor
     ) -> dict[str, Tensor]:
-        """mask over positive RoIs; mask_class over all, with the object's class where its box and mask both overlap."""
+        """Returns the losses `mask`, over positive RoIs, and `mask_class`, over all; instances are positive if box and
+        mask overlap."""
         masks, objects = output.masks.float(), rois.objects
         with torch.no_grad(), torch.autocast(masks.device.type, enabled=False):
             expected = mask_targets(rois, targets, masks.shape[-1])
@@ -187,14 +189,14 @@ class MNC(RoIHeads):
     # Inference
 
     def detect(self, maps: Sequence[Tensor], proposals: Proposals, sizes: Tensor, score: Tensor | float) -> Detections:
-        """Detections above `score` of both rounds, after NMS within each class."""
+        """Returns detections above `score` of both rounds, after NMS per class."""
         predictions = self.classify(maps, proposals.boxes, sizes)
         return self.postprocess_detections(predictions, proposals.valid.repeat(1, ROUNDS), sizes, score)
 
     def classify(self, maps: Sequence[Tensor], boxes: Tensor, sizes: Tensor) -> RoIPredictions:
-        """Scores and boxes of the first and of the second round, 2·N in all, and deltas of zero.
+        """Returns scores and boxes of the first, then the second round, 2·N in total, with zero deltas.
 
-        Scores are those of the mask inside the input box of a round, so that box is the detection.
+        Scores belong to the mask inside the input box of a round, so the detection is that box.
         """
         first = self.predict(maps, boxes)
         refined = self.regress(boxes, first.scores, first.deltas, sizes)
@@ -205,15 +207,15 @@ class MNC(RoIHeads):
 
 
 def mask_areas(masks: Tensor, boxes: Tensor) -> Tensor:
-    """Pixels [B, G] of the masks [B, G, m, m] of objects with boxes [B, G, 4]."""
+    """Returns the areas [B, G] in pixels of masks [B, G, m, m] in boxes [B, G, 4]."""
     return masks.float().mean((2, 3)) / 255 * box_ops.area(boxes)
 
 
 def mask_iou(masks: Tensor, expected: Tensor, boxes: Tensor, areas: Tensor) -> Tensor:
-    """IoU [B, N] of bool masks [B, N, m, m] inside boxes [B, N, 4] with objects.
+    """Returns the IoU [B, N] of bool masks [B, N, m, m] inside boxes [B, N, 4] with objects.
 
-    `expected` [B, N, m, m], 0 to 1: the objects' masks, cropped to the boxes; `areas` [B, N]: the objects' pixels, also
-    outside the boxes.
+    `expected` [B, N, m, m], 0 to 1: the objects' masks, cropped to the boxes; `areas` [B, N]: the objects' areas,
+    including the parts outside the boxes.
     """
     cell = box_ops.area(boxes) / masks.shape[-1] ** 2
     shared = (masks * expected).sum((2, 3)) * cell
@@ -234,9 +236,9 @@ class LimitGradient(torch.autograd.Function):
 
 
 def limit_gradient(x: Tensor, limit: float) -> tuple[Tensor, Tensor]:
-    """x with its gradient clamped to ±limit, and a zero to add to the loss.
+    """Returns x, with its gradient clamped to ±limit, and a zero to add to the loss.
 
-    The gradient of that zero is the weight of the loss (float16 scaling, gradient accumulation), by which the limit is
-    multiplied.
+    The gradient of this zero is the weight of the loss (float16 scaling, gradient accumulation), which scales the
+    limit.
     """
     return LimitGradient.apply(x, limit)

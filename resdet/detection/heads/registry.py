@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class BoxHead(Protocol):
-    """A module that computes vectors [R, width] from pooled features [R, channels, size, size]."""
+    """Module that computes vectors [R, width] from pooled features [R, channels, size, size]."""
 
     width: int
 
@@ -21,7 +21,7 @@ class BoxHead(Protocol):
 
 
 class BoxHeadBuilder(Protocol):
-    """Builds a box head, an `nn.Module`, for features of this number of channels and side."""
+    """Builds a box head, an `nn.Module`, for features with this number of channels and side."""
 
     def __call__(self, config: "BoxConfig", channels: int, size: int) -> BoxHead: ...
 
@@ -39,7 +39,7 @@ class RoIBranchBuilder(Protocol):
 
 
 class BoxLoss(Protocol):
-    """The loss [...] of deltas [..., 4] that should transform boxes [..., 4] to targets [..., 4]."""
+    """Computes the loss [...] of deltas [..., 4] that should map boxes [..., 4] to targets [..., 4]."""
 
     def __call__(
         self, deltas: "Tensor", boxes: "Tensor", targets: "Tensor", weights: "Weights", beta: float
@@ -47,7 +47,7 @@ class BoxLoss(Protocol):
 
 
 class ClassLoss(Protocol):
-    """The loss [B, N] of logits [B, N, C + 1], background last, for labels [B, N]."""
+    """Computes the loss [B, N] of logits [B, N, C + 1], background last, for labels [B, N]."""
 
     def __call__(self, logits: "Tensor", labels: "Tensor") -> "Tensor": ...
 
@@ -59,7 +59,7 @@ box_heads: Registry[BoxHeadBuilder] = Registry(
 mask_heads: Registry[MaskHeadBuilder] = Registry(
     "mask head", "model.mask.head", {"conv": f"{HEADS}.mask_head:conv_mask_head"}
 )
-# A branch is built where the model's config has a section of its name that is not null.
+# A branch is built if the section with its name in the model's config is not null.
 roi_branches: Registry[RoIBranchBuilder] = Registry(
     "RoI branch",
     "model",

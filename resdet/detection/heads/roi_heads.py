@@ -1,8 +1,8 @@
-"""RoI heads: classification and box regression in one stage or several, and branches such as masks.
+"""RoI heads: classification and box regression in one or more stages, and branches such as masks.
 
-One stage is Fast R-CNN (1504.08083), three with rising IoU are Cascade R-CNN (1712.00726), a mask branch makes it
-Mask R-CNN (1703.06870). All shapes follow from the config: `box.batch_per_image` proposals of an image are sampled,
-positive ones first, so that the losses of boxes and branches use a prefix of fixed length.
+One stage is Fast R-CNN (1504.08083), three with rising IoU are Cascade R-CNN (1712.00726), and a mask branch makes it
+Mask R-CNN (1703.06870). The config determines all shapes: `box.batch_per_image` proposals are sampled per image,
+positive ones first, so that box and branch losses use a prefix of fixed length.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,20 +26,20 @@ BOX_WEIGHTS = (
     (10.0, 10.0, 5.0, 5.0),
     (20.0, 20.0, 10.0, 10.0),
     (30.0, 30.0, 15.0, 15.0),
-)  # of the deltas of each stage
+)  # of the deltas, per stage
 MIN_SIZE = 1e-2  # of detections, in pixels of the resized image
 
 
 class RoIPredictions(NamedTuple):
-    """Predictions for N RoIs of each image."""
+    """Predictions for N RoIs per image."""
 
     scores: Tensor  # [B, N, C] probabilities
-    boxes: Tensor  # [B, N, 4], which the deltas transform
+    boxes: Tensor  # [B, N, 4], to be transformed by the deltas
     deltas: Tensor  # [B, N, C or 1, 4]
 
 
 class Stage(nn.Module):
-    """A box head and its predictor; with `context`, the predictor also gets the vector of the whole image."""
+    """A box head and its predictor, which with `context` also receives the vector of the whole image."""
 
     head: BoxHead
 
@@ -49,10 +49,10 @@ class Stage(nn.Module):
         self.predictor = FastRCNNPredictor(head.width * (2 if context else 1), classes, class_agnostic)
 
     def predict(self, vectors: Tensor, images: int) -> tuple[Tensor, Tensor]:
-        """Logits [B, N, C + 1] and deltas [B, N, C or 1, 4] of the head's vectors [B·N, width].
+        """Returns logits [B, N, C + 1] and deltas [B, N, C or 1, 4] of the head's vectors [B·N, width].
 
-        With global context (appendix B), [B·(N + 1), width]: the last vector of each image, of the whole image, is
-        concatenated to each of the others.
+        With global context (appendix B), vectors are [B·(N + 1), width]: the last one of each image belongs to the
+        whole image and is concatenated to each of the others.
         """
         if self.context:
             vectors = vectors.unflatten(0, (images, -1))
@@ -75,7 +75,7 @@ class RoIHeads(nn.Module):
         classes: int,
         branches: Mapping[str, RoIBranch] | None = None,
     ):
-        """`heads`: one per stage; `branches` by their names."""
+        """`heads`: one per stage; `branches`: by name."""
         super().__init__()
         self.config, self.classes, self.pooler = config, classes, pooler
         self.branches = dict(branches or {})
@@ -87,7 +87,7 @@ class RoIHeads(nn.Module):
         self.positives = positive_count(config)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Gives a head that is replaced, such as `mask_head`, to its branch."""
+        """Passes a replaced head, such as `mask_head`, on to its branch."""
         super().__setattr__(name, value)
         branch = self.__dict__.get("branches", {}).get(name.removesuffix("_head"))
         if branch is not None and name.endswith("_head"):
@@ -103,7 +103,8 @@ class RoIHeads(nn.Module):
     def losses(
         self, maps: Sequence[Tensor], proposals: Proposals, targets: Targets, sizes: Tensor
     ) -> dict[str, Tensor]:
-        """class and box of each stage over sampled proposals, and the losses of branches; `sizes` [B, 2] of images."""
+        """Returns `class` and `box` per stage over sampled proposals, and branch losses; `sizes` [B, 2]: image
+        sizes."""
         rois = self.sample(proposals, targets)
         result: dict[str, Tensor] = {}
         deltas: Tensor | None = None
@@ -115,7 +116,7 @@ class RoIHeads(nn.Module):
             logits, deltas = stage.predict(vectors, len(rois.boxes))
             suffix = str(number + 1) if len(self.stages) > 1 else ""
             parts = self.stage_losses(number, rois, logits, deltas, targets)
-            result.update({f"{name}{suffix}": loss for name, loss in parts.items()})  # dynamo of torch 2.6 has no |=
+            result.update({f"{name}{suffix}": loss for name, loss in parts.items()})  # torch 2.6's dynamo lacks |=
             if number == 0:
                 first, first_maps = rois, pooled
         for branch in self.branches.values():
@@ -124,7 +125,7 @@ class RoIHeads(nn.Module):
 
     @torch.no_grad()
     def sample(self, proposals: Proposals, targets: Targets) -> SampledProposals:
-        """Samples proposals of each image; the ground truth boxes are candidates, too."""
+        """Samples proposals of each image; ground-truth boxes are candidates, too."""
         boxes = torch.cat([proposals.boxes, targets.boxes], 1)
         usable = torch.cat([proposals.valid, targets.valid & ~targets.crowd], 1)
         low, high = self.config.negative_iou
@@ -138,22 +139,22 @@ class RoIHeads(nn.Module):
     def refine(
         self, rois: SampledProposals, deltas: Tensor, targets: Targets, sizes: Tensor, number: int
     ) -> SampledProposals:
-        """The boxes that the previous stage predicts, all of them, matched at the IoU of stage `number`."""
+        """Matches all boxes predicted by the previous stage at the IoU of stage `number`."""
         boxes = box_ops.decode(rois.boxes, deltas[:, :, 0], self.weights[number - 1])
         return self.match(box_ops.clip(boxes, sizes), rois.valid, targets, self.config.ious[number])
 
     @torch.no_grad()
     def match(self, boxes: Tensor, valid: Tensor, targets: Targets, iou: float) -> SampledProposals:
-        """All valid boxes, without sampling, matched to objects at this IoU."""
+        """Matches all valid boxes to objects at this IoU, without sampling."""
         matches = match_proposals(boxes, targets, valid, iou, (0.0, iou))
         return SampledProposals(boxes, matches.objects, matches.positive, matches.positive | matches.negative)
 
     def pool(self, maps: Sequence[Tensor], boxes: Tensor, sizes: Tensor) -> Tensor:
-        """The input of the box heads: features of the RoIs and, with context, of the whole images."""
+        """Pools the input of the box heads: features of the RoIs and, with context, of the whole images."""
         return self.pooler(maps, boxes, sizes if self.config.context else None)
 
     def embed(self, head: BoxHead, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        """The head's vector of each RoI, and the maps for branches without a pooler."""
+        """Returns the head's vector of each RoI, and the maps for branches without a pooler."""
         if isinstance(head, Conv5Head):
             maps = head.maps(pooled)
             return head.vectors(maps), maps
@@ -162,12 +163,12 @@ class RoIHeads(nn.Module):
     def stage_losses(
         self, number: int, rois: SampledProposals, logits: Tensor, deltas: Tensor, targets: Targets
     ) -> dict[str, Tensor]:
-        """class over all RoIs, box over the positive ones."""
+        """Returns the losses `class`, over all RoIs, and `box`, over the positive ones."""
         config, count = self.config, rois.valid.sum()
         objects = take(targets.labels, rois.objects)
         labels = torch.where(rois.positive, objects, self.classes)
         class_terms = self.class_loss(logits, labels)
-        # Positive RoIs come first in the first stage only; there the others are skipped.
+        # Only in the first stage positive RoIs come first, so that the others can be skipped.
         part = slice(self.positives) if number == 0 else slice(None)
         selected = self.deltas_of_class(deltas[:, part], objects[:, part])
         boxes, matched = rois.boxes[:, part], take(targets.boxes, rois.objects[:, part])
@@ -178,7 +179,7 @@ class RoIHeads(nn.Module):
         }
 
     def deltas_of_class(self, deltas: Tensor, labels: Tensor) -> Tensor:
-        """Deltas [B, N, C or 1, 4] and labels [B, N] -> deltas of the labels [B, N, 4]."""
+        """Selects from deltas [B, N, C or 1, 4] those of the labels [B, N]: [B, N, 4]."""
         if self.config.class_agnostic:
             return deltas[:, :, 0]
         return deltas.gather(2, labels[..., None, None].expand(-1, -1, 1, 4))[:, :, 0]
@@ -186,14 +187,14 @@ class RoIHeads(nn.Module):
     # Inference
 
     def detect(self, maps: Sequence[Tensor], proposals: Proposals, sizes: Tensor, score: Tensor | float) -> Detections:
-        """Detections above `score` after NMS within each class; `sizes` [B, 2]: height and width of each image."""
+        """Returns detections above `score` after NMS per class; `sizes` [B, 2]: height and width of each image."""
         predictions = self.classify(maps, proposals.boxes, sizes)
         return self.postprocess_detections(predictions, proposals.valid, sizes, score)
 
     def postprocess_detections(
         self, predictions: RoIPredictions, valid: Tensor, sizes: Tensor, score: Tensor | float
     ) -> Detections:
-        """Detections from the predictions for `valid` [B, N] RoIs."""
+        """Converts the predictions for `valid` [B, N] RoIs to detections."""
         config, classes = self.config, self.classes
         scores, boxes, deltas = predictions
         scores = torch.where(valid[..., None] & torch.isfinite(scores), scores, 0.0).flatten(1)
@@ -204,12 +205,12 @@ class RoIHeads(nn.Module):
         return final_nms(decoded, best, labels, score, config.nms, config.detections)
 
     def decode(self, predictions: RoIPredictions, sizes: Tensor) -> Tensor:
-        """The predicted boxes [B, N, C or 1, 4], clipped to the images."""
+        """Returns the predicted boxes [B, N, C or 1, 4], clipped to the images."""
         decoded = box_ops.decode(predictions.boxes[:, :, None], predictions.deltas, self.weights[-1])
         return box_ops.clip(decoded, sizes)
 
     def classify(self, maps: Sequence[Tensor], boxes: Tensor, sizes: Tensor) -> RoIPredictions:
-        """Scores, averaged over the stages, for boxes [B, N, 4], and the input boxes and deltas of the last stage."""
+        """Returns scores averaged over the stages for boxes [B, N, 4], and the last stage's input boxes and deltas."""
         deltas: Tensor | None = None
         probabilities: list[Tensor] = []
         for number, stage in enumerate(cast("Sequence[Stage]", self.stages)):
@@ -225,12 +226,13 @@ class RoIHeads(nn.Module):
 def final_nms(
     boxes: Tensor, scores: Tensor, labels: Tensor, score: Tensor | float, iou: float, most: int
 ) -> Detections:
-    """Detections above `score` of boxes [B, N, 4] with an area, after NMS within each class; `most` per image."""
+    """Returns up to `most` detections per image, above `score` and not empty, after NMS per class on boxes [B, N,
+    4]."""
     candidates = (scores > score) & (boxes[..., 2:] - boxes[..., :2] >= MIN_SIZE).all(2)
     indices, kept = nms(boxes, scores, labels, candidates, iou, most)
     return Detections(take(boxes, indices), take(scores, indices), take(labels, indices), kept)
 
 
 def share_gradient(x: Tensor, stages: int) -> Tensor:
-    """Scales the gradient of x by 1/stages, since all stages backpropagate to the features (Cascade R-CNN's code)."""
+    """Scales the gradient of x by 1/stages, since all stages backpropagate to the features (code of Cascade R-CNN)."""
     return x if stages == 1 else x / stages + x.detach() * (1 - 1 / stages)

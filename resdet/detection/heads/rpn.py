@@ -18,7 +18,7 @@ from resdet.structures import Proposals, Targets
 
 
 class RPNOutput(NamedTuple):
-    """Predictions for each anchor, by level, ordered by position."""
+    """Predictions per anchor, by level, ordered by position."""
 
     anchors: list[Tensor]  # [A_l, 4]
     logits: list[Tensor]  # [B, A_l]
@@ -26,7 +26,7 @@ class RPNOutput(NamedTuple):
 
 
 class RPN(nn.Module):
-    """A small convolutional network on each feature map."""
+    """Small convolutional network applied to each feature map."""
 
     def __init__(self, config: RPNConfig, channels: int, strides: Sequence[int], sizes: Sequence[Sequence[float]]):
         super().__init__()
@@ -54,14 +54,15 @@ class RPN(nn.Module):
         return logits.permute(0, 2, 3, 1).flatten(1), deltas.permute(0, 2, 3, 1).reshape(x.shape[0], -1, 4)
 
     def losses(self, output: RPNOutput, targets: Targets, sizes: Tensor) -> dict[str, Tensor]:
-        """rpn_objectness over sampled anchors, rpn_box over the positive ones; `sizes` [B, 2]: height and width of each
-        image."""
+        """Returns the losses `rpn_objectness`, over sampled anchors, and `rpn_box`, over the positive ones; `sizes`
+        [B, 2]: height and width of each image."""
         anchors, logits, deltas = torch.cat(output.anchors), torch.cat(output.logits, 1), torch.cat(output.deltas, 1)
         scores, boxes = sampled_losses(self.config, anchors, logits, deltas, targets, self.usable(anchors, sizes))
         return {"rpn_objectness": scores, "rpn_box": boxes}
 
     def usable(self, anchors: Tensor, sizes: Tensor) -> Tensor:
-        """[B, A]: anchors with their center inside the image; with `inside_only`, with all of their area."""
+        """Returns a mask [B, A] of anchors with their center or, with `inside_only`, their whole area inside the
+        image."""
         low, high = anchors[:, :2], anchors[:, 2:]
         if not self.config.inside_only:
             low = high = (low + high) / 2
@@ -70,7 +71,7 @@ class RPN(nn.Module):
 
     @torch.no_grad()
     def propose(self, output: RPNOutput, sizes: Tensor, training: bool) -> Proposals:
-        """The boxes with the best scores of each level, clipped to the image, after NMS."""
+        """Returns the highest-scoring boxes of each level, clipped to the image, after NMS."""
         config, mode = self.config, 0 if training else 1
         level_boxes, level_scores, usable = [], [], []
         for anchors, logits, deltas in zip(*output):
@@ -91,7 +92,7 @@ def sampled_losses(
     targets: Targets,
     usable: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Objectness loss over a sample of the usable [B, A] anchors [A, 4], box loss over its positive ones."""
+    """Returns the objectness loss over sampled anchors [A, 4], `usable` [B, A], and the box loss over positive ones."""
     with torch.no_grad():
         matches = match_anchors(anchors, targets, usable, config.positive_iou, config.negative_iou)
         chosen, positive, valid = sample(
