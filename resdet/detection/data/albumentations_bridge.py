@@ -1,4 +1,4 @@
-"""Transforms of albumentations by name, on images with boxes and masks."""
+"""Applies albumentations transforms by name to images with boxes and masks."""
 
 from dataclasses import replace
 from typing import Any
@@ -37,7 +37,7 @@ def _recolor(name: str, step: Any, scene: Scene) -> Scene:
 
 
 def _rearrange(name: str, step: Any, scene: Scene) -> Scene:
-    """Applies a spatial transform; boxes of objects with masks are tightened to the visible part."""
+    """Applies a spatial transform and tightens the boxes of objects with masks to the visible part."""
     if scene.keypoints is not None:
         raise ConfigError(
             f"data.augment.albumentations: {name} moves pixels, which is not supported for data with keypoints: leave "

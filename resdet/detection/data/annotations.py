@@ -1,6 +1,6 @@
 """Images and their objects: one columnar index for COCO, VOC, ILSVRC DET and VID.
 
-There is no Python object per image or object, so that loader workers share memory pages. The arrays come from
+Without Python objects per image or annotation, loader workers share memory pages. The arrays come from
 `resdet.detection.data.compile_annotations`, through `resdet.data.array_cache.cached`.
 """
 
@@ -22,9 +22,9 @@ from resdet.files.json_file import read_json
 from resdet.files.tar_member import is_remote
 from resdet.images.decode import EncodedImage, RawImage, map_image, read_image
 
-BLACKLISTED = "blacklisted_category_ids"  # key of an image in the ground truth: classes that ILSVRC DET ignores in it
+BLACKLISTED = "blacklisted_category_ids"  # image key in the ground truth: classes that ILSVRC DET ignores in this image
 
-# Columns of videos, and their keys in COCO's format for videos
+# Columns for videos, and their keys in COCO's video format
 IMAGE_KEYS = {"video_ids": "video_id", "frame_ids": "frame_id"}
 OBJECT_KEYS = {
     "instance_ids": "instance_id",
@@ -44,45 +44,45 @@ class Objects:
     labels: np.ndarray  # int64 [n], indices into the classes
     crowd: np.ndarray  # bool [n]: ignored in training (COCO's crowds, VOC's difficult objects)
     segments: list[Segment | None]  # length n
-    keypoints: Keypoints | None = None  # None: the data has none
+    keypoints: Keypoints | None = None  # None: no keypoints in the data
 
     def __len__(self) -> int:
         return len(self.boxes)
 
 
 class Annotations:
-    """Images with objects, their names and ids. Picklable; images without objects are kept.
+    """Images with objects, their names and ids. Picklable; includes images without objects.
 
     `classes` are the names of labels 0 to C - 1, `category_ids` their ids in the file. `sizes` is int32 [N, 2], width
-    and height. `problems` has one sentence for each kind of problem in the files.
+    and height. `problems` contains one sentence per kind of problem in the files.
     """
 
     def __init__(self, arrays: Arrays, root: Path | str, file: Path | None = None, other_sizes: bool = False):
-        """`root` is the image folder; `file` is the COCO file with all annotations; `other_sizes`: annotations may
-        declare another size than their image has (some of ILSVRC's do)."""
+        """`root` is the image folder and `file` the COCO file with all annotations; `other_sizes` allows annotations to
+        declare a size other than the image's (some of ILSVRC's do)."""
         self.arrays, self.root, self.file, self.other_sizes = arrays, str(root), file, other_sizes
         self.files = Strings.from_arrays(arrays, "files")
         self.sizes = arrays["sizes"]
         self.classes = list(Strings.from_arrays(arrays, "classes"))
         self.category_ids: list[int] = arrays["category_ids"].tolist()
         self.problems = list(Strings.from_arrays(arrays, "problems"))
-        self.notes: list[str] = []  # sentences for the log about how the data were found
-        self.keypoints = keypoint_names(arrays)  # None: the data has none
+        self.notes: list[str] = []  # sentences for the log on how the data were found
+        self.keypoints = keypoint_names(arrays)  # None: no keypoints in the data
         self.mirror = None if self.keypoints is None else self.keypoints.mirror
 
     def __len__(self) -> int:
         return len(self.files)
 
     def name(self, i: int) -> str:
-        """Path of the image, for error messages."""
+        """Returns the path of the image, for error messages."""
         return os.path.join(self.root, self.files[i])
 
     def image(self, i: int) -> EncodedImage:
         return read_image(self.name(i), UNREADABLE).as_annotated(tuple(self.sizes[i].tolist()))
 
     def header_size(self, i: int) -> tuple[int, int]:
-        """(width, height) from the file's header; raises DataError if the annotations declare another size. Images at
-        an address are not read: their declared size."""
+        """Returns (width, height) from the file's header, or the declared size of remote images; raises DataError if
+        the annotations declare another size."""
         if is_remote(self.name(i)):
             return tuple(self.sizes[i].tolist())
         image = map_image(self.name(i), UNREADABLE).as_annotated(tuple(self.sizes[i].tolist()))
@@ -101,12 +101,12 @@ class Annotations:
 
     @property
     def blacklist(self) -> np.ndarray:
-        """int64 [k, 2], image indices and category ids: pairs that ILSVRC DET does not evaluate."""
+        """Pairs of image index and category id, int64 [k, 2], that ILSVRC DET does not evaluate."""
         return self.arrays.get("blacklist", np.zeros((0, 2), np.int64))
 
     @property
     def intact(self) -> bool:
-        """Whether the annotation file is the ground truth without changes."""
+        """Whether the annotation file can serve as ground truth unchanged."""
         return self.file is not None and bool(self.arrays["intact"][0])
 
     @property
@@ -118,11 +118,11 @@ class Annotations:
         return self.keypoints is not None and bool((self.arrays["keypoints"][..., 2] > 0).any())
 
     def maskless(self) -> np.ndarray:
-        """int64 [k]: indices of objects without a mask."""
+        """Returns the indices of objects without a mask, int64 [k]."""
         return np.flatnonzero((np.diff(self.arrays["parts"]) == 0) & (np.diff(self.arrays["strips"]) == 0))
 
     def maskless_note(self) -> str:
-        """Sentence with the number of objects without a mask and the first of their ids."""
+        """Returns a sentence with the number of objects without a mask and their first ids."""
         objects = self.maskless()
         names = self.arrays["numbers"][objects[:NAMED]].tolist() if "numbers" in self.arrays else []
         named = f": {', '.join(map(str, names))}{', …' if len(objects) > NAMED else ''}" if names else ""
@@ -141,23 +141,23 @@ class Annotations:
         )
 
     def label_counts(self) -> np.ndarray:
-        """int64 [C]: objects per class. Here and below, crowds are not counted: they are ignored in training."""
+        """Counts objects per class, int64 [C]. Here and below, crowds are not counted, as training ignores them."""
         return np.bincount(self.arrays["labels"][~self.arrays["crowd"]], minlength=len(self.classes))
 
     def images_with(self) -> np.ndarray:
-        """int64 [C]: images per class."""
+        """Counts images per class, int64 [C]."""
         return np.bincount(self.presence()[1], minlength=len(self.classes))
 
     def presence(self) -> tuple[np.ndarray, np.ndarray]:
-        """Unique pairs of image and class: int64 image indices [k] and labels [k], by ascending image."""
+        """Returns the unique pairs of image and class: int64 image indices [k] and labels [k], by ascending image."""
         images = np.repeat(np.arange(len(self)), np.diff(self.arrays["starts"]))
         return unique_pairs(images, self.arrays["labels"], self.arrays["crowd"])
 
     def to_coco(self) -> dict[str, Any]:
-        """Ground truth for evaluators: the content of the COCO file without unusable entries and with all image sizes;
-        for other formats composed, with `result_id`s.
+        """Returns the ground truth for evaluators: the COCO file's content without unusable entries and with all image
+        sizes, or, for other formats, an equivalent with `result_id`s.
 
-        VOC's difficult objects have `iscrowd`, `ignore` and `difficult` 1: COCO evaluation ignores only crowds.
+        VOC's difficult objects have `iscrowd`, `ignore` and `difficult` 1, since COCO evaluation ignores only crowds.
         """
         if self.file is None:
             return _compose(self)
@@ -166,13 +166,13 @@ class Annotations:
 
 
 def unique_pairs(images: np.ndarray, labels: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Unique pairs [k] of the image and the label of objects [m] that are not crowds, by ascending image."""
+    """Returns the unique pairs [k] of image and label of the objects [m] that are not crowds, by ascending image."""
     step = int(labels.max(initial=0)) + 1
     return np.divmod(np.unique((images * step + labels)[~crowd]), step)
 
 
 def usable(content: dict[str, Any], arrays: Arrays) -> dict[str, Any]:
-    """The content of a COCO file without the entries that its index leaves out, and with all image sizes."""
+    """Returns a COCO file's content without the entries missing from its index, and with all image sizes."""
     images = [content["images"][row] for row in arrays["image_rows"].tolist()]
     sides = ({"width": width, "height": height} for width, height in arrays["sizes"].tolist())
     return content | {
@@ -182,7 +182,7 @@ def usable(content: dict[str, Any], arrays: Arrays) -> dict[str, Any]:
 
 
 def check_size(source: Annotations, i: int, image: EncodedImage | RawImage) -> None:
-    """Refuses an image whose annotations declare another size, unless the source allows it (`other_sizes`)."""
+    """Raises DataError if the annotations declare another image size, unless the source allows it (`other_sizes`)."""
     declared = tuple(int(side) for side in source.sizes[i])
     if image.size != declared and not source.other_sizes:
         raise DataError(
@@ -192,7 +192,7 @@ def check_size(source: Annotations, i: int, image: EncodedImage | RawImage) -> N
 
 
 def concatenate(parts: Sequence[Annotations]) -> Annotations:
-    """Concatenates data sets of the same classes, such as VOC 2007 and 2012."""
+    """Concatenates data sets with the same classes, such as VOC 2007 and 2012."""
     first = parts[0]
     if len(parts) == 1:
         return first
@@ -227,13 +227,13 @@ def concatenate(parts: Sequence[Annotations]) -> Annotations:
 
 
 def _join_offsets(offsets: list[np.ndarray]) -> np.ndarray:
-    """Offsets into the concatenation of arrays, from the offsets into each."""
+    """Returns offsets into concatenated arrays from the offsets into each array."""
     bases = np.cumsum([0, *(each[-1] for each in offsets)])
     return np.concatenate([[0], *(each[1:] + base for each, base in zip(offsets, bases))])
 
 
 def _compose(source: Annotations) -> dict[str, Any]:
-    """COCO ground truth from the index."""
+    """Builds COCO ground truth from the index."""
     images, annotations = [], []
     of_images, of_objects = (
         {key: source.arrays[name].tolist() for name, key in keys.items() if name in source.arrays}

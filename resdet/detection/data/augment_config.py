@@ -1,4 +1,4 @@
-"""Config of the augmentation of detection; without torch and NumPy, so that reading a config is quick."""
+"""Config of detection's augmentation; imports neither torch nor NumPy, so configs load quickly."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal

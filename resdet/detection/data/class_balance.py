@@ -1,4 +1,4 @@
-"""Resampling of images for unbalanced classes: expected copies per epoch, the `copies` of GroupedSampler.
+"""Resampling of images for imbalanced classes: expected copies per epoch, the `copies` of GroupedSampler.
 
 `presence_images` and `presence_labels` are the unique pairs of image and class.
 """
@@ -11,8 +11,8 @@ def repeat_factors(
 ) -> np.ndarray:
     """Repeat-factor sampling of LVIS (arXiv 1908.03195): float [N].
 
-    The repeat factor of a class is sqrt(t / f) for threshold t and share f of images with the class; that of an image
-    is the maximum over its classes, at least 1.
+    The repeat factor of a class is sqrt(t / f) for threshold t and share f of images with the class; an image takes the
+    maximum over its classes, at least 1.
     """
     share = np.bincount(presence_labels) / count_images
     factors = np.sqrt(threshold / np.maximum(share, 1 / count_images))
@@ -24,9 +24,9 @@ def repeat_factors(
 def class_aware(
     presence_images: np.ndarray, presence_labels: np.ndarray, count_images: int, negatives: float = 0.0
 ) -> np.ndarray:
-    """Class-aware sampling: uniform over classes, then over the images of a class; float [N], with sum N.
+    """Class-aware sampling: uniform over classes, then over the images of a class; float [N], summing to N.
 
-    `negatives`, 0 to 1, is the share of images without objects; not applied if all images or none have objects.
+    `negatives`, 0 to 1, is the share of images without objects; ignored if all images or none have objects.
     """
     images_of = np.bincount(presence_labels)
     weights = np.bincount(presence_images, 1 / images_of[presence_labels], count_images)

@@ -25,7 +25,7 @@ from resdet.detection.data.validation import Records
 from resdet.files.json_columns import read_columns
 from resdet.results.box_format import xywh_to_xyxy
 
-LISTS = ("images", "annotations")  # of a file, which are long
+LISTS = ("images", "annotations")  # the long lists of a file
 
 
 def open_coco(
@@ -37,9 +37,9 @@ def open_coco(
 ) -> Annotations:
     """Opens the file `annotations`, of COCO or LVIS, with its images in the folder `images`.
 
-    Labels follow the order of the category ids. A bad entry is an error, or is left out and counted in `problems`.
-    The compiled file is cached (`resdet.data.array_cache.cached`) and memory-mapped. `keypoints`: read those that the
-    categories declare.
+    Labels follow the order of the category ids. A bad entry raises an error, or is skipped and counted in `problems`.
+    The compiled file is cached (`resdet.data.array_cache.cached`) and memory-mapped. `keypoints`: reads the keypoints
+    that the categories declare.
     """
     file, folder = Path(annotations), Path(images)
     arrays = cached(
@@ -55,13 +55,13 @@ def open_coco(
 
 
 def from_coco(content: dict[str, Any], images: Path | str, on_bad: OnBad = "skip") -> Annotations:
-    """Annotations from a dict in COCO's format, with images in the folder `images`; for data formats of your own."""
+    """Creates annotations from a dict in COCO's format, with images in the folder `images`; for custom data formats."""
     arrays = compile_coco(content, Problems(Path(images) / "annotations", on_bad), Measured(images))
     return Annotations(arrays | {"intact": np.array([False])}, images)
 
 
 def compile_coco(content: Any, problems: Problems, measured: Measured, keypoints: bool = True) -> Arrays:
-    """The arrays of `Annotations` from a dict in COCO's format; `problems.file` names it in errors."""
+    """Creates the arrays of `Annotations` from a dict in COCO's format; errors refer to it as `problems.file`."""
     file = str(problems.file)
     coco = CocoFile(content, file, problems.report)
     images, annotations = coco.images, coco.annotations
@@ -73,7 +73,7 @@ def compile_coco(content: Any, problems: Problems, measured: Measured, keypoints
     annotations.require(coco.in_categories, "a category_id that no category has", "category_id")
     owners = coco.rows()
     if len(images):
-        annotations.valid &= images.valid[owners]  # annotations of left-out images
+        annotations.valid &= images.valid[owners]  # excludes annotations of skipped images
     coco.check_objects()
     names = names_in(content["categories"], file) if keypoints else None
     points = read_points(annotations, names) if names else None
@@ -93,21 +93,21 @@ def compile_coco(content: Any, problems: Problems, measured: Measured, keypoints
         | ({} if points is None else {"keypoints": points[rows].astype(np.float32)}),
     )
     counts, classes = (len(images), len(annotations)), coco.classes
-    del content, coco, images, annotations, owners, ids, files, sizes, rows, image_rows  # gigabytes of a large file
+    del content, coco, images, annotations, owners, ids, files, sizes, rows, image_rows  # gigabytes for a large file
     arrays = compile_annotations(raw, classes, problems, "annotation") | measured.arrays()
     complete = (len(arrays["image_rows"]), len(arrays["object_rows"])) == counts
     return arrays | (names.arrays() if names else {}) | {"intact": np.array([complete and not measured.files])}
 
 
 def _segmentations(annotations: Records, rows: np.ndarray) -> Iterator[Any]:
-    """The segmentations of the `rows` in ascending order; removes all segmentations from the annotations."""
+    """Yields the segmentations of the `rows` in ascending order; removes all segmentations from the annotations."""
     kept = np.zeros(len(annotations), bool)
     kept[rows] = True
     return itertools.compress(itertools.chain.from_iterable(annotations.pop("segmentation")), kept.tolist())
 
 
 def _check_images(coco: CocoFile, measured: Measured) -> tuple[Strings, np.ndarray]:
-    """File names and sizes of all images; sizes missing from the file are measured."""
+    """Returns file names and sizes of all images; measures sizes that are missing from the file."""
     images = coco.images
     has_name, possible = np.zeros((2, len(images)), bool)
 
@@ -129,7 +129,8 @@ def _check_images(coco: CocoFile, measured: Measured) -> tuple[Strings, np.ndarr
 
 
 def file_name(image: dict[str, Any]) -> str | None:
-    """Path below the image folder; LVIS has only a URL, which ends with the split's folder and the file name."""
+    """Returns the path below the image folder; LVIS has only a URL, ending with the split's folder and the file
+    name."""
     name, address = image.get("file_name"), image.get("coco_url")
     if isinstance(name, str):
         return name

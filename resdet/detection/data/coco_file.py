@@ -1,6 +1,6 @@
 """Validation of COCO annotation files, shared by training and evaluation.
 
-Training leaves invalid entries out and counts them; evaluation refuses them.
+Training skips and counts invalid entries; evaluation rejects them.
 """
 
 from typing import Any
@@ -13,13 +13,13 @@ from resdet.files.json_columns import JsonColumns
 from resdet.images.decode import MAX_PIXELS
 
 REQUIRED = ("images", "annotations", "categories")
-LARGEST = 2**24  # limit of an image side; float32 is exact for integers up to it
+LARGEST = 2**24  # largest image side; float32 is exact for integers up to this
 
 
 class CocoFile:
-    """The content of a file as columns; `images.valid` and `annotations.valid` mark usable entries.
+    """Content of a file as columns; `images.valid` and `annotations.valid` mark usable entries.
 
-    Problems of these go to `report`; problems of categories raise DataError.
+    Problems in these entries go to `report`; problems in categories raise DataError.
     """
 
     def __init__(self, content: Any, file: str, report: Report):
@@ -36,21 +36,21 @@ class CocoFile:
         self.in_categories = np.isin(self.categories, list(self.classes))  # bool [M]
 
     def check_objects(self) -> None:
-        """Reads boxes, areas and crowd flags of valid annotations. Separate, so that callers can first exclude
-        annotations of unknown images or categories."""
+        """Reads boxes, areas and crowd flags of valid annotations; callers may first exclude annotations of unknown
+        images or categories."""
         self.boxes = self.annotations.boxes()  # float64 [M, 4]: x, y, width, height
         self.areas = self._areas()  # float64 [M]
         self.crowd = self._crowd()  # bool [M]
 
     def rows(self) -> np.ndarray:
-        """int64 [M]: row of each annotation's image; arbitrary for unknown images."""
+        """Row of each annotation's image, int64 [M]; arbitrary for unknown images."""
         if not len(self.images):
             return np.zeros(len(self.annotations), np.int64)
         order = np.argsort(self.image_ids, kind="stable")
         return order[np.searchsorted(self.image_ids[order], self.owners).clip(max=len(order) - 1)]
 
     def _areas(self) -> np.ndarray:
-        """Areas of the file; areas of the boxes where missing."""
+        """Returns the areas in the file, or those of the boxes where missing."""
         both = self.annotations.column(_numbers_or_none, "area")
         areas, numeric, missing = both.T
         good = (numeric > 0) & np.isfinite(areas) & (areas >= 0)
@@ -66,18 +66,18 @@ class CocoFile:
 
 
 def _numbers_or_none(values: list[Any]) -> np.ndarray:
-    """float64 [n, 3]: numbers, 0 for None; whether the value is a number or None; whether it is None."""
+    """Returns float64 [n, 3]: the number, 0 for None; whether it is a number or None; whether it is None."""
     parsed, numeric = numbers([0 if value is None else value for value in values])
     return np.stack([parsed, numeric, np.array([value is None for value in values], bool)], 1)
 
 
 def _flags(values: list[Any]) -> np.ndarray:
-    """int64 [n]: 0 for None, negative where invalid."""
+    """Returns int64 [n]: 0 for None, negative where invalid."""
     return whole_numbers([int(flag or 0) if flag is None or isinstance(flag, bool) else flag for flag in values])
 
 
 def require_lists(content: Any, file: str) -> None:
-    """Raises a DataError for the content of another kind of file."""
+    """Raises DataError if the content is that of another kind of file."""
     for key in REQUIRED:
         if not isinstance(content, dict) or not isinstance(content.get(key), (list, tuple, JsonColumns)):
             raise DataError(
@@ -87,7 +87,7 @@ def require_lists(content: Any, file: str) -> None:
 
 
 def objects_by_image(content: dict[str, Any]) -> dict[int, list[dict[str, Any]]]:
-    """The annotations of each image of a valid content, by its id."""
+    """Returns the annotations of each image id, from valid content."""
     objects: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
     for entry in content["annotations"]:
         objects[entry["image_id"]].append(entry)
@@ -95,7 +95,7 @@ def objects_by_image(content: dict[str, Any]) -> dict[int, list[dict[str, Any]]]
 
 
 def is_text(value: Any) -> bool:
-    """Whether the value is a string that can be encoded as UTF-8; false for unpaired surrogates."""
+    """Returns whether the value is a string that can be encoded as UTF-8; false for unpaired surrogates."""
     if not isinstance(value, str):
         return False
     try:
@@ -106,7 +106,7 @@ def is_text(value: Any) -> bool:
 
 
 def check_categories(categories: Records) -> np.ndarray:
-    """The ids int64 [C]; reports invalid and repeated ones, and names that are not text."""
+    """Returns the ids, int64 [C]; reports invalid and repeated ids, and names that are not text."""
     ids = categories.whole("id")
     categories.require_unique(ids)
     names = categories.values("name")
@@ -115,12 +115,12 @@ def check_categories(categories: Records) -> np.ndarray:
 
 
 def _classes(categories: Records) -> dict[int, str]:
-    """Names by ascending id."""
+    """Returns names by ascending id."""
     return dict(sorted(zip(check_categories(categories).tolist(), categories.values("name"))))
 
 
 def sizes_of(widths: list[Any], heights: list[Any]) -> np.ndarray:
-    """int64 [n, 2]: width and height; 0 if missing, -1 if impossible."""
+    """Returns int64 [n, 2]: width and height; 0 if missing, -1 if impossible."""
     sides = [whole_numbers([0 if side is None else side for side in declared]) for declared in (widths, heights)]
     sizes = np.stack(sides, 1)
     impossible = ((sizes < 0) | (sizes >= LARGEST)).any(1) | (sizes.clip(0, LARGEST).prod(1) >= MAX_PIXELS)

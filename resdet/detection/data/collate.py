@@ -1,4 +1,4 @@
-"""Collates scenes to a batch: images padded to one shape, objects to one count."""
+"""Collates scenes to a batch, padding images to one shape and objects to one count."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,21 +12,21 @@ from resdet.detection.data.buckets import Shape
 from resdet.detection.data.scene import Scene
 from resdet.structures import Batch, Images, Targets
 
-MIN_OBJECTS = 8  # the smallest padded count
+MIN_OBJECTS = 8  # smallest padded count
 MAX_OBJECTS = 256
-COMPILED_ROOM = 32  # compiled steps pad objects to this count or to the maximum: two graphs for each shape of images
+COMPILED_ROOM = 32  # compiled steps pad objects to this count or to the maximum: two graphs per image shape
 WITHOUT_SEGMENT = (
     "objects without a segmentation are ignored when training masks: give them one, or train without masks"
 )
 
 
 class TargetFormat(NamedTuple):
-    """What a batch holds of each image's objects."""
+    """Content of a batch for the objects of each image."""
 
-    max_objects: int = MAX_OBJECTS  # of more, the largest
-    mask_size: int | None = None  # side of their masks; None: no masks
-    keypoints: int | None = None  # number of keypoints of an object; None: no keypoints
-    rooms: Sequence[int] = ()  # the counts that objects are padded to, below `max_objects`; none: 8, 16, 32, …
+    max_objects: int = MAX_OBJECTS  # per image; the largest are kept
+    mask_size: int | None = None  # side of the masks; None: no masks
+    keypoints: int | None = None  # number of keypoints per object; None: no keypoints
+    rooms: Sequence[int] = ()  # padded object counts below `max_objects`; empty: 8, 16, 32, …
 
 
 BOXES = TargetFormat()
@@ -46,9 +46,9 @@ def collate_scenes(
     shape: Callable[[int, int], Shape],
     form: TargetFormat = BOXES,
 ) -> tuple[Batch, list[str]]:
-    """Returns a batch, and notes on what was left out of it.
+    """Returns a batch, and notes on omitted content.
 
-    Images are padded with 0 to `shape` of the largest height and width, channels_last in memory. Crowds come last; with
+    Images are padded with 0 to `shape` of the largest height and width, in channels_last format. Crowds come last; with
     masks, objects without segmentation count as crowds.
     """
     notes = [sample.note for sample in samples if sample.note]
@@ -71,7 +71,7 @@ def collate_scenes(
 
 
 def empty_scene() -> Scene:
-    """A black pixel without objects, for an unreadable image."""
+    """Returns a black pixel without objects, in place of an unreadable image."""
     pixels, boxes = np.zeros((1, 1, 3), np.uint8), np.zeros((0, 4), np.float32)
     return Scene(pixels, boxes, np.zeros(0, np.int64), np.zeros(0, bool), [])
 
@@ -82,20 +82,20 @@ def without_segment_as_crowd(scene: Scene) -> Scene:
 
 
 def largest_first(scene: Scene, count: int) -> Scene:
-    """The `count` largest objects, by descending area, crowds last."""
+    """Keeps the `count` largest objects, by descending area, crowds last."""
     areas = (scene.boxes[:, 2:] - scene.boxes[:, :2]).prod(1)
     largest = np.argsort(-areas, kind="stable")[:count]
     return scene.select(largest[np.argsort(scene.crowd[largest], kind="stable")])
 
 
 def sizes_of(samples: list[Sample]) -> Tensor:
-    """Heights and widths, [B, 2] float32; 0 for unreadable images."""
+    """Returns heights and widths, [B, 2] float32; 0 for unreadable images."""
     sizes = [(0, 0) if sample.scene is None else sample.scene.pixels.shape[:2] for sample in samples]
     return torch.tensor(sizes, dtype=torch.float32)
 
 
 def pad_images(scenes: list[Scene], shape: Callable[[int, int], Shape]) -> Tensor:
-    """[B, 3, H, W], each image in the upper left corner; float if any image is."""
+    """Pads to [B, 3, H, W], each image in the upper left corner; float if any image is."""
     heights, widths, _ = zip(*(scene.pixels.shape for scene in scenes))
     dtype = np.result_type(*(scene.pixels.dtype for scene in scenes))
     padded = np.zeros((len(scenes), *shape(max(heights), max(widths)), 3), dtype)
@@ -105,7 +105,7 @@ def pad_images(scenes: list[Scene], shape: Callable[[int, int], Shape]) -> Tenso
 
 
 def pad_objects(scenes: list[Scene], form: TargetFormat) -> Targets:
-    """The objects of each scene, [B, G, …]."""
+    """Pads the objects of each scene to [B, G, …]."""
     mask_size, keypoints = form.mask_size, form.keypoints
     shape = (len(scenes), padded_count(max(map(len, scenes)), form.max_objects, form.rooms))
     boxes, labels = np.zeros((*shape, 4), np.float32), np.zeros(shape, np.int64)
@@ -125,7 +125,7 @@ def pad_objects(scenes: list[Scene], form: TargetFormat) -> Targets:
 
 
 def padded_count(count: int, limit: int, rooms: Sequence[int] = ()) -> int:
-    """The smallest of `rooms`, or of 8, 16, 32, …, that is at least `count`; at most `limit`."""
+    """Returns the smallest of `rooms`, or of 8, 16, 32, …, that is at least `count`; at most `limit`."""
     sizes = rooms or [MIN_OBJECTS << n for n in range(limit.bit_length())]
     return min([limit, *(size for size in sizes if size >= count)])
 

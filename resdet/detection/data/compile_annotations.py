@@ -18,7 +18,7 @@ from resdet.threads import map_in_threads
 
 OnBad = Literal["error", "skip"]
 LONGEST_NAME = 60  # characters
-NAMED = 5  # ids listed in a sentence
+NAMED = 5  # ids listed per sentence
 
 
 @dataclass
@@ -30,24 +30,24 @@ class RawAnnotations:
     images: Sequence[int] | np.ndarray  # M: index of each object's image
     boxes: Sequence[Sequence[float]] | np.ndarray  # M × 4 xyxy
     labels: Sequence[int] | np.ndarray  # M
-    names: Sequence[object] | np.ndarray  # M, for the sentences about problems
-    crowd: Sequence[bool] | np.ndarray = ()  # M, or empty: here and below
+    names: Sequence[object] | np.ndarray  # M, for sentences on problems
+    crowd: Sequence[bool] | np.ndarray = ()  # M or empty, here and below
     difficult: Sequence[bool] = ()
     truncated: Sequence[bool] = ()
-    segmentations: Iterable[Any] = ()  # M, or empty; as in COCO's files; read once
-    image_columns: Arrays = field(default_factory=dict)  # [N] each, additional columns of the index
-    object_columns: Arrays = field(default_factory=dict)  # [M] each, likewise
+    segmentations: Iterable[Any] = ()  # M or empty; as in COCO's files; iterated once
+    image_columns: Arrays = field(default_factory=dict)  # [N] each: additional columns of the index
+    object_columns: Arrays = field(default_factory=dict)  # [M] each: likewise
 
 
 class Problems:
-    """Problems of a file: an error on the first, or one sentence for each kind with its count."""
+    """Problems of a file: raises an error on the first, or collects one sentence with a count per kind."""
 
     def __init__(self, file: Path, on_bad: OnBad):
         self.file, self.on_bad = file, on_bad
         self.sentences: list[str] = []
 
     def leave_out(self, noun: str, names: Sequence[object], problem: str) -> None:
-        """Reports that annotations, objects or images (`noun`) with these names have a problem and are left out."""
+        """Reports that annotations, objects or images (`noun`) with these names have a problem and are skipped."""
         if not names:
             return
         if self.on_bad == "error":
@@ -68,7 +68,7 @@ class Problems:
 
 
 def compile_annotations(raw: RawAnnotations, classes: dict[int, str], problems: Problems, noun: str) -> Arrays:
-    """Makes the arrays of `Annotations`: valid objects, sorted by image; `classes` are names by category id."""
+    """Creates the arrays of `Annotations`: valid objects, sorted by image; `classes`: names by category id."""
     images = np.array(raw.images, np.int64)
     sizes = np.asarray(raw.sizes, np.int32).reshape(-1, 2)
     boxes, valid = _check_boxes(raw, images, problems, noun)
@@ -99,9 +99,9 @@ def compile_annotations(raw: RawAnnotations, classes: dict[int, str], problems: 
 def _check_segments(
     raw: RawAnnotations, sizes: np.ndarray, valid: np.ndarray, order: np.ndarray, problems: Problems, noun: str
 ) -> tuple[Arrays, np.ndarray]:
-    """The segment columns of the n valid objects, sorted by image, and good [n].
+    """Returns the segment columns of the n valid objects, sorted by image, and good [n].
 
-    valid: [M]; order: [n], rows of the valid objects by image; sizes: [M, 2], of the objects' images.
+    `valid` [M]; `order` [n]: rows of the valid objects, by image; `sizes` [M, 2]: those of the objects' images.
     """
     segments, bad = SegmentColumns.pack(compress(raw.segmentations, valid.tolist()), sizes[valid])
     if not bad:
@@ -141,10 +141,10 @@ def _short(name: object) -> str:
 
 
 class Measured:
-    """Sizes read from image files, and the state of these files and of others that annotations depend on.
+    """Sizes read from image files, and the state of these and other files that annotations depend on.
 
-    An index that depends on them is valid while the files are unchanged: missing or incomplete images are measured
-    again at the next start.
+    A dependent index is valid while the files are unchanged, so missing or incomplete images are measured again on the
+    next start.
     """
 
     def __init__(self, folder: Path | str):
@@ -152,22 +152,22 @@ class Measured:
         self.files: list[str] = []
 
     def size_of(self, file: str) -> tuple[int, int] | None:
-        """(width, height), None if the file cannot be read."""
+        """Returns (width, height), None if the file cannot be read."""
         self.files.append(file)
         return size_of(self.folder / file)
 
     def sizes_of(self, files: Sequence[str]) -> list[tuple[int, int] | None]:
-        """As `size_of`, for many files, in threads that mostly wait for the disk."""
+        """As `size_of` for many files, in threads, which mostly wait for the disk."""
         self.files += files
         return map_in_threads(lambda file: size_of(self.folder / file), files, "reading image sizes")
 
     def arrays(self) -> Arrays:
-        """Arrays to store in the index, for `unchanged`."""
+        """Returns arrays to store in the index, for `unchanged`."""
         return Strings.pack(self.files).arrays("measured") | {"measured.states": file_states(self.folder, self.files)}
 
 
 def size_of(file: Path | str) -> tuple[int, int] | None:
-    """(width, height) from an image file, None if it cannot be read."""
+    """Returns (width, height) from an image file, None if it cannot be read."""
     try:
         return map_image(file, "restore it").size
     except DataError:
@@ -181,7 +181,7 @@ def unchanged(arrays: Arrays, folder: Path | str) -> bool:
 
 
 def file_states(folder: Path, files: Iterable[str]) -> np.ndarray:
-    """int64 [n, 2]: size and modification time, -1 for missing files."""
+    """Returns int64 [n, 2]: size and modification time, -1 for missing files."""
     states = []
     for file in files:
         try:

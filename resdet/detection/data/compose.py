@@ -11,12 +11,12 @@ from resdet.detection.data.scene import Scene, bounds_within, rasterize, whole_p
 from resdet.detection.data.segmentation import Bitmap
 
 CENTER = (0.25, 0.75)  # range of the center of a mosaic, relative to the sides
-MIN_VISIBLE = 0.1  # objects with at most this visible share are dropped
-PASTE_PROBABILITY = 0.5  # of each object
+MIN_VISIBLE = 0.1  # objects with no more than this visible share are dropped
+PASTE_PROBABILITY = 0.5  # per object
 
 
 def mosaic(scenes: list[Scene], rng: np.random.Generator) -> Scene:
-    """Arranges four images around a random point of a canvas of the size of the first.
+    """Arranges four images around a random point on a canvas with the size of the first.
 
     Each is resized to cover its quarter, keeping its aspect ratio, and cropped at the outer sides.
     """
@@ -36,7 +36,7 @@ def mosaic(scenes: list[Scene], rng: np.random.Generator) -> Scene:
 
 
 def _cover(scene: Scene, width: int, height: int, right: int, below: int) -> Scene:
-    """Resizes the scene to cover width × height, and crops it at the left (right if `right`) and top (bottom)."""
+    """Resizes the scene to cover width × height and crops it at the left (or `right`) and top (bottom if `below`)."""
     scale = max(width / scene.size[0], height / scene.size[1])
     sides = [min(side, math.ceil(kept / scale)) for side, kept in zip(scene.size, (width, height))]
     x, y = (0 if first else side - kept for first, side, kept in zip((right, below), scene.size, sides))
@@ -44,10 +44,9 @@ def _cover(scene: Scene, width: int, height: int, right: int, below: int) -> Sce
 
 
 def copy_paste(scene: Scene, other: Scene, rng: np.random.Generator) -> Scene:
-    """Pastes random objects of the other image on this one, with a random shift.
+    """Pastes random objects of the other image onto this one, with a random shift.
 
-    Covered parts are removed from segments and boxes below, and covered keypoints are hidden; objects with little left
-    are dropped.
+    Segments and boxes lose their covered parts, covered keypoints are hidden, and objects with little left are dropped.
     """
     has_segment = np.array([segment is not None for segment in other.segments], bool)
     chosen = other.select(has_segment & ~other.crowd & (rng.random(len(other)) < PASTE_PROBABILITY))
@@ -66,7 +65,7 @@ def copy_paste(scene: Scene, other: Scene, rng: np.random.Generator) -> Scene:
 
 
 def _uncovered(scene: Scene, cover: np.ndarray) -> Scene:
-    """The objects without the parts under `cover`, bool [h, w]."""
+    """Removes the parts of objects under `cover`, bool [h, w]."""
     boxes, segments, keep = scene.boxes.copy(), list(scene.segments), np.ones(len(scene), bool)
     keypoints = scene.keypoints and scene.keypoints.without(cover)
     for i, (box, segment) in enumerate(zip(scene.boxes, scene.segments)):
@@ -82,14 +81,14 @@ def _uncovered(scene: Scene, cover: np.ndarray) -> Scene:
 
 
 def _full(box: np.ndarray) -> Bitmap:
-    """A bitmap of the whole box, for an object without segment."""
+    """Returns a bitmap of the whole box, for an object without a segment."""
     rows, columns = whole_pixels(box)
     shape = (rows.stop - rows.start, columns.stop - columns.start)
     return Bitmap(np.ones(shape, np.uint8), (columns.start, rows.start))
 
 
 def merge(pixels: np.ndarray, scenes: list[Scene]) -> Scene:
-    """A scene of these pixels with the objects of all scenes."""
+    """Returns a scene with these pixels and the objects of all scenes."""
     boxes, labels, crowd = (
         np.concatenate([getattr(scene, name) for scene in scenes]) for name in ("boxes", "labels", "crowd")
     )

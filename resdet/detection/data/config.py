@@ -1,4 +1,4 @@
-"""Config of the data sets of detection; without torch."""
+"""Config of detection's data sets; imports no torch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -65,15 +65,15 @@ class ScenesConfig(DataConfig):
         raise NotImplementedError
 
     def coco_content(self, split: str) -> tuple[dict[str, Any], Path] | None:
-        """A split as its COCO file has it, with invalid entries, and its image folder; None for other formats."""
+        """Returns a split's COCO file, including invalid entries, and its image folder; None for other formats."""
         return None
 
     def places(self, split: str) -> dict[str, str]:
-        """Where the annotations are in the files of their format, by their numbers in the index; empty if unknown."""
+        """Locates annotations in the files of their format, by their numbers in the index; empty if unknown."""
         return {}
 
     def open_test(self) -> "Annotations":
-        """Opens the images of `val` or `val_sets` without objects; `image_id`s are those of the test server."""
+        """Opens the images of `val` or `val_sets` without objects, with the test server's `image_id`s."""
         raise ConfigError(f"data.name is {self.name}: submissions need coco, voc, ilsvrc_det or ilsvrc_vid.")
 
 
@@ -165,7 +165,7 @@ class VocConfig(ScenesConfig):
     val: SplitConfig = field(default_factory=SplitConfig)
 
     def open(self, split: str) -> "Annotations":
-        """Opens the paths in `train` or `val`, or the sets of a VOCdevkit; `val` has the classes of `train`."""
+        """Opens the paths in `train` or `val`, or sets of a VOCdevkit; `val` uses the classes of `train`."""
         from resdet.detection.data.voc import open_sets, open_voc
 
         root, on_bad, files = Path(self.root), self.on_bad_annotation, getattr(self, split)

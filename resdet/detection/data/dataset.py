@@ -1,4 +1,4 @@
-"""Images with objects as a map-style dataset, with the samples of torchvision's detectors."""
+"""Images with objects as a map-style dataset, with samples in the format of torchvision's detectors."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ class DetectionDataset(Dataset[Sample]):
     boxes float32 [n, 4] xyxy · labels int64 [n], 1 to C, the index in `classes` plus 1 · iscrowd int64 [n] · image_id
     int64 [1], the index of the image · masks uint8 [n, H, W] of 0 and 1, if the annotations have masks.
 
-    `transform` maps (image, target) to another sample, as those of torchvision.transforms.v2 do.
+    `transform` maps (image, target) to another sample, as the transforms of torchvision.transforms.v2 do.
     """
 
     def __init__(self, source: Annotations, transform: Callable[[Tensor, dict[str, Tensor]], Any] | None = None):
@@ -32,7 +32,7 @@ class DetectionDataset(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Any:
         pixels, objects = self.source.image(index).decode(), self.source.objects(index)
-        scale = scale_of(self.source, index, pixels)  # some annotations of ILSVRC have another size than their image
+        scale = scale_of(self.source, index, pixels)  # some ILSVRC annotations declare a size other than the image's
         target = {
             "boxes": torch.from_numpy(objects.boxes * np.tile(scale, 2).astype(np.float32)),
             "labels": torch.from_numpy(objects.labels) + 1,

@@ -1,4 +1,4 @@
-"""Geometric transforms of scenes: resize, flip, crop; boxes and segments are transformed with the image."""
+"""Geometric transforms of scenes (resize, flip, crop), including boxes and segments."""
 
 import math
 
@@ -12,7 +12,7 @@ from resdet.images.resize import new_size, resize_pixels
 
 
 def read_scene(source: Annotations, index: int, short: float, long: float) -> Scene:
-    """Reads an image with its objects, decoded at reduced size where a resize to these sides allows it."""
+    """Reads an image with its objects, decoding at reduced size if a later resize to these sides allows it."""
     image = open_image(source, index)
     pixels = image.decode(new_size(*image.size, short, long))  # type: ignore[arg-type]  # fractions are allowed
     return Scene.of(pixels, source.objects(index), scale_of(source, index, pixels))
@@ -26,7 +26,7 @@ def open_image(source: Annotations, index: int) -> EncodedImage | RawImage:
 
 
 def scale_of(source: Annotations, index: int, pixels: np.ndarray) -> tuple[float, float]:
-    """Size of the pixels / annotated size, x and y."""
+    """Returns the ratio of the pixels' size to the annotated size, in x and y."""
     width, height = source.sizes[index].tolist()
     return pixels.shape[1] / width, pixels.shape[0] / height
 
@@ -55,7 +55,7 @@ def shrink_to_fit(scene: Scene, short: int, long: int) -> Scene:
 
 
 def window(scene: Scene, x: int, y: int, width: int, height: int) -> Scene:
-    """Crops a window with its corner at (x, y); black beyond the image."""
+    """Crops a window with its corner at (x, y); black outside the image."""
     pixels = np.zeros((height, width, 3), np.uint8)
     left, top = max(0, -x), max(0, -y)
     part = scene.pixels[max(0, y) : max(0, y + height), max(0, x) : max(0, x + width)]
@@ -64,7 +64,7 @@ def window(scene: Scene, x: int, y: int, width: int, height: int) -> Scene:
 
 
 def random_crop(scene: Scene, rng: np.random.Generator, shares: tuple[float, float]) -> Scene:
-    """Crops a window with random relative sides that contains the center of a random object, if there is any."""
+    """Crops a window with random relative sides that contains the center of a random object, if there is one."""
     target = rng.choice(np.flatnonzero(~scene.crowd)) if not scene.crowd.all() else None
     corner, sides = [], []
     for axis, side in enumerate(scene.size):
@@ -79,9 +79,9 @@ def random_crop(scene: Scene, rng: np.random.Generator, shares: tuple[float, flo
 
 
 def jitter(scene: Scene, rng: np.random.Generator, factor: float, size: int) -> Scene:
-    """Large-scale jitter (arXiv 2012.07177): resizes to fit a square of `factor` times `size`, and crops to `size`.
+    """Applies large-scale jitter (arXiv 2012.07177): resizes to fit a square of `factor` × `size`, crops to `size`.
 
-    The crop is random, and taken before the resize.
+    The random crop is taken before the resize.
     """
     scale = factor * size / max(scene.size)
     width, height = (min(side, math.ceil(size / scale)) for side in scene.size)

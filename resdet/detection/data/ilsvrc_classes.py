@@ -1,4 +1,4 @@
-"""WordNet ids and names of the 200 classes of ILSVRC DET and the 30 of VID, in the order of the development kits."""
+"""WordNet ids and names of the 200 ILSVRC DET classes and the 30 of VID, in the order of the development kits."""
 
 DET = dict(
     entry.split(" ", 1)

@@ -24,9 +24,9 @@ SPLITS = ("train", "val", "val1", "val2")
 
 
 def open_ilsvrc_det(root: Path | str, split: str, on_bad: OnBad = "skip") -> Annotations:
-    """Opens a split: train, val, val1, val2, or several as "train+val1", the paper's training set.
+    """Opens a split (train, val, val1, val2), or several such as "train+val1", the paper's training set.
 
-    train has every image with an XML file, and the negatives without one, marked only with -1 in the lists
+    train contains all images with an XML file, and the negatives without one, which have only -1 in the lists
     `train_*.txt`. val1 and val2 need the lists of R-CNN's split, val1.txt and val2.txt, in ImageSets/DET.
     """
     home = home_of(root, "DET")
@@ -38,9 +38,9 @@ def open_ilsvrc_det(root: Path | str, split: str, on_bad: OnBad = "skip") -> Ann
 
 
 def home_of(root: Path | str, task: Literal["DET", "VID"], remedy: str = "") -> Path:
-    """The folder with Annotations, Data and ImageSets of a task: `root`, or ILSVRC or ILSVRC2015 in it.
+    """Finds the folder with a task's Annotations, Data and ImageSets: `root`, or ILSVRC or ILSVRC2015 in it.
 
-    `remedy` is an alternative to unpacking it, for the error.
+    `remedy`: an alternative to unpacking the archive, for the error message.
     """
     for place in (Path(root) / "ILSVRC", Path(root) / "ILSVRC2015", Path(root)):
         if (place / "Annotations" / task).is_dir():
@@ -75,7 +75,7 @@ def open_indexed(
     read: Callable[[Problems, Measured], Arrays],
     on_bad: OnBad,
 ) -> Annotations:
-    """Opens the arrays of `read`, which is called if the index of a former start is out of date."""
+    """Opens cached arrays; calls `read` to create them if the cache is out of date."""
 
     def build() -> Arrays:
         problems, measured = Problems(annotations, on_bad), Measured(images)
@@ -91,7 +91,7 @@ def jpeg(stem: str, written: str | None) -> str:
 
 
 def _blacklist(home: Path, source: Annotations) -> np.ndarray:
-    """The development kit's blacklist: pairs of image index and category id not to be evaluated; int64 [k, 2].
+    """Reads the development kit's blacklist: pairs of image index and category id not to evaluate, int64 [k, 2].
 
     The kit numbers images by the lines of val.txt, also for val1 and val2.
     """
@@ -123,7 +123,7 @@ def _lists(folder: Path, split: str) -> list[Path]:
 
 
 def marks_in(lists: Sequence[Path]) -> dict[str, set[str]]:
-    """Marks of each image in the lists: 1 (has the class), 0 (not all boxed) or -1 (without), a line per class."""
+    """Reads the marks of each image in the lists, one per class: 1 (present), 0 (not all boxed) or -1 (absent)."""
     marks: dict[str, set[str]] = {}
     for file in lists:
         for line in file.read_text().splitlines():

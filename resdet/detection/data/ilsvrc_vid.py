@@ -1,9 +1,8 @@
 """ILSVRC object detection from video in its official layout: 30 classes, a folder of frames per video.
 
 The root is the folder ILSVRC or ILSVRC2015, or its parent, with Annotations/VID/{train,val}/**.xml,
-Data/VID/{train,val}/**.JPEG and ImageSets/VID/{train_1 … train_30,val}.txt, and beside these those of DET, whose
-training images of the 30 classes are added. After editing XML files in place, remove the cache
-Annotations/VID/.resdet.
+Data/VID/{train,val}/**.JPEG and ImageSets/VID/{train_1 … train_30,val}.txt, and the same folders of DET, whose training
+images of the 30 classes are added. After editing XML files in place, remove the cache Annotations/VID/.resdet.
 """
 
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ WITHOUT_DET = ", or set data.det_images=0 to train on the videos only"
 
 
 def open_train(root: Path | str, frames_per_video: int, det_images: int, on_bad: OnBad = "skip") -> Annotations:
-    """Opens evenly spaced frames of each training video, and up to `det_images` of DET's training images per class.
+    """Opens evenly spaced frames of each training video, and up to `det_images` DET training images per class.
 
     The videos are those of the lists train_1.txt to train_30.txt, without the videos of val.txt.
     """
@@ -52,8 +51,8 @@ def open_train_frames(root: Path | str, frames_per_video: int, on_bad: OnBad = "
 
 
 def open_det_images(root: Path | str, per_class: int, on_bad: OnBad = "skip") -> Annotations:
-    """Opens DET's training images that its lists mark as positive for one of the 30 classes, evenly spaced in each
-    list; objects of other classes are left out."""
+    """Opens DET training images listed as positive for one of the 30 classes, evenly spaced in each list, without
+    objects of other classes."""
     home = home_of(root, "DET", WITHOUT_DET)
     annotations, images = home / "Annotations/DET/train", home / "Data/DET/train"
     number_of = {synset: number for number, synset in enumerate(DET, 1)}
@@ -71,7 +70,7 @@ def open_det_images(root: Path | str, per_class: int, on_bad: OnBad = "skip") ->
 
 
 def open_val(root: Path | str, frame_stride: int = 1, on_bad: OnBad = "skip") -> Annotations:
-    """Opens every `frame_stride`-th frame of each validation video, with the motion IoUs among all frames."""
+    """Opens every `frame_stride`-th frame of each validation video, with motion IoUs computed on all frames."""
     home = home_of(root, "VID")
     annotations, images = home / "Annotations/VID/val", home / "Data/VID/val"
     frames = list_of(home, "VID", "val")
@@ -104,7 +103,7 @@ def list_of(home: Path, task: str, name: str) -> Path:
 
 
 def training_videos(lists: Sequence[Path], val: Path, problems: Problems) -> list[str]:
-    """The videos that have objects by a list, without those that val.txt has frames of."""
+    """Returns the videos that the lists mark as containing objects, except those with frames in val.txt."""
     videos = sorted(video for video, marks in marks_in(lists).items() if marks != {"-1"})
     validated = {PurePath(stem).parent.name for stem in marks_in([val])} if val.is_file() else set()
     shared = [video for video in videos if PurePath(video).name in validated]
@@ -113,7 +112,7 @@ def training_videos(lists: Sequence[Path], val: Path, problems: Problems) -> lis
 
 
 def fully_annotated(det_list: Path) -> list[str]:
-    """The images that a class's list marks with 1: all their objects of the class have boxes, unlike those with 0."""
+    """Returns the images marked 1 in a class's list: all their objects of the class have boxes, unlike with mark 0."""
     return [stem for stem, marks in marks_in([det_list]).items() if "1" in marks]
 
 
@@ -122,22 +121,22 @@ def frames_in(video: Path) -> list[str]:
 
 
 def evenly(names: Sequence[str], count: int) -> list[str]:
-    """The middle ones of `count` equal parts, or all if there are fewer."""
+    """Returns the middle elements of `count` equal parts, or all if there are fewer."""
     if len(names) <= count:
         return list(names)
     return [names[(2 * part + 1) * len(names) // (2 * count)] for part in range(count)]
 
 
 def video_columns(records: Sequence[Record]) -> tuple[Arrays, Arrays]:
-    """Columns of the frames [N], `video_ids` and `frame_ids`, and of their objects [M]: `instance_ids`, which number
-    the objects of all videos, `occluded`, `generated` and `motion_ious`."""
+    """Returns the frame columns [N], `video_ids` and `frame_ids`, and the object columns [M], `instance_ids` (unique
+    across videos), `occluded`, `generated` and `motion_ious`."""
     videos = [str(PurePath(record.stem).parent) for record in records]
     video_ids = np.unique(videos, return_inverse=True)[1].reshape(-1) + 1
     frame_ids = np.array([int(PurePath(record.stem).name) for record in records], np.int64)
     image_of = np.repeat(np.arange(len(records)), [len(record.objects) for record in records])
     objects = [item for record in records for item in record.objects]
     tracks = np.array([item.track for item in objects], np.int64)
-    tracks = np.where(tracks < 0, -1 - np.arange(len(tracks)), tracks)  # without a track: an instance of its own
+    tracks = np.where(tracks < 0, -1 - np.arange(len(tracks)), tracks)  # without a track: a separate instance
     instances = instance_ids(video_ids[image_of], tracks)
     corners = np.array([item.box or (0, 0, 0, 0) for item in objects], np.float64).reshape(-1, 4)
     image_columns = {"video_ids": video_ids, "frame_ids": frame_ids}

@@ -1,7 +1,7 @@
-"""Keypoints of objects, transformed with their image.
+"""Keypoints of objects, transformed along with the image.
 
-Inside, a keypoint is a point in continuous pixels, as boxes are. COCO's files number the pixels: their (0, 0) is the
-center of the first one, (0.5, 0.5) here. detectron2 does the same, torchvision does not.
+Internally, keypoints use continuous pixel coordinates, as boxes do. COCO's files use pixel indices: (0, 0) is the
+center of the first pixel, (0.5, 0.5) here. detectron2 converts the same way, torchvision does not.
 """
 
 import re
@@ -20,35 +20,35 @@ from resdet.results.keypoints import HALF
 
 @dataclass
 class KeypointNames:
-    """The keypoints that a data set declares."""
+    """Keypoints declared by a data set."""
 
     names: list[str]
-    skeleton: list[tuple[int, int]]  # pairs to draw, counted from 0
+    skeleton: list[tuple[int, int]]  # pairs to connect in drawings, counted from 0
 
     @property
     def mirror(self) -> np.ndarray:
-        """int64 [K]: the keypoint that each becomes in a mirrored image, by left and right in the names."""
+        """Counterpart of each keypoint in a mirrored image, int64 [K], by left and right in the names."""
         return mirror_of(self.names)
 
     def arrays(self) -> Arrays:
-        """To store in an index, for `keypoint_names`."""
+        """Returns arrays to store in an index, for `keypoint_names`."""
         pairs = np.array(self.skeleton, np.int64).reshape(-1, 2)
         return Strings.pack(self.names).arrays("keypoint_names") | {"skeleton": pairs}
 
     def to_coco(self) -> dict[str, Any]:
-        """The keys of a category in COCO's format."""
+        """Returns the keys of a category in COCO's format."""
         return {"keypoints": self.names, "skeleton": [[a + 1, b + 1] for a, b in self.skeleton]}
 
 
 def keypoint_names(arrays: Arrays) -> KeypointNames | None:
-    """The names in an index, None if it has no keypoints."""
+    """Returns the names in an index, None if it has no keypoints."""
     if "keypoints" not in arrays:
         return None
     pairs = [(int(a), int(b)) for a, b in arrays["skeleton"]]
     return KeypointNames(list(Strings.from_arrays(arrays, "keypoint_names")), pairs)
 
 
-# The word for a side at either end of a name: left_eye, Left Eye, eye-l, leftEye, eyeLeft.
+# The side is named at either end of a name: left_eye, Left Eye, eye-l, leftEye, eyeLeft.
 SIDES = (
     re.compile(r"^(left|right|l|r)(?=[_\-. ])|(?<=[_\-. ])(left|right|l|r)$", re.IGNORECASE),
     re.compile(r"^(left|right)(?=[A-Z])|(?<=[a-z])(Left|Right)$"),
@@ -63,7 +63,7 @@ def mirror_of(names: Sequence[str]) -> np.ndarray:
 
 
 def opposite_of(name: str) -> str:
-    """The name with the other side; the same for a name without side."""
+    """Returns the name with the opposite side; the same name if it has no side."""
     side = next((match for pattern in SIDES if (match := pattern.search(name))), None)
     if side is None:
         return name
@@ -72,24 +72,24 @@ def opposite_of(name: str) -> str:
 
 @dataclass
 class Keypoints:
-    """K keypoints of each of n objects."""
+    """K keypoints for each of n objects."""
 
     points: np.ndarray  # float32 [n, K, 3]: x, y, visibility 0, 1 or 2; zeros where the visibility is 0
-    mirror: np.ndarray  # int64 [K]: of `KeypointNames`
+    mirror: np.ndarray  # int64 [K]: that of `KeypointNames`
 
     def select(self, indices: np.ndarray) -> "Keypoints":
         return Keypoints(self.points[indices], self.mirror)
 
     def moved(self, scale: Sequence[float], shift: Sequence[float], size: tuple[int, int]) -> "Keypoints":
-        """Moves to x' = x·sx + tx, y' = y·sy + ty in an image of this width and height; outside of it the visibility
-        becomes 0. A negative scale of x swaps left and right ones."""
+        """Moves points to x' = x·sx + tx, y' = y·sy + ty in an image of this width and height, with visibility 0
+        outside. A negative scale of x swaps left and right keypoints."""
         place = self.points[..., :2] * np.array(scale, np.float64) + np.array(shift, np.float64)
         inside = ((place >= 0) & (place <= np.array(size))).all(-1, keepdims=True)
         points = visible(np.concatenate([place, self.points[..., 2:] * inside], -1)).astype(np.float32)
         return Keypoints(points[:, self.mirror] if scale[0] < 0 else points, self.mirror)
 
     def without(self, cover: np.ndarray) -> "Keypoints":
-        """Hides the keypoints under `cover`, bool [h, w]: a visibility of 2 becomes 1."""
+        """Hides keypoints under `cover`, bool [h, w]: visibility 2 becomes 1."""
         limits = np.array(cover.shape[::-1]) - 1
         x, y = np.minimum(self.points[..., :2].astype(np.int64), limits).transpose(2, 0, 1)
         hidden = cover[y, x] & (self.points[..., 2] > 1)
@@ -99,12 +99,12 @@ class Keypoints:
 
 
 def visible(points: np.ndarray) -> np.ndarray:
-    """Keypoints [..., 3] with zeros where the visibility is 0."""
+    """Sets keypoints [..., 3] to zero where the visibility is 0."""
     return np.where(points[..., 2:] > 0, points, 0)
 
 
 def join(parts: Sequence[Keypoints | None]) -> Keypoints | None:
-    """The keypoints of several scenes of one data set."""
+    """Joins the keypoints of several scenes of one data set."""
     known = [part for part in parts if part is not None]
     if not known:
         return None
@@ -115,7 +115,7 @@ def join(parts: Sequence[Keypoints | None]) -> Keypoints | None:
 
 
 def names_in(categories: Sequence[dict[str, Any]], file: str) -> KeypointNames | None:
-    """The keypoints that the categories declare, None without any; all that declare some must declare the same."""
+    """Returns the keypoints that the categories declare, None if there are none; all declarations must be equal."""
     declared = [category for category in categories if category.get("keypoints")]
     if not declared:
         return None
@@ -131,7 +131,7 @@ def names_in(categories: Sequence[dict[str, Any]], file: str) -> KeypointNames |
 
 
 def read_points(annotations: Records, names: KeypointNames) -> np.ndarray:
-    """float64 [M, K, 3] of all annotations; zeros for those without keypoints."""
+    """Returns float64 [M, K, 3] for all annotations; zeros for those without keypoints."""
     count = 3 * len(names.names)
     given = [value or [0] * count for value in annotations.values("keypoints")]
     listed = np.array([isinstance(value, list) and len(value) == count for value in given], bool)
@@ -147,7 +147,7 @@ def read_points(annotations: Records, names: KeypointNames) -> np.ndarray:
 
 
 def coco_keys(points: np.ndarray) -> dict[str, Any]:
-    """The keys of an object with keypoints [K, 3] in COCO's format: without the half pixel, zeros where invisible."""
+    """Returns the COCO keys of an object with keypoints [K, 3], without the half-pixel offset; zeros if invisible."""
     written = visible(points - np.array((HALF, HALF, 0), points.dtype))
     return {"keypoints": written.flatten().tolist(), "num_keypoints": int((points[:, 2] > 0).sum())}
 

@@ -21,14 +21,14 @@ from resdet.detection.data.transforms import TrainScene
 from resdet.errors import DataError
 from resdet.structures import Images, Targets, each
 
-Resize = Callable[[Any], np.ndarray]  # an image -> its pixels [h, w, 3], uint8 or float32
+Resize = Callable[[Any], np.ndarray]  # image -> pixels [h, w, 3], uint8 or float32
 
 
 class SceneSamples(Dataset):
-    """(position, index) -> an augmented sample; the position seeds the augmentation.
+    """Maps (position, index) to an augmented sample; the position seeds the augmentation.
 
-    With on_bad_image "skip", an unreadable image becomes one of size 0 × 0 without objects: it has no valid anchor, so
-    it does not contribute to the losses.
+    With on_bad_image "skip", an unreadable image becomes an empty image of size 0 × 0. It has no valid anchors and does
+    not contribute to the losses.
     """
 
     def __init__(self, source: Annotations, transform: Callable[..., Scene], seed: int, on_bad_image: str):
@@ -41,7 +41,7 @@ class SceneSamples(Dataset):
 
 
 class EvaluationSamples(Dataset):
-    """index -> a sample of the whole image, resized."""
+    """Maps an index to a sample of the whole image, resized."""
 
     def __init__(self, source: Annotations, resize: Resize, on_bad_image: str):
         self.source, self.resize, self.on_bad_image = source, resize, on_bad_image
@@ -55,7 +55,7 @@ class EvaluationSamples(Dataset):
 
 
 def sample(source: Annotations, index: int, make: Callable[[], Scene], on_bad_image: str) -> Sample:
-    """The sample of a scene; without the scene if the image cannot be read and `on_bad_image` is "skip"."""
+    """Returns the sample of a scene; without the scene if the image is unreadable and `on_bad_image` is "skip"."""
     try:
         return Sample(make(), index, source.name(index))
     except DataError as error:
@@ -63,10 +63,10 @@ def sample(source: Annotations, index: int, make: Callable[[], Scene], on_bad_im
 
 
 class SceneLoader(Loader):
-    """Endless training batches from any step, of images of similar aspect ratios.
+    """Endless training batches, from any step on, of images with similar aspect ratios.
 
-    `copies` [N] is the expected number of each image in an epoch (resdet.detection.data.class_balance). Images and
-    augmentation of a step do not depend on the number of processes and workers.
+    `copies` [N] is the expected number of copies of each image per epoch (resdet.detection.data.class_balance). The
+    images and augmentation of a step do not depend on the number of processes and workers.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class EvaluationBatch(NamedTuple):
 def collate_evaluation(
     samples: list[Sample], shape: Callable[[int, int], Shape], targets: TargetFormat | None
 ) -> tuple[EvaluationBatch | None, list[str]]:
-    """A batch of the readable samples, None if there are none; and notes, also on the unreadable ones."""
+    """Returns a batch of the readable samples, None if there are none, and notes, including unreadable samples."""
     readable = [sample for sample in samples if sample.scene is not None]
     left_out = [sample.note for sample in samples if sample.scene is None]
     if not readable:
@@ -140,9 +140,9 @@ def evaluation_batches(
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[EvaluationBatch]:
-    """Batches of this rank's share of the images, on the device; each readable image once over all ranks.
+    """Returns this rank's share of batches, on the device; each readable image occurs once over all ranks.
 
-    Images are sorted by aspect ratio for little padding: to the `shape` of the largest height and width.
+    Images are sorted by aspect ratio to reduce padding, which extends to the `shape` of the largest height and width.
     """
     widths, heights = np.asarray(source.sizes, np.float64).T
     ordered = np.argsort(widths / heights, kind="stable")

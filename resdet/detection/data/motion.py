@@ -8,17 +8,17 @@ NEARBY = 10  # frames before and after
 
 
 def instance_ids(videos: np.ndarray, tracks: np.ndarray) -> np.ndarray:
-    """Numbers [m], from 1, of the instances of all videos; `tracks` int64 [m] are numbered within their video [m]."""
+    """Numbers instances across videos [m], from 1; `tracks` int64 [m] are numbered within their video [m]."""
     return np.unique(np.stack([videos, tracks], 1), axis=0, return_inverse=True)[1].reshape(-1) + 1
 
 
 def motion_ious(instances: np.ndarray, frames: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Mean IoU [m] of each box with the boxes of the same instance in the 10 frames before and after it.
+    """Returns the mean IoU [m] of each box with the same instance's boxes in the 10 frames before and after it.
 
     `instances` and `frames` are int64 [m], frames numbered within their video; boxes are float64 [m, 4], x, y, width,
-    height. An instance without a box in these frames has 1, as in FGFA's published values.
+    height. An instance without a box in these frames gets 1, as in FGFA's published values.
     """
-    span = frames.max(initial=0) + 2 * NEARBY + 1  # a frame before or after a video's is not one of the next instance
+    span = frames.max(initial=0) + 2 * NEARBY + 1  # keeps frames beyond a video's apart from the next instance's
     keys = instances * span + frames
     order = np.argsort(keys, kind="stable")
     total, count = np.zeros(len(keys)), np.zeros(len(keys))

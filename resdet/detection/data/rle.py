@@ -1,4 +1,4 @@
-"""COCO's run-length encoding: conversion of polygons; decompression and validation, before it is passed to C code.
+"""COCO's run-length encoding: conversion of polygons, and decompression and validation ahead of C code.
 
 Runs are column-major and start with background; their sum is the number of pixels of the image.
 """
@@ -13,9 +13,9 @@ from resdet.detection.data.validation import whole_numbers
 BITS, MORE, SIGN, ZERO = 5, 32, 16, 48  # of the characters of a compressed RLE
 LONGEST = 6  # characters per number, for numbers below 2**29
 ALPHABET = bytes(range(ZERO, ZERO + 2 * MORE))
-MINUS_ONE, TOO_LONG = b"O", -(2**40)  # invalid runs that stand for damage
-MIN_POINTS = 3  # of a ring; rings with fewer have no area and are left out
-CHUNK = 1024  # masks at a time, so that arrays fit the CPU cache
+MINUS_ONE, TOO_LONG = b"O", -(2**40)  # invalid runs that mark damage
+MIN_POINTS = 3  # per ring; rings with fewer have no area and are dropped
+CHUNK = 1024  # masks at a time, so that arrays fit in the CPU cache
 OTHER_SIZE, NO_COUNTS, DAMAGED = "an RLE of another size than its image", "an RLE without counts", "a damaged RLE"
 
 
@@ -29,12 +29,12 @@ def as_rle(segmentation: list | dict, height: int, width: int) -> dict:
 
 
 def without_slivers(rings: list) -> list:
-    """The rings of at least three points; pycocotools would read one of two points as a box."""
+    """Keeps the rings with at least three points; pycocotools would read one with two points as a box."""
     return [ring for ring in rings if len(ring) >= 2 * MIN_POINTS]
 
 
 def runs_of(rles: Sequence[Any], sizes: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray, list[str | None]]:
-    """Runs of n masks, int64 [R]; offsets of each mask's runs [n + 1]; a problem or None for each.
+    """Returns the runs of n masks, int64 [R], offsets of each mask's runs [n + 1], and a problem or None per mask.
 
     `rles` are COCO's dicts and `sizes` are (height, width). Masks with a problem have no runs.
     """
@@ -55,20 +55,20 @@ def runs_of(rles: Sequence[Any], sizes: Sequence[tuple[int, int]]) -> tuple[np.n
 
 
 def problems_of(rles: Sequence[Any], sizes: Sequence[tuple[int, int]]) -> list[str | None]:
-    """A problem or None for each mask."""
+    """Returns a problem or None for each mask."""
     chunks = (slice(start, start + CHUNK) for start in range(0, len(rles), CHUNK))
     return [problem for chunk in chunks for problem in runs_of(rles[chunk], sizes[chunk])[2]]
 
 
 def fitting(runs: np.ndarray, starts: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """bool [n]: whether no run is negative and their sum is `pixels` [n]. Each mask must have at least one run."""
+    """Returns bool [n]: no run is negative and the runs sum to `pixels` [n]; each mask needs at least one run."""
     if len(starts) < 2:
         return np.zeros(0, bool)
     return (np.minimum.reduceat(runs, starts[:-1]) >= 0) & (np.add.reduceat(runs, starts[:-1]) == pixels)
 
 
 def all_fit(texts: Sequence[bytes], pixels: np.ndarray) -> bool:
-    """Whether all compressed RLEs are valid for their number of pixels [n]."""
+    """Returns whether all compressed RLEs are valid for their number of pixels [n]."""
     return all(
         fitting(*decompress(texts[start : start + CHUNK]), pixels[start : start + CHUNK]).all()
         for start in range(0, len(texts), CHUNK)
@@ -76,21 +76,21 @@ def all_fit(texts: Sequence[bytes], pixels: np.ndarray) -> bool:
 
 
 def decompress(texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """Runs of n compressed RLEs, int64 [R], and offsets of each [n + 1]; a single run of -1 for damage."""
+    """Returns the runs of n compressed RLEs, int64 [R], and their offsets [n + 1]; a single run of -1 marks damage."""
     texts = [text if _is_text(text) else MINUS_ONE for text in texts]
     codes = np.frombuffer(b"".join(texts), np.uint8) - np.uint8(ZERO)
     last = np.flatnonzero(codes < MORE)
     starts = np.append(0, np.searchsorted(last, np.cumsum([len(text) for text in texts])))
     runs = _numbers(codes, last)
-    # From the fourth number on, a mask has differences to the run two before. Cumulative sums over every other number
-    # of all masks, minus the sum before each mask, are faster than a loop over the masks.
+    # From the fourth number on, RLEs store differences to the run two places before. Cumulative sums over every other
+    # number of all masks, minus the sum before each mask, are faster than a loop over masks.
     first = starts[:-1]
     sums = np.zeros(len(runs) + 2, np.int64)  # sums[i + 2] is the sum of numbers i, i - 2, …
     for parity in (0, 1):
         np.cumsum(runs[parity::2], out=sums[2 + parity :: 2])
     for parity in (0, 1):
         same_parity = first % 2 == parity
-        first_runs = runs[first[same_parity]]  # not part of any difference: the third number is none
+        first_runs = runs[first[same_parity]]  # not part of any difference, nor is the third number
         before = np.where(same_parity, sums[first + 2], sums[first + 1])
         edges = (starts + 1 - parity) // 2
         runs[parity::2] = sums[2 + parity :: 2] - np.repeat(before, np.diff(edges))
@@ -99,7 +99,7 @@ def decompress(texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _numbers(codes: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """int64 [R]: five bits per character, lowest first; `last` are the indices of each number's last character."""
+    """Decodes numbers, int64 [R]: five bits per character, lowest first; `last`: indices of each last character."""
     digits = codes & (MORE - 1)
     numbers = (digits[last] ^ SIGN).astype(np.int64) - SIGN
     lengths = np.diff(last, prepend=-1)
@@ -113,18 +113,18 @@ def _numbers(codes: np.ndarray, last: np.ndarray) -> np.ndarray:
 
 
 def _is_text(text: bytes) -> bool:
-    """Whether the text has only characters of the alphabet and its last number is complete."""
+    """Returns whether all characters belong to the alphabet and the last number is complete."""
     return text != b"" and not text.translate(None, ALPHABET) and text[-1] < ZERO + MORE
 
 
 def _uncompressed(counts: list[Any]) -> np.ndarray:
-    """Uncompressed runs, int64; a single run of -1 for damage."""
+    """Returns uncompressed runs, int64; a single run of -1 marks damage."""
     runs = whole_numbers(counts)
     return runs if len(runs) and not any(isinstance(count, float) for count in counts) else np.array([-1])
 
 
 def _text(counts: str | bytes | list) -> bytes:
-    """Compressed counts as bytes; empty for uncompressed counts."""
+    """Returns compressed counts as bytes; empty for uncompressed counts."""
     if isinstance(counts, str):
         return counts.encode("utf-8", "surrogatepass")
     return b"" if isinstance(counts, list) else counts

@@ -1,4 +1,4 @@
-"""An image with its objects, which are transformed together."""
+"""An image and its objects, transformed together."""
 
 from dataclasses import dataclass
 
@@ -8,23 +8,24 @@ from resdet.detection.data.annotations import Objects
 from resdet.detection.data.keypoints import Keypoints
 from resdet.detection.data.segmentation import Pair, Segment
 
-ROUNDING = 0.5  # pixels; clipping by less does not count as a cut
+ROUNDING = 0.5  # pixels; clipping by less than this is not a cut
 
 
 @dataclass
 class Scene:
-    """Boxes lie inside the image and have an area; the part of a segment beyond its box is not visible."""
+    """An image with objects. Boxes lie inside the image and have an area; segments are invisible outside their
+    boxes."""
 
-    pixels: np.ndarray  # uint8 [h, w, 3]; float32 possible in evaluation
+    pixels: np.ndarray  # uint8 [h, w, 3]; may be float32 in evaluation
     boxes: np.ndarray  # float32 [n, 4], xyxy
     labels: np.ndarray  # int64 [n]
     crowd: np.ndarray  # bool [n]
     segments: list[Segment | None]
-    keypoints: Keypoints | None = None  # None: the data has none
+    keypoints: Keypoints | None = None  # None: no keypoints in the data
 
     @classmethod
     def of(cls, pixels: np.ndarray, objects: Objects, scale: Pair) -> "Scene":
-        """A scene from resized pixels and objects in the original size; `scale` (x, y) is the resize factor."""
+        """Creates a scene from resized pixels and objects in the original size; `scale` (x, y): resize factor."""
         scene = cls(pixels, objects.boxes, objects.labels, objects.crowd, list(objects.segments), objects.keypoints)
         return scene.moved(pixels, scale, (0, 0))
 
@@ -44,10 +45,10 @@ class Scene:
         return Scene(self.pixels, self.boxes[indices], self.labels[indices], self.crowd[indices], segments, keypoints)
 
     def moved(self, pixels: np.ndarray, scale: Pair, shift: Pair) -> "Scene":
-        """Moves the objects to x' = x·sx + tx, y' = y·sy + ty on new pixels; a negative scale mirrors.
+        """Moves objects to x' = x·sx + tx, y' = y·sy + ty on new pixels; a negative scale mirrors.
 
-        Boxes are clipped to the new image; objects outside of it are dropped. If the border cuts an object with a
-        segment, its box is tightened to the visible part. Keypoints outside become invisible.
+        Boxes are clipped to the new image; objects outside are dropped. If the border cuts an object with a segment,
+        its box is tightened to the visible part. Keypoints outside become invisible.
         """
         corners = self.boxes.reshape(-1, 2, 2) * np.array(scale, np.float64) + np.array(shift, np.float64)
         boxes = np.concatenate([corners.min(1), corners.max(1)], 1)
@@ -66,32 +67,32 @@ class Scene:
 
 
 def has_area(boxes: np.ndarray) -> np.ndarray:
-    """bool [n]"""
+    """Returns whether each box has an area, bool [n]."""
     return ((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])).reshape(-1)
 
 
 def rasterize(segment: Segment, box: np.ndarray) -> tuple[slice, slice, np.ndarray]:
-    """The segment in a box: rows and columns of the image that contain the box, and a uint8 0 or 1 mask of them."""
+    """Draws a segment within a box: the image rows and columns that contain the box, and their uint8 mask, 0 or 1."""
     rows, columns = whole_pixels(box)
     moved = segment.move((1, 1), (-columns.start, -rows.start))
     return rows, columns, moved.bitmap(rows.stop - rows.start, columns.stop - columns.start)
 
 
 def whole_pixels(box: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns of pixels that contain a box."""
+    """Returns the rows and columns of pixels that contain a box."""
     x1, y1 = (int(side) for side in np.floor(box[:2]))
     x2, y2 = (int(side) for side in np.ceil(box[2:]))
     return slice(y1, y2), slice(x1, x2)
 
 
 def tighten(box: np.ndarray, segment: Segment) -> np.ndarray:
-    """Box of the segment's pixels within the box; without area if there are none."""
+    """Returns the box around the segment's pixels within the box; without area if there are none."""
     rows, columns, bitmap = rasterize(segment, box)
     return bounds_within(box, bitmap, columns.start, rows.start)
 
 
 def bounds_within(box: np.ndarray, bitmap: np.ndarray, x: int, y: int) -> np.ndarray:
-    """Tightens the sides of a box by a pixel or more to the ones of a bitmap with its corner at (x, y)."""
+    """Tightens the sides of a box, by a pixel or more, to the foreground of a bitmap with its corner at (x, y)."""
     columns, rows = np.flatnonzero(bitmap.any(0)), np.flatnonzero(bitmap.any(1))
     if not len(columns):
         return np.zeros(4)

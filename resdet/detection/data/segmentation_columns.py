@@ -11,9 +11,9 @@ from resdet.detection.data.segmentation import Polygons, Segment, from_runs
 from resdet.detection.data.validation import numbers
 
 CHUNK = 4096  # objects at a time
-SPANS = 2**16  # spans that are copied at a time
-MARGIN = 1000  # pixels; points may lie outside the image by this or by the image's side, if larger
-LONGEST = 2**23  # pixels of an object's outlines; the memory of drawing grows with their length
+SPANS = 2**16  # spans copied at a time
+MARGIN = 1000  # pixels; points may lie outside the image by up to this or, if larger, the image's side
+LONGEST = 2**23  # pixels of an object's outlines; drawing memory grows with their length
 NEITHER = "a segmentation that is neither polygons nor RLE"
 INFINITE = "a segmentation with NaN or infinite coordinates"
 FAR = "a segmentation that reaches far out of its image"
@@ -27,17 +27,17 @@ class SegmentColumns:
     """Segments of n objects, packed into five arrays: points of rings of objects, and runs of objects.
 
     Points are stored as float32 and rounded to thousandths of a pixel on reading, which restores the decimals of COCO's
-    files: a different last bit could move edges in drawing.
+    files; a different last bit could move drawn edges.
     """
 
     names = ("points", "rings", "parts", "runs", "strips")
 
     @classmethod
     def pack(cls, segmentations: Iterable[Any], sizes: np.ndarray) -> tuple[dict[str, np.ndarray], Problems]:
-        """Returns the arrays, and a problem or None for each object; those with a problem have neither rings nor runs.
+        """Returns the arrays, and a problem or None per object; objects with a problem have neither rings nor runs.
 
-        `sizes` int64 [n, 2] are width and height of the objects' images. A segmentation is as in COCO's files:
-        polygons, or RLE, uncompressed or compressed; None or an empty list for none. They are read once, in order.
+        `sizes` int64 [n, 2]: width and height of the objects' images. Segmentations have COCO's format: polygons, or
+        RLE, uncompressed or compressed; None or an empty list if missing. They are iterated once, in order.
         """
         columns: tuple[list[np.ndarray], ...] = ([], [], [], [], [])
         problems: Problems = []
@@ -52,7 +52,7 @@ class SegmentColumns:
 
     @classmethod
     def take(cls, arrays: dict[str, np.ndarray], order: np.ndarray) -> dict[str, np.ndarray]:
-        """The arrays of the objects with the indices `order` int64 [m]."""
+        """Returns the arrays of the objects with indices `order` int64 [m]."""
         if np.array_equal(order, np.arange(len(arrays["parts"]) - 1)):
             return arrays
         rings, parts = _gathered(np.diff(arrays["rings"]), arrays["parts"], order)
@@ -63,19 +63,19 @@ class SegmentColumns:
 
     @classmethod
     def without(cls, count: int) -> dict[str, np.ndarray]:
-        """The arrays of objects without segments."""
+        """Returns the arrays of `count` objects without segments."""
         arrays, _ = cls.pack([], np.zeros((0, 2), np.int64))
         return arrays | {name: np.zeros(count + 1, np.int64) for name in ("parts", "strips")}
 
     @staticmethod
     def select(arrays: dict[str, np.ndarray], kept: np.ndarray) -> dict[str, np.ndarray]:
-        """Removes objects that have neither rings nor runs; `kept` bool [n] marks the others."""
+        """Removes objects without rings and runs; `kept` bool [n] marks the others."""
         dropped = {name: np.append(0, arrays[name][1:][kept]) for name in ("parts", "strips")}
         return arrays | dropped
 
     @staticmethod
     def read(arrays: dict[str, np.ndarray], i: int, height: int) -> Segment | None:
-        """The segment of object i, in an image of this height; None if it has none."""
+        """Returns the segment of object i, in an image of this height, or None."""
         start, end = arrays["strips"][i : i + 2]
         if start < end:
             return from_runs(arrays["runs"][start:end].astype(np.int64), height)
@@ -88,11 +88,11 @@ class SegmentColumns:
 
 
 def _packed(segmentations: list[Any], sizes: np.ndarray) -> tuple[Any, ...]:
-    """Points float32 [P, 2], points per ring [R], rings per object [n], runs uint32, runs per object [n], problems [n].
+    """Returns points float32 [P, 2], points per ring [R], rings and runs per object [n], runs uint32, problems [n].
 
-    Only for a few objects at a time, since intermediate lists take several times this memory.
+    Use it on few objects at a time, since intermediate lists take several times this memory.
     """
-    if all(segmentation is None for segmentation in segmentations):  # as in a file of boxes only
+    if all(segmentation is None for segmentation in segmentations):  # as in a file with boxes only
         none = np.zeros(len(segmentations), np.int64)
         return np.zeros((0, 2), np.float32), none[:0], none, np.zeros(0, np.uint32), none, [None] * len(segmentations)
     masked = [isinstance(segmentation, dict) for segmentation in segmentations]
@@ -104,7 +104,7 @@ def _packed(segmentations: list[Any], sizes: np.ndarray) -> tuple[Any, ...]:
 
 
 def _offsets(counts: np.ndarray) -> np.ndarray:
-    """int64 [n + 1]: where the values of each object start and end, from their number per object [n]."""
+    """Returns where each object's values start and end, int64 [n + 1], from the counts per object [n]."""
     return np.append(0, counts.cumsum()).astype(np.int64)
 
 
@@ -120,7 +120,7 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def _gathered(values: np.ndarray, offsets: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The values of the objects `order`, and their number per object; those of object i start at offsets[i]."""
+    """Returns the values of the objects `order`, and their number per object; object i starts at offsets[i]."""
     counts = np.diff(offsets)[order]
     return _spans(values, offsets[order], counts), counts
 
@@ -141,7 +141,7 @@ def _spans(values: np.ndarray, starts: np.ndarray, counts: np.ndarray) -> np.nda
 def _masks(
     segmentations: Sequence[Any], masked: list[bool], sizes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, Problems]:
-    """Runs [R], number of runs per object [n], and problems [n], of the `masked` objects."""
+    """Returns runs [R], number of runs per object [n], and problems [n] of the `masked` objects."""
     rows = np.flatnonzero(masked)
     shapes = [(height, width) for width, height in sizes[rows].tolist()]
     runs, starts, mask_problems = rle.runs_of([segmentations[row] for row in rows.tolist()], shapes)
@@ -154,14 +154,14 @@ def _masks(
 
 
 def _outlines(segmentations: list[Any], sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, Problems]:
-    """Points float64 [P, 2], number of points per ring [R], rings per object [n], and problems [n]."""
+    """Returns points float64 [P, 2], number of points per ring [R], rings per object [n], and problems [n]."""
     polygons = [[] if segmentation is None else segmentation for segmentation in segmentations]
     nested = np.array([_is_polygons(each) for each in polygons], bool)
     polygons = [each if good else [] for each, good in zip(polygons, nested.tolist())]
     rings = list(chain.from_iterable(polygons))
     points, numeric = (column.reshape(-1, 2) for column in numbers(list(chain.from_iterable(rings))))
 
-    owners = np.repeat(np.arange(len(polygons)), [len(each) for each in polygons])  # of the rings
+    owners = np.repeat(np.arange(len(polygons)), [len(each) for each in polygons])  # object of each ring
     lengths = np.array([len(ring) // 2 for ring in rings], np.int64)
     point_owners = np.repeat(owners, lengths)
     having = lambda points: np.bincount(point_owners[points], minlength=len(polygons)) > 0
@@ -192,12 +192,12 @@ def _outlines(segmentations: list[Any], sizes: np.ndarray) -> tuple[np.ndarray, 
 
 
 def _is_polygons(segmentation: Any) -> bool:
-    """Whether the value is a list of lists of even length."""
+    """Returns whether the value is a list of lists of even length."""
     return isinstance(segmentation, list) and all(isinstance(ring, list) and not len(ring) % 2 for ring in segmentation)
 
 
 def _perimeters(points: np.ndarray, lengths: np.ndarray, owners: np.ndarray, count: int) -> np.ndarray:
-    """float64 [count]: length of each object's rings in L1 distance; infinite steps count 0."""
+    """Returns the L1 length of each object's rings, float64 [count]; infinite steps count 0."""
     ends = np.cumsum(lengths)[lengths > 0]
     starts = ends - lengths[lengths > 0]
     before = np.arange(len(points)) - 1

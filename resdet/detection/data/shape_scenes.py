@@ -1,8 +1,8 @@
 """Generated detection data: scenes of shapes, written as images with a COCO file per split.
 
-A scene has up to seven shapes of 8 to 60% of its short side, possibly cut by the border or occluded by later ones, on
-the shaded and noisy background of `resdet.data.shapes`, with strokes behind and in front. A few scenes are empty, a few
-have a crowd. Annotations cover the visible parts. Seed, split and index determine an image.
+A scene has up to seven shapes of 8 to 60% of its short side, possibly cut by the border or occluded by later shapes, on
+the shaded and noisy background of `resdet.data.shapes`, with strokes behind and in front. Some scenes are empty, some
+have a crowd. Annotations cover the visible parts. Seed, split and index determine each image.
 """
 
 import json
@@ -18,12 +18,12 @@ from resdet.detection.data.outlines import polygons_of
 from resdet.errors import DataError
 from resdet.files.atomic import make_folder
 
-FORMAT = 1  # version of images and files; increment it on changes, to invalidate existing folders
+FORMAT = 1  # version of images and files; increment it on changes to invalidate existing folders
 MARKER = "shape_scenes.json"
 DEFAULT_CLASSES = ("circle", "triangle", "square", "star", "cross")
 STREAMS = {"train": 0, "val": 1}
 
-EMPTY, CROWDED = 0.06, 0.08  # shares of the scenes
+EMPTY, CROWDED = 0.06, 0.08  # shares of scenes
 DIAMETERS = (0.08, 0.6)  # relative to the short side
 TINY = (0.03, 0.06)  # diameters of a crowd's members
 MIN_VISIBLE = 0.2  # visible share of a shape below which it is not annotated
@@ -45,7 +45,7 @@ class Scene(NamedTuple):
 def write(root: Path, train: int, val: int, size: int, seed: int, classes: Sequence[str] | None = None) -> None:
     """Writes root/{train,val}/*.jpg and root/annotations/{train,val}.json; `root` must be empty or absent.
 
-    `size` is the long side of the images, `classes` any of `shapes.CLASSES` (default: five of them). The folder is
+    `size` is the long side of the images; `classes` are any of `shapes.CLASSES` (default: five of them). The folder is
     created atomically.
     """
     root = Path(root)
@@ -63,7 +63,7 @@ def ensure(root: Path, train: int, val: int, size: int, seed: int, classes: Sequ
 
 
 def draw(size: int, classes: Sequence[str], rng: np.random.Generator) -> Scene:
-    """Draws a scene of long side `size` and aspect ratio 3:4 to 4:3; labels are indices into `classes`."""
+    """Draws a scene with long side `size` and aspect ratio 3:4 to 4:3; labels are indices into `classes`."""
     aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
     width, height = round(size * min(1, aspect)), round(size * min(1, 1 / aspect))
     canvas = Canvas(ground(width, height, rng))
@@ -83,13 +83,13 @@ def draw(size: int, classes: Sequence[str], rng: np.random.Generator) -> Scene:
 
 
 def shape(name: str, width: int, height: int, rng: np.random.Generator) -> Outlines:
-    """One shape of random size and position, with its center at least half its radius from the border."""
+    """Creates a shape of random size and position, with its center at least half its radius from the border."""
     radius = min(width, height) * np.exp(rng.uniform(*np.log(DIAMETERS))) / 2
     return turned(name, radius, rng.uniform(radius / 2, np.array((width, height)) - radius / 2), rng)
 
 
 def cluster(name: str, width: int, height: int, rng: np.random.Generator) -> list[Outlines]:
-    """Tens of tiny shapes of one class, for a crowd."""
+    """Creates tens of tiny shapes of one class, for a crowd."""
     side, middle = min(width, height), rng.uniform(0.2, 0.8, 2) * (width, height)
     centers = (middle + rng.normal(0, 0.12, (rng.integers(15, 40), 2)) * side).clip(0, (width, height))
     return [turned(name, rng.uniform(*TINY) * side / 2, center, rng) for center in centers]
@@ -108,7 +108,7 @@ class Canvas:
         self.added: list[tuple[int, bool, int]] = []  # label, crowd, number of pixels when added
 
     def add(self, label: int, shapes: list[Outlines], rng: np.random.Generator, crowd: bool = False) -> None:
-        """Adds an object of one or more shapes, each in a contrasting color, in front of earlier ones."""
+        """Adds an object of one or more shapes, each in a contrasting color, in front of earlier objects."""
         number = len(self.added) + 1
         for outlines in shapes:
             corners = np.concatenate(outlines)
@@ -123,7 +123,7 @@ class Canvas:
         self._paint(lambda canvas, color: line(canvas, stroke, color), rng.uniform(0, 255, 3), 0)
 
     def objects(self) -> list[Object]:
-        """The visible parts of sufficiently visible objects."""
+        """Returns the visible parts of sufficiently visible objects."""
         masks = [self.owner == number for number in range(1, len(self.added) + 1)]
         return [
             Object(label, mask, crowd)
@@ -135,11 +135,11 @@ class Canvas:
         brush(self.pixels, color)
         cover = np.zeros_like(self.owner)
         brush(cover, SOLID)
-        self.owner[cover >= 128] = number  # antialiased pixels belong to the object with the larger share
+        self.owner[cover >= 128] = number  # antialiased pixels belong to the object with the largest share
 
 
 def to_coco(item: Object) -> dict[str, Any]:
-    """An annotation without ids: polygons if the mask has no hole, else uncompressed RLE; crowds always RLE."""
+    """Returns an annotation without ids: polygons if the mask has no hole, else uncompressed RLE; RLE for crowds."""
     rows, columns = (np.flatnonzero(item.mask.any(axis)) for axis in (1, 0))
     x, y = int(columns[0]), int(rows[0])
     width, height = int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y
@@ -154,7 +154,7 @@ def to_coco(item: Object) -> dict[str, Any]:
 
 
 def _rle(mask: np.ndarray) -> dict[str, Any]:
-    """COCO's uncompressed run lengths: column-major, zeros first."""
+    """Returns COCO's uncompressed RLE: column-major, zeros first."""
     values = np.concatenate([[False], mask.ravel(order="F")])
     changes = np.flatnonzero(values[1:] != values[:-1])
     return {"size": list(mask.shape), "counts": np.diff(changes, prepend=0, append=mask.size).tolist()}

@@ -1,8 +1,8 @@
-"""Generated videos of moving shapes in ILSVRC VID's layout, and images in that of DET.
+"""Generated videos of moving shapes in the layout of ILSVRC VID, and images in the layout of DET.
 
-Shape k is written as VID's class k, since the layout has names for these classes only. A video has one or two shapes of
-different classes, each slow, medium or fast by motion IoU, in front of a still background; it bounces off the borders.
-Seed, split and index determine a video or an image.
+Shape k is written as VID's class k, since the layout only has names for these classes. A video has one or two shapes of
+different classes in front of a still background, each slow, medium or fast by motion IoU, bouncing off the borders.
+Seed, split and index determine each video and image.
 """
 
 from collections.abc import Iterator
@@ -30,13 +30,13 @@ NOISE = 6  # standard deviation
 
 
 class Mover(NamedTuple):
-    """A shape on its way."""
+    """A moving shape."""
 
     label: int
     radius: float
-    start: np.ndarray  # [2], center in the first frame
-    step: np.ndarray  # [2], per frame
-    seed: int  # of its pose and color
+    start: np.ndarray  # [2]: center in the first frame
+    step: np.ndarray  # [2]: shift per frame
+    seed: int  # for pose and color
 
 
 def write(root: Path, train: int, val: int, frames: int, det: int, side: int, seed: int) -> None:
@@ -54,7 +54,7 @@ def ensure(root: Path, train: int, val: int, frames: int, det: int, side: int, s
 
 
 def draw(index: int, frames: int, side: int, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, list[Object]]]:
-    """The frames of video `index`, uint8 [side, side, 3], and the visible parts of its shapes."""
+    """Yields the frames of video `index`, uint8 [side, side, 3], and the visible parts of its shapes."""
     background = ground(side, side, rng)
     for _ in range(3):
         clutter(background, rng)
@@ -78,7 +78,7 @@ def _mover(label: int, speed: float, side: int, rng: np.random.Generator) -> Mov
 
 
 def _bounced(center: np.ndarray, radius: float, side: int) -> np.ndarray:
-    """The center, reflected at the borders as often as needed to stay inside."""
+    """Reflects the center at the borders as often as needed to stay inside."""
     room = side - 2 * radius
     return radius + room - np.abs((center - radius) % (2 * room) - room)
 
@@ -108,7 +108,7 @@ def _write(root: Path, arguments: dict[str, Any]) -> None:
 
 
 def _write_video(root: Path, split: str, video: str, index: int, arguments: dict[str, Any]) -> list[int]:
-    """The labels of its objects."""
+    """Writes a video and returns the labels of its objects."""
     labels = []
     frames = draw(index, arguments["frames"], arguments["side"], _random(split, index, arguments))
     for number, (pixels, items) in enumerate(frames):

@@ -6,7 +6,7 @@ from resdet.errors import DataError
 
 
 def open_scenes(config: ScenesConfig, split: str) -> Annotations:
-    """Opens a split; raises DataError without images or classes, or, for splits other than `train`, without objects."""
+    """Opens a split; raises DataError if it has no images, no classes or, except for `train`, no objects."""
     source = config.open(split)
     missing = "images" if not len(source) else "classes" if not source.classes else None
     if split != "train" and not missing and not source.label_counts().any():

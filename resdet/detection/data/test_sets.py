@@ -28,12 +28,12 @@ def voc_test(root: Path, sets: Sequence[str]) -> Annotations:
 
 
 def det_test(root: Path, split: str) -> Annotations:
-    """Opens test or val; ImageSets/DET lists the images in the order of the server's numbers."""
+    """Opens test or val; ImageSets/DET lists the images in the order of the server's numbering."""
     return ilsvrc_test(root, "DET", split, list(DET.values()))
 
 
 def vid_test(root: Path, split: str) -> Annotations:
-    """Opens test or val; ImageSets/VID lists the frames in the order of the server's numbers."""
+    """Opens test or val; ImageSets/VID lists the frames in the order of the server's numbering."""
     return ilsvrc_test(root, "VID", split, list(VID.values()))
 
 
@@ -45,7 +45,7 @@ def ilsvrc_test(root: Path, task: str, split: str, classes: Sequence[str]) -> An
 
 
 def coco_test(images: Path, info: Path) -> Annotations:
-    """Opens an image_info file: images and categories with the server's ids."""
+    """Opens an image_info file, with the server's image and category ids."""
     content = read_json(info)
     unlabeled = content | {"annotations": []} if isinstance(content, dict) else content
     coco = CocoFile(unlabeled, f"{info} (which should be COCO's image_info_test-dev2015.json)", refuse(str(info)))
@@ -58,7 +58,7 @@ def coco_test(images: Path, info: Path) -> Annotations:
 
 
 def unlabeled(files: Sequence[str], folder: Path, classes: Sequence[str]) -> Annotations:
-    """Images without objects, in their stored orientation (without EXIF rotation)."""
+    """Returns images without objects, in their stored orientation (without EXIF rotation)."""
     sizes = [stored_size(folder / file) for file in files]
     raw = no_annotations(list(files), sizes)
     return Annotations(

@@ -1,4 +1,4 @@
-"""Transforms of images and objects, from the files to a scene of the batch."""
+"""Reading and augmentation of scenes for a batch."""
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class TrainScene:
         return scene
 
     def resized(self, source: Annotations, index: int, rng: np.random.Generator) -> Scene:
-        """The first steps, up to the final size: mosaic, flip, crop, and resize or jitter."""
+        """Applies the first steps, up to the final size: mosaic, flip, crop, and resize or jitter."""
         config = self.config
         short, long, factor = self.sides(rng)
         cropped = rng.random() < config.crop
@@ -51,7 +51,7 @@ class TrainScene:
         return resize_short(scene, short, long)
 
     def sides(self, rng: np.random.Generator) -> tuple[float, float, float]:
-        """Random limits of the short and the long side, and the factor of the jitter."""
+        """Draws random limits of the short and long sides, and the jitter factor."""
         config = self.config
         if config.scale_jitter:
             factor = rng.uniform(*config.scale_jitter)

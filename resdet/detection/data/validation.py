@@ -1,4 +1,4 @@
-"""Lists of JSON objects as NumPy columns; invalid rows are reported by kind and excluded from later checks."""
+"""Lists of JSON objects as NumPy columns; reports invalid rows by kind and excludes them from later checks."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
@@ -9,15 +9,15 @@ import numpy as np
 from resdet.errors import DataError
 from resdet.files.json_columns import JsonColumns
 
-LARGEST_ID = 2**53  # larger ids are ambiguous in evaluators, which store ids as floats
-BRIEF = 60  # characters of a value in a sentence
+LARGEST_ID = 2**53  # evaluators store ids as floats, so larger ids are ambiguous
+BRIEF = 60  # maximum characters of a value in a message
 
 
 class Records:
     """Objects of one kind (`noun`) in a file; `valid` marks those that passed all checks so far.
 
-    `report` is called for each kind of problem with the records, their rows, the problem and its key. It raises an
-    error, or returns: the rows are then invalid, and later checks skip them.
+    `report` receives each kind of problem with the records, rows, problem and key. If it raises no error, the rows
+    become invalid and later checks skip them.
     """
 
     def __init__(self, entries: Sequence[Any] | JsonColumns, noun: str, report: "Report"):
@@ -31,29 +31,29 @@ class Records:
         return len(self.entries)
 
     def require(self, good: np.ndarray | np.bool_, problem: str, key: str | None = None) -> None:
-        """Reports the valid rows where `good` bool [n] is false; `problem` completes "has …", `key` is its key."""
+        """Reports the valid rows where `good` bool [n] is false; `problem` completes "has …", about `key`."""
         bad = np.flatnonzero(self.valid & ~np.asarray(good, bool))
         if len(bad):
             self.valid[bad] = False
             self.report(self, bad, problem, key)
 
     def values(self, key: str) -> list[Any]:
-        """The values of a key, None if missing."""
+        """Returns the values of a key, None if missing."""
         return [value for (block,) in self.blocks(key) for value in block]
 
     def blocks(self, *keys: str) -> Iterator[tuple[list[Any], ...]]:
-        """The values of the keys, None if missing, one list for each key; of a large file in blocks of entries."""
+        """Yields the values of the keys, None if missing, one list per key; large files in blocks of entries."""
         if isinstance(self.entries, JsonColumns):
             yield from self.entries.values(*keys)
         else:
             yield tuple([entry.get(key) for entry in self.entries] for key in keys)
 
     def pop(self, key: str) -> Iterator[list[Any]]:
-        """Blocks of the values of a key, None if missing; for large files removes the key and frees read blocks."""
+        """Returns blocks of a key's values, None if missing; for large files, removes the key and frees read blocks."""
         return self.entries.pop(key) if isinstance(self.entries, JsonColumns) else iter([self.values(key)])
 
     def column(self, convert: Callable[..., np.ndarray], *keys: str) -> np.ndarray:
-        """[n, …]: `convert` of the values of the keys."""
+        """Applies `convert` to the values of the keys: [n, …]."""
         return np.concatenate([convert(*values) for values in self.blocks(*keys)])
 
     def require_unique(self, ids: np.ndarray) -> None:
@@ -64,19 +64,19 @@ class Records:
         self.require(first, f"an id that another {self.noun} has", "id")
 
     def whole(self, key: str) -> np.ndarray:
-        """int64 [n], negative where invalid; accepts 4.0 as 4."""
+        """Returns int64 [n], negative where invalid; accepts 4.0 as 4."""
         numbers = self.column(whole_numbers, key)
         self.require(numbers >= 0, f"no whole number, 0 or more, as {key}", key)
         return numbers
 
     def finite(self, key: str) -> np.ndarray:
-        """float64 [n]"""
+        """Returns float64 [n]."""
         values, numeric = numbers(self.values(key))
         self.require(numeric & np.isfinite(values), f"no finite number as {key}", key)
         return values
 
     def boxes(self, key: str = "bbox") -> np.ndarray:
-        """float64 [n, 4]: x, y, width, height; finite and with sides not negative where valid."""
+        """Returns float64 [n, 4]: x, y, width, height; finite and without negative sides where valid."""
         both = self.column(_fours, key)
         values, numeric = both[:, :4].copy(), both[:, 4:] > 0
         self.require(numeric.all(1), f"no {key} of four numbers, x, y, width and height", key)
@@ -85,7 +85,7 @@ class Records:
         return values
 
     def name(self, row: int) -> str:
-        """The id of a row, for messages."""
+        """Returns the id of a row, for messages."""
         entry = self.entries[row]
         return brief(entry["id"]) if "id" in entry else "without id"
 
@@ -107,18 +107,18 @@ def refuse(file: str) -> Report:
 
 
 def whole_numbers(values: list[Any]) -> np.ndarray:
-    """int64 [n], negative for anything but a whole number from 0 to LARGEST_ID."""
+    """Returns int64 [n], negative for anything but a whole number from 0 to LARGEST_ID."""
     if set(map(type, values)) <= {int}:
         try:
             numbers = np.array(values, np.int64)
             return np.where(numbers <= LARGEST_ID, numbers, -1)
         except OverflowError:
-            pass  # one is too large for int64; handled below
+            pass  # too large for int64; handled below
     return np.array([_whole(value) for value in values], np.int64)
 
 
 def numbers(values: list[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """float64 [n], and bool [n]: whether the value is a number; others are NaN."""
+    """Returns float64 [n], NaN where not a number, and bool [n]: whether the value is a number."""
     if set(map(type, values)) <= {int, float}:
         try:
             return np.array(values, np.float64), np.ones(len(values), bool)
@@ -130,7 +130,7 @@ def numbers(values: list[Any]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def brief(value: Any) -> str:
-    """The value as short ASCII text for a message."""
+    """Formats the value as short ASCII text for a message."""
     if isinstance(value, (np.ndarray, np.generic)):
         value = value.tolist()
     if isinstance(value, int) and abs(value) > LARGEST_ID:
@@ -154,7 +154,7 @@ def _float(value: int | float) -> float:
 
 
 def _fours(rows: list[Any]) -> np.ndarray:
-    """float64 [n, 8]: four numbers, and whether each is one."""
+    """Returns float64 [n, 8]: four values, and whether each is a number."""
     columns = numbers(list(chain.from_iterable(map(_four, rows))))
     return np.concatenate([column.reshape(-1, 4) for column in columns], 1)
 

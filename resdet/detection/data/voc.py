@@ -1,6 +1,6 @@
 """PASCAL VOC: XML files, image sets and the devkit's layout; ILSVRC DET and VID use the same XML.
 
-xmin, ymin, xmax and ymax are the first and last pixel of a box. VOC counts pixels from 1, ILSVRC from 0.
+xmin, ymin, xmax and ymax are the first and last pixels of a box. VOC counts pixels from 1, ILSVRC from 0.
 """
 
 import re
@@ -30,7 +30,7 @@ CLASSES = (
 ).split()
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
-BROKEN = (ElementTree.ParseError, ValueError, LookupError)  # also undecodable bytes, an unknown encoding
+BROKEN = (ElementTree.ParseError, ValueError, LookupError)  # includes undecodable bytes and unknown encodings
 Box = tuple[float, float, float, float]
 
 
@@ -39,13 +39,13 @@ class VocObject:
     """An object of an XML file."""
 
     name: str
-    box: Box | None  # xyxy, continuous; None unless four numbers
+    box: Box | None  # xyxy, continuous; None if not four numbers
     difficult: bool
     truncated: bool
     occluded: bool
-    generated: bool  # ILSVRC VID: interpolated between drawn boxes
+    generated: bool  # ILSVRC VID: interpolated between annotated boxes
     track: int  # ILSVRC VID: number of the object in its video; -1: none
-    polygon: list[float]  # x1, y1, x2, y2 …, as some tools write it; only formats/voc reads it
+    polygon: list[float]  # x1, y1, x2, y2 …, written by some tools; used only by formats/voc
 
 
 @dataclass
@@ -68,9 +68,9 @@ def open_voc(
 ) -> Annotations:
     """Opens the images listed in `image_set` (None: all with an XML file), with their objects.
 
-    `annotations` and `images` are folders; a line of `image_set` is a name without extension; a second column of -1, 0
-    or 1 is ignored. `classes` default to the sorted names in the files, or to VOC's twenty if there are no others, for
-    the same labels in every part of VOC. A bad entry is an error, or is left out and counted in `problems`.
+    `annotations` and `images` are folders; a line of `image_set` is a name without extension, and a second column of
+    -1, 0 or 1 is ignored. `classes` default to the sorted names in the files, or to VOC's twenty if there are no
+    others, so that all parts of VOC share labels. A bad entry raises an error, or is skipped and counted in `problems`.
     """
     annotations, images = Path(annotations), Path(images)
     stems = _read_image_set(Path(image_set)) if image_set else _stems_in(annotations)
@@ -85,7 +85,7 @@ def open_voc(
     sources = [annotations, images, *([Path(image_set)] if image_set else [])]
     key = f"voc-{on_bad}-{zlib.crc32(chr(10).join(classes or []).encode()):08x}"
     holds = lambda arrays: unchanged(arrays, images)
-    # The folder's state does not change when an XML file is edited in place.
+    # Editing an XML file in place does not change the folder's state.
     states = file_states(annotations, (f"{stem}.xml" for stem in stems)).tolist()
     return Annotations(cached(key, sources, build, cache_dir, states, holds=holds), images)
 
@@ -114,9 +114,9 @@ def read_records(
     problems: Problems,
     negatives: frozenset[str] = frozenset(),
 ) -> list[Record]:
-    """Reads the XML file of each stem; `negatives` are stems without objects, whose XML file may be missing.
+    """Reads the XML file of each stem; `negatives`: stems without objects, whose XML file may be missing.
 
-    `locate(stem, <filename>)` is the path of the image below its folder; `origin` is the coordinate of the first pixel.
+    `locate(stem, <filename>)` returns the image path below its folder; `origin` is the coordinate of the first pixel.
     """
     records, missing, broken = [], [], []
     for stem in stems:
@@ -141,9 +141,9 @@ def read_records(
 def compile_records(
     records: list[Record], classes: dict[str, str], problems: Problems, columns: Arrays | None = None
 ) -> Arrays:
-    """Compiles the records to an index; `classes` are class names by their name in XML, with ids 1 to C.
+    """Compiles the records to an index; `classes`: class names by their names in the XML, with ids 1 to C.
 
-    `columns` [M] each are additional columns of all objects of the records, in their order.
+    `columns`, [M] each: additional columns of all objects of the records, in order.
     """
     label_of = {name: label for label, name in enumerate(classes)}
     objects = [
@@ -182,7 +182,7 @@ def read_record(file: Path, stem: str, locate: Callable[[str, str | None], str],
 
 
 def _parsed(file: Path) -> ElementTree.Element:
-    """The root; names have no default namespace (`xmlns`), which some tools declare."""
+    """Returns the root, without the default namespace (`xmlns`) that some tools declare."""
     root = ElementTree.parse(file).getroot()
     if root.tag.startswith("{"):
         for element in root.iter():
@@ -210,7 +210,7 @@ def _read_object(element: ElementTree.Element, origin: int) -> VocObject:
 
 
 def _polygon(element: ElementTree.Element, origin: int) -> list[float]:
-    """The coordinates x1, y1, x2, y2 … of an object, in pixels from 0; empty without three points."""
+    """Returns an object's coordinates x1, y1, x2, y2 …, in pixels from 0; empty with fewer than three points."""
     polygon = element.find("polygon")
     numbers = [] if polygon is None else [_number(child.text) for child in polygon]
     points = [number - origin for number in numbers if number is not None]
@@ -245,13 +245,13 @@ def _stems_in(annotations: Path) -> list[str]:
 
 
 def _image_file(images: Path, stem: str, written: str | None) -> str:
-    """The image named as the XML file, else as its <filename>, which is outdated after renaming."""
+    """Finds the image named like the XML file, or else by its <filename>, which may be outdated after renaming."""
     candidates = [stem + extension for extension in EXTENSIONS] + ([written] if written else [])
     return next((name for name in candidates if (images / name).is_file()), candidates[0])
 
 
 def open_sets(root: Path, sets: Sequence[str], key: str, on_bad: OnBad = "skip") -> Annotations:
-    """Opens and joins sets of a VOCdevkit, such as 2007_trainval; `key` is their config key, for errors."""
+    """Opens and joins sets of a VOCdevkit, such as 2007_trainval; `key`: their config key, for errors."""
     parts = [name.partition("_") for name in sets]
     if not all(separator for _, separator, _ in parts):
         raise DataError(f"{key} is {list(sets)}: write each as 2007_trainval.")

@@ -11,7 +11,7 @@ Corners = tuple[int, int, int, int]  # xmin, ymin, xmax, ymax; the last pixel is
 
 
 class XmlObject(NamedTuple):
-    """An object to write; `tags` are further elements, such as trackid."""
+    """An object to write; `tags`: further elements, such as trackid."""
 
     name: str
     corners: Corners
@@ -19,13 +19,13 @@ class XmlObject(NamedTuple):
 
 
 def to_xml(shape: Sequence[int], objects: Sequence[XmlObject]) -> str:
-    """The content of the file of an image [H, W, 3]."""
+    """Returns the content of the XML file of an image [H, W, 3]."""
     size = f"<size><width>{shape[1]}</width><height>{shape[0]}</height><depth>3</depth></size>"
     return f"<annotation>{size}{''.join(map(_element, objects))}</annotation>\n"
 
 
 def box_of(mask: np.ndarray) -> Corners:
-    """The box around a mask [H, W], counting pixels from 0, as ILSVRC does."""
+    """Returns the box around a mask [H, W], counting pixels from 0, as ILSVRC does."""
     rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
     return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
 

@@ -1,7 +1,8 @@
-"""Shared by the evaluators of PASCAL VOC and ILSVRC: overlapping pairs, and average precision.
+"""Overlapping pairs and average precision, for the PASCAL VOC and ILSVRC evaluators.
 
 Both devkits use inclusive 1-based pixels, with a box width of x2 - x1 + 1. Here boxes are x, y, width, height with
-exclusive ends, the devkit's (x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1): overlaps are equal, exactly so for integers.
+exclusive ends, the devkit's (x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1); overlaps are equal, and exactly so for
+integers.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,8 +20,8 @@ FALSE, TRUE, NEITHER = 0, 1, -1
 
 
 class Pairs(NamedTuple):
-    """Pairs of overlapping detection and object of the same image and class, by descending score, then by descending
-    overlap, then by object index."""
+    """Overlapping pairs of detection and object of the same image and class, sorted by descending score, then by
+    descending overlap, then by object index."""
 
     detections: np.ndarray  # int64 [p], rank by score
     objects: np.ndarray  # int64 [p]
@@ -34,17 +35,17 @@ class EvaluationData:
     classes: list[str]
     detected: np.ndarray  # int64 [n]: class of each detection
     labels: np.ndarray  # int64 [m]: class of each object
-    boxes: np.ndarray  # float64 [m, 4]: of the objects, x, y, width, height
+    boxes: np.ndarray  # float64 [m, 4]: boxes of the objects, x, y, width, height
     ignored: np.ndarray  # bool [m]: difficult or crowd
     pairs: Pairs
     images: np.ndarray  # int64 [m]: image id of each object
     detected_images: np.ndarray  # int64 [n]: image id of each detection
-    detected_boxes: np.ndarray  # float64 [n, 4]: of the detections
+    detected_boxes: np.ndarray  # float64 [n, 4]: boxes of the detections
 
     @classmethod
     def read(cls, annotations: Truth, results: ResultsLike) -> "EvaluationData":
-        """Ranks equal scores by image id, then by order in the file, so that metrics do not depend on how images were
-        distributed over processes."""
+        """Reads and ranks the data; equal scores rank by image id, then by order in the file, so that metrics do not
+        depend on how images were distributed over processes."""
         truth = ground_truth.read(annotations)
         results = as_results(results)
         results.check(truth)
@@ -74,7 +75,7 @@ class EvaluationData:
 
 
 def overlapping(detections: np.ndarray, groups: np.ndarray, objects: np.ndarray, object_groups: np.ndarray) -> Pairs:
-    """Overlapping pairs of a group; boxes [n, 4] and [m, 4] as x, y, width, height, groups int64 [n] and [m]."""
+    """Finds overlapping pairs within groups int64 [n] and [m]; boxes [n, 4] and [m, 4] are x, y, width, height."""
     order = np.argsort(object_groups, kind="stable")
     first, last = (np.searchsorted(object_groups[order], groups, side) for side in ("left", "right"))
     counts = last - first
@@ -91,11 +92,11 @@ def overlapping(detections: np.ndarray, groups: np.ndarray, objects: np.ndarray,
 def summarize(
     data: EvaluationData, outcomes: np.ndarray, positive: np.ndarray, metric: Callable[[np.ndarray, int], float]
 ) -> dict[str, Any]:
-    """{"mAP", "per_class": {name: {"AP", "objects"}}}; AP is None for a class without positive objects, which the mean
-    omits.
+    """Returns {"mAP", "per_class": {name: {"AP", "objects"}}}; the AP of a class without positive objects is None and
+    excluded from the mean.
 
-    `outcomes` int64 [n]: TRUE, FALSE or NEITHER; `positive` bool [m]; `metric` takes the outcomes of a class by
-    descending score, [k] bool, and its number of positive objects.
+    `outcomes` int64 [n]: TRUE, FALSE or NEITHER; `positive` bool [m]; `metric` takes a class's outcomes by descending
+    score, [k] bool, and its number of positive objects.
     """
     totals = np.bincount(data.labels[positive], minlength=len(data.classes)).tolist()
     rows = {}
@@ -111,23 +112,23 @@ def average(values: Iterable[float | None]) -> float | None:
 
 
 def area_ap(hits: np.ndarray, total: int) -> float:
-    """Area under the precision-recall curve with monotonically decreasing precision (VOC since 2010, ILSVRC)."""
+    """Returns the area under the precision-recall curve with monotonically decreasing precision (VOC 2010+, ILSVRC)."""
     return weighted_area_ap(hits, ~hits, total)
 
 
 def weighted_area_ap(hits: np.ndarray, misses: np.ndarray, total: int) -> float:
-    """As `area_ap`, with a weight for each false detection; `misses` [k] is 0 for all other detections."""
+    """As `area_ap`, with a weight per false detection; `misses` [k] is 0 for other detections."""
     ranks = np.flatnonzero(hits)
     true_positives = np.arange(1, len(ranks) + 1)
-    precision = true_positives / (true_positives + np.cumsum(misses)[ranks])  # where recall rises
+    precision = true_positives / (true_positives + np.cumsum(misses)[ranks])  # where recall increases
     highest = np.maximum.accumulate(precision[::-1])
     return float(highest.sum() / total)
 
 
 def eleven_point_ap(hits: np.ndarray, total: int) -> float:
-    """Mean of the highest precisions at recalls of at least 0, 0.1, … 1 (VOC 2007)."""
+    """Returns the mean of the maximum precisions at recalls of at least 0, 0.1, … 1 (VOC 2007)."""
     reached = np.cumsum(hits)
     precision = reached / np.arange(1, len(hits) + 1)
-    # In integers: 0.1 has no exact binary form, and a recall of 3/10 must reach 0.3.
+    # In integers, since 0.1 has no exact binary form and a recall of 3/10 must reach 0.3.
     best = [precision[10 * reached >= tenths * total].max(initial=0) for tenths in range(11)]
     return float(np.mean(best))

@@ -1,4 +1,4 @@
-"""The categories of a data set in those of a model, which may have other ids and another order."""
+"""Maps the categories of a data set to those of a model, which may differ in ids and order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,14 +25,13 @@ class Annotated(Categories, Protocol):
 
 @dataclass(frozen=True)
 class CategoryMap:
-    """Pairs the categories of a data set with those of a model: by name if the model has the names of all classes with
-    objects in the data, else by category id. Metrics leave out classes without objects, so that the model may lack
-    them."""
+    """Pairs the categories of a data set with those of a model: by name if the model knows the names of all classes
+    with objects in the data, else by category id. The model may lack classes without objects, which metrics exclude."""
 
-    labels: list[int]  # label of the model of each category of the data; 0 if the model lacks it
-    ids: np.ndarray  # int64 [C], category id in the data of each label of the model, where `present`
-    present: np.ndarray  # bool [C], False: the data lack the class of the model
-    note: str | None  # states that ids, order or names differ
+    labels: list[int]  # the model's label for each category of the data; 0 if missing
+    ids: np.ndarray  # int64 [C], category id in the data for each label of the model, where `present`
+    present: np.ndarray  # bool [C], whether the data has the model's class
+    note: str | None  # says that ids, order or names differ
 
     @classmethod
     def of(cls, model: Categories, data: Annotated) -> "CategoryMap":
@@ -48,18 +47,18 @@ class CategoryMap:
 
 
 def needed(data: Annotated) -> list[int]:
-    """Labels of the data with objects; all labels of data without any object, such as those of a test server."""
+    """Returns the data's labels with objects; all labels if there are no objects, as in a test server's data."""
     return np.flatnonzero(data.label_counts()).tolist() or list(range(len(data.classes)))
 
 
 def covers(names: Sequence[str], others: Sequence[str], needed: Sequence[int]) -> bool:
-    """Whether the needed others are among the names, each once."""
+    """Returns whether the needed `others` are among `names`, with no duplicates in either."""
     unique = len(set(names)) == len(names) and len(set(others)) == len(others)
     return unique and {others[label] for label in needed} <= set(names)
 
 
 def note_on_order(model: Categories, data: Categories) -> str | None:
-    """A note if the same class has another category id in the data than in the model."""
+    """Returns a note if a class has different category ids in the data and in the model."""
     known = dict(zip(model.classes, model.category_ids))
     others = [(name, id) for name, id in zip(data.classes, data.category_ids) if known.get(name, id) != id]
     if not others:
@@ -69,7 +68,7 @@ def note_on_order(model: Categories, data: Categories) -> str | None:
 
 
 def check_ids(model: Categories, data: Annotated) -> str | None:
-    """Refuses data with category ids or names that do not fit the model's; returns a note on names that differ."""
+    """Rejects data with category ids or names that do not fit the model's; returns a note on different names."""
     own = {data.category_ids[label]: data.classes[label] for label in needed(data)}
     unknown = [id for id in own if id not in model.category_ids]
     if unknown:

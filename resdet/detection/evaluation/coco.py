@@ -1,4 +1,4 @@
-"""COCO's average precision and recall of boxes and masks (Tables 8 and 9), and of keypoints."""
+"""COCO's average precision and recall for boxes, masks (Tables 8 and 9) and keypoints."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,22 +31,21 @@ def evaluate(
     max_detections: Sequence[int] | None = None,
     sigmas: Sequence[float] | None = None,
 ) -> dict[str, Any]:
-    """AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl from 0 to 1, None without such objects; and
-    `per_class`: {name: {AP, AP50, AP75, APs, APm, APl, AR100, objects}}.
+    """Returns AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl from 0 to 1, None without such objects;
+    and `per_class`: {name: {AP, AP50, AP75, APs, APm, APl, AR100, objects}}.
 
-    `max_detections` are per image, by default 1, 10 and 100; the last one applies to all AP and to ARs, ARm, ARl. The
-    area of a detected mask is that of the mask; plain pycocotools uses the area of the box if a results file has both.
+    `max_detections` are per image, by default 1, 10 and 100; the last one applies to all AP and to ARs, ARm, ARl. Areas
+    of detected masks are those of the masks; plain pycocotools uses the box area if a results file has both.
 
-    Keypoints are compared by OKS, without APs and ARs, with at most 20 detections and AR20. `sigmas`: the standard
-    deviation of each keypoint, by default COCO's for its 17 and their mean for any other number. Their engine is
-    always pycocotools.
+    Keypoints are evaluated by OKS, with at most 20 detections and AR20, without APs and ARs, always with pycocotools.
+    `sigmas`: the standard deviation of each keypoint, by default COCO's for its 17 and their mean for any other number.
     """
     return match(annotations, results, kind, engine, max_detections, sigmas).summary()
 
 
 def curves(annotations: Truth, results: ResultsLike, kind: Kind = "bbox", engine: Engine = "hotcoco") -> dict[str, Any]:
-    """{class: {"recall": [101], "precision": {"0.5": [101], "0.75": [101], "mean": [101]}}}; "mean" over the ten IoU
-    thresholds; without classes that have no objects."""
+    """Returns {class: {"recall": [101], "precision": {"0.5": [101], "0.75": [101], "mean": [101]}}} for classes with
+    objects; "mean" is over the ten IoU thresholds."""
     return match(annotations, results, kind, engine).curves()
 
 
@@ -71,7 +70,7 @@ def match(
 
 
 def match_parts(annotations: Truth, parts: Iterable[Results], kind: Kind = "bbox") -> "Evaluation":
-    """As `match` with hotcoco, of boxes or masks of which only one part is in memory; all of an image are in one."""
+    """As `match` with hotcoco, with one part of the boxes or masks in memory; a part has all detections of an image."""
     limits = list(MAX_DETECTIONS[kind])
     return Evaluation(run_stream(annotations, parts, kind, limits), limits)
 
@@ -104,20 +103,20 @@ class Evaluation:
         }
 
     def _precisions(self) -> dict[str, np.ndarray]:
-        """AP metrics per class [K]; -1 for a class without objects, with precisions of -1."""
+        """Returns AP metrics per class [K]; -1 for a class without objects, whose precisions are -1."""
         precision = self.arrays.precision[..., -1].mean(1)  # [T, K, A]
         metrics = {"AP": precision[:, :, ALL].mean(0), "AP50": precision[0, :, ALL], "AP75": precision[5, :, ALL]}
         return metrics | {f"AP{letter}": precision[:, :, area].mean(0) for letter, area in self.areas.items()}
 
     def _recalls(self) -> dict[str, np.ndarray]:
-        """AR metrics per class [K]; -1 for a class without objects."""
+        """Returns AR metrics per class [K]; -1 for a class without objects."""
         recall = self.arrays.recall.mean(0)  # [K, A, M]
         metrics = {f"AR{count}": recall[:, ALL, m] for m, count in enumerate(self.max_detections)}
         return metrics | {f"AR{letter}": recall[:, area, -1] for letter, area in self.areas.items()}
 
 
 def mean(values: np.ndarray) -> float | None:
-    """Mean over the classes with objects; None without any."""
+    """Returns the mean over classes with objects; None if there are none."""
     present = values[values >= 0]
     return float(present.mean()) if present.size else None
 
@@ -127,7 +126,7 @@ def number(value: float) -> float | None:
 
 
 def tide(annotations: Truth, results: ResultsLike, kind: Kind = "bbox") -> dict[str, Any]:
-    """Cost of each error type (Bolya et al., "TIDE", ECCV 2020), by hotcoco.
+    """Returns the cost of each error type (Bolya et al., "TIDE", ECCV 2020), computed by hotcoco.
 
     {"AP50", "cost": {error: loss of AP50}, "counts": {error: number}}; Cls: wrong class, Loc: poor localization, Both:
     both, Dupe: duplicate, Bkg: background, Miss: missed object; FP and FN: all false positives or negatives.

@@ -1,9 +1,9 @@
 """Evaluation backends for COCO's precision and recall: hotcoco (Rust) and pycocotools, the reference.
 
-Both give bit-identical arrays on the output of `ground_truth.read` and `Results`. They differ on files with gaps
-(objects without area, missing or duplicate ids), so such files are completed first. Files whose text passes a quick
-check are parsed by hotcoco directly, since parsing in Python takes longer than the evaluation: ground truth for boxes,
-and results. Masks of the ground truth are always checked in Python.
+Both return bit-identical arrays for the output of `ground_truth.read` and `Results`. They differ on files with gaps
+(objects without area, missing or duplicate ids), so such files are completed first. Ground truth for boxes and results
+whose text passes a quick check are parsed by hotcoco directly, since parsing in Python takes longer than the
+evaluation. Ground-truth masks are always checked in Python.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ GAPS = {
     "degenerate_bbox",  # no area, or negative sides
 }
 UNKNOWN = {"dt_orphan_image_id", "dt_orphan_category_id", "dt_missing_score"}
-TWO_NEGATIVE_SIDES = re.compile(rb"-[^,\[\]]*,\s*-[^,\[\]]*\]")  # gives a positive area
+TWO_NEGATIVE_SIDES = re.compile(rb"-[^,\[\]]*,\s*-[^,\[\]]*\]")  # results in a positive area
 EMPTY = re.compile(rb'"(?:bbox|area)"\s*:\s*(?:\[\s*\]|null)')
 ODD_CROWD = re.compile(rb'"iscrowd"\s*:(?!\s*[01]\s*[,}])')
 BOX, MASK = re.compile(rb'"bbox"'), re.compile(rb'"segmentation"')
@@ -41,12 +41,12 @@ COUNTS = re.compile(rb'"counts":\s*"([^"]*)"')
 MASK_SIZE = re.compile(rb"\s*:\s*\[\s*(\d+)\s*,\s*(\d+)\s*")
 IMAGE_ID = re.compile(rb'"image_id":\s*(\d+)')
 CATEGORY_ID = re.compile(rb'"category_id":\s*(\d+)')
-START = 2**16  # bytes of a results file that are searched for unknown ids
+START = 2**16  # bytes of a results file searched for unknown ids
 
 
 @dataclass
 class Arrays:
-    """The arrays of pycocotools' `COCOeval.eval`; -1 without ground truth."""
+    """Arrays of pycocotools' `COCOeval.eval`; -1 without ground truth."""
 
     precision: np.ndarray  # [T, R, K, A, M] thresholds, recalls, categories, areas, detections
     recall: np.ndarray  # [T, K, A, M]
@@ -73,7 +73,7 @@ def run_pycocotools(annotations: Truth, results: ResultsLike, kind: Kind, max_de
 
 
 def accumulate(truth: dict[str, list[dict]], detections: list[dict], kind: Kind, **params: Any) -> Arrays:
-    """pycocotools' arrays of detections in the form of `loadRes`; `params`: fields of its `Params`."""
+    """Computes pycocotools' arrays from detections in the format of `loadRes`; `params`: fields of its `Params`."""
     from pycocotools.cocoeval import COCOeval
 
     with contextlib.redirect_stdout(io.StringIO()):
@@ -91,7 +91,7 @@ def arrays_of(accumulated: dict, names: list[str], counts: dict[int, int]) -> Ar
 
 
 def _pycocotools(content: dict) -> Any:
-    """pycocotools' COCO of a file's content."""
+    """Creates pycocotools' COCO from a file's content."""
     from pycocotools.coco import COCO
 
     coco = COCO()
@@ -101,7 +101,7 @@ def _pycocotools(content: dict) -> Any:
 
 
 def _detections(results: Results, kind: Kind) -> list[dict]:
-    """Detections in the form of `loadRes`, but with the area of the mask even if there is a box."""
+    """Returns detections in the format of `loadRes`, but with the mask's area even if there is a box."""
     areas = results.boxes[:, 2] * results.boxes[:, 3] if kind == "bbox" else mask_areas(results)
     return [
         {**entry, "id": number, "area": area, "iscrowd": 0}
@@ -116,7 +116,7 @@ def mask_areas(results: Results) -> np.ndarray:
 
 
 def hotcoco_evaluator(annotations: Truth, results: ResultsLike, kind: Kind) -> tuple[Any, Any]:
-    """hotcoco's COCO of the ground truth, and its COCOeval with validated detections."""
+    """Returns hotcoco's COCO of the ground truth, and its COCOeval with validated detections."""
     import hotcoco
 
     truth = (_parse_truth(annotations) if kind == "bbox" else None) or _complete_truth(annotations, kind)
@@ -146,7 +146,7 @@ def _complete_truth(annotations: Truth, kind: Kind) -> Any:
 
 
 def _parse_truth(annotations: Truth) -> Any | None:
-    """The ground truth of boxes parsed by hotcoco, None for a file with gaps."""
+    """Parses the ground truth of boxes with hotcoco; None for a file with gaps."""
     import hotcoco
 
     if isinstance(annotations, dict):
@@ -167,12 +167,12 @@ def _parse_truth(annotations: Truth) -> Any | None:
 
 
 def _areas_are_valid(annotations: Any) -> bool:
-    """Whether no area is negative or infinite."""
+    """Returns whether no area is negative or infinite."""
     return len(annotations.get_ann_ids(area_rng=[0, np.finfo(np.float64).max])) == len(annotations.get_ann_ids())
 
 
 def _parse_results(truth: Any, results: ResultsLike, kind: Kind) -> Any | None:
-    """The detections of a file parsed by hotcoco, None for a file that needs validation in Python."""
+    """Parses the detections of a file with hotcoco; None for a file that needs validation in Python."""
     if not isinstance(results, (str, Path)):
         return None
     try:
@@ -184,7 +184,7 @@ def _parse_results(truth: Any, results: ResultsLike, kind: Kind) -> Any | None:
 
 def _parse_valid_results(text: mmap, truth: Any, path: str, kind: Kind) -> Any | None:
     if text[:1] != b"[" or (kind == "segm" and text.find(b'"bbox"') >= 0):
-        return None  # hotcoco uses the area of the box if there are both
+        return None  # hotcoco uses the box area if there are both
     if not _starts_with_known_ids(text, truth):
         return None  # hotcoco would print a warning before the error
     detections = truth.load_res(path)
@@ -197,21 +197,22 @@ def _parse_valid_results(text: mmap, truth: Any, path: str, kind: Kind) -> Any |
 
 
 def _starts_with_known_ids(text: mmap, truth: Any) -> bool:
-    """Whether the ids at the start of the file are those of the ground truth; results of another split are not."""
+    """Returns whether the ids at the start of the file are in the ground truth, unlike those of another split."""
     start = text[: text.rfind(b"}", 0, START) + 1]
     ids = lambda pattern: {int(number) for number in pattern.findall(start)}
     return ids(IMAGE_ID) <= set(truth.get_img_ids()) and ids(CATEGORY_ID) <= set(truth.get_cat_ids())
 
 
 def _boxes_are_valid(text: mmap, truth: Any, detections: Any) -> bool:
-    """Whether each detection has a box with a valid area and without two negative sides."""
+    """Returns whether each detection has a box with a valid area and without two negative sides."""
     if len(BOX.findall(text)) < len(detections.get_ann_ids()):
         return False
     return _areas_are_valid(detections) and not TWO_NEGATIVE_SIDES.search(text)
 
 
 def _masks_are_valid(text: mmap, truth: Any, detections: Any) -> bool:
-    """Whether each mask has the size of its image and matching runs; ids, sizes and counts must align in the text."""
+    """Returns whether each mask has its image's size and matching runs; ids, sizes and counts must align in the
+    text."""
     images = [int(image) for image in IMAGE_ID.findall(text)]
     sizes = [part[: part.find(b"]")] for part in text[:].split(b'"size"')[1:]]
     counts = [count.replace(b"\\\\", b"\\") for count in COUNTS.findall(text)]

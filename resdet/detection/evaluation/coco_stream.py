@@ -1,6 +1,6 @@
-"""COCO's precision and recall of detections that arrive in parts: each is matched and dropped before the next.
+"""COCO's precision and recall of detections that arrive in parts, each matched and dropped before the next.
 
-A detection then takes about 130 bytes, with a mask or without. The arrays are those of all detections at once.
+A detection takes about 130 bytes, with or without a mask. The arrays are the same as for all detections at once.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ from resdet.detection.evaluation.results import Results
 
 
 def run_stream(annotations: Truth, parts: Iterable[Results], kind: Kind, max_detections: Sequence[int]) -> Arrays:
-    """All detections of an image must be in one part; `kind`: bbox or segm."""
+    """Evaluates parts, each with all detections of its images; `kind`: bbox or segm."""
     import hotcoco
 
     truth = ground_truth.read(annotations, kind)
@@ -38,7 +38,7 @@ def run_stream(annotations: Truth, parts: Iterable[Results], kind: Kind, max_det
 
 
 def entries_of(part: Results, kind: Kind) -> np.ndarray | list[dict[str, Any]]:
-    """Detections in a form of hotcoco that takes the area of the mask even if there is a box."""
+    """Returns detections in hotcoco's format that uses the mask's area even if there is a box."""
     if kind == "bbox":
         return np.column_stack([part.image_ids, part.boxes, part.scores, part.category_ids])
     columns = (part.image_ids.tolist(), part.category_ids.tolist(), part.scores.tolist(), part.masks or ())

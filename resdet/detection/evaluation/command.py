@@ -1,4 +1,4 @@
-"""`resdet evaluate` with the weights of detectors: metrics on the validation data of a config, or on another split."""
+"""`resdet evaluate` with detector weights: metrics on a config's validation data, or on another split."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,7 +24,7 @@ from resdet.tasks import EvaluateOptions
 
 
 def evaluate(models: Sequence[Detector], experiment: DetectionExperiment, options: EvaluateOptions) -> dict[str, Any]:
-    """Metrics of boxes, and of masks and keypoints if predicted, of a detector or of several as an ensemble.
+    """Computes metrics of boxes, and of predicted masks and keypoints, for a detector or an ensemble.
 
     Returns {} except on rank 0.
     """
@@ -45,7 +45,7 @@ def evaluate(models: Sequence[Detector], experiment: DetectionExperiment, option
 
 
 def open_split(scenes: ScenesConfig, split: str | None) -> Annotations:
-    """The split that is given, else `val`; only a given one is looked up, which lists the files of the folder."""
+    """Opens the given split, else `val`; checks only a given one, since this lists the files of the folder."""
     if split is not None and split not in scenes.splits:
         raise ConfigError(f"{scenes.root} has no split {split}: --split takes {', '.join(scenes.splits)}.")
     return open_scenes(scenes, split or "val")
@@ -54,7 +54,7 @@ def open_split(scenes: ScenesConfig, split: str | None) -> Annotations:
 def check_and_detect(
     models: Sequence[Detector], source: Annotations, experiment: DetectionExperiment, world: World
 ) -> DatasetDetections:
-    """The detections of a model or an ensemble, on the device of this process; prints a note on classes that differ."""
+    """Runs a model or an ensemble on the device of this process; prints a note on differing classes."""
     note = check_annotations(models, source)
     if note and world.is_main:
         print(f"{note}\n")
@@ -62,8 +62,8 @@ def check_and_detect(
 
 
 def check_annotations(models: Sequence[Detector], source: Annotations) -> str | None:
-    """Refuses data with other categories or keypoints than those of a model or an ensemble; returns a note on ids or
-    names that differ."""
+    """Rejects data whose categories or keypoints do not match a model or an ensemble; returns a note on differing ids
+    or names."""
     categories = CategoryMap.of(models[0], source)
     names = next((model.keypoints.keypoint_names for model in models if model.draws_keypoints), None)
     if names is not None and (source.keypoints is None or len(source.keypoints.names) != len(names)):
@@ -90,7 +90,7 @@ def print_metrics(
     per_class: bool,
     json_path: str | None,
 ) -> dict[str, Any]:
-    """Prints the metrics, writes them as JSON if asked, and returns them."""
+    """Prints the metrics, writes them as JSON if requested, and returns them."""
     results, losses, left_out = detections.results, detections.losses, detections.left_out
     with Activity("computing metrics"):
         if settings.metric != COCO:

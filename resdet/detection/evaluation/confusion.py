@@ -19,11 +19,11 @@ def confusion(
     score: float = 0.5,
     iou: float = 0.5,
 ) -> dict[str, Any]:
-    """{"classes": C names, "matrix": [C + 1][C + 1], "score", "iou"}: rows are classes of objects, columns classes of
-    detections; the last row is background, the last column missed objects.
+    """Returns {"classes": C names, "matrix": [C + 1][C + 1], "score", "iou"}: rows are classes of objects, columns
+    classes of detections; the last row is background, the last column missed objects.
 
     Detections with at least this `score`, by descending score, match the unmatched object of any class with the largest
-    overlap, if that is at least `iou`. Crowds, and detections within them, are ignored.
+    overlap, if it is at least `iou`. Crowds, and detections within them, are ignored.
     """
     truth = ground_truth.read(annotations, kind)
     results = as_results(results, kind)
@@ -42,7 +42,7 @@ def confusion(
 
 
 def by_image(truth: dict, results: Results, score: float) -> Iterator[tuple[list[dict], list[int]]]:
-    """The objects of each image, and the rows of its detections by descending score."""
+    """Yields the objects of each image, and the rows of its detections by descending score."""
     objects = objects_by_image(truth)
     detections: dict[int, list[int]] = {image: [] for image in objects}
     for i in np.argsort(-results.scores, kind="stable").tolist():
@@ -52,7 +52,7 @@ def by_image(truth: dict, results: Results, score: float) -> Iterator[tuple[list
 
 
 def overlap(objects: list[dict], results: Results, rows: list[int], kind: Kind) -> np.ndarray:
-    """IoU [D, G]; for crowds, intersection over the area of the detection."""
+    """Returns the IoU [D, G]; for crowds, the intersection over the detection's area."""
     from hotcoco import mask
 
     if not objects or not rows:
@@ -67,7 +67,7 @@ def overlap(objects: list[dict], results: Results, rows: list[int], kind: Kind) 
 
 
 def match(overlaps: np.ndarray, crowd: np.ndarray, iou: float) -> Iterator[tuple[int, int]]:
-    """Pairs (object, detection), -1 for unmatched; overlaps [D, G] by descending score, crowd [G]."""
+    """Yields pairs (object, detection), -1 for unmatched; overlaps [D, G] by descending score, crowd [G]."""
     unmatched = ~crowd
     for detection, row in enumerate(overlaps):
         enough = unmatched & (row >= iou)

@@ -1,4 +1,4 @@
-"""Runs detectors on a data set: detections and validation losses of all processes."""
+"""Runs detectors on a data set and gathers detections and validation losses of all processes."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class DatasetDetections:
 def evaluation_batches_of(
     source: Annotations, experiment: DetectionExperiment, model: Detector, world: World, notes: Notes
 ) -> Iterator[EvaluationBatch]:
-    """Batches of this rank's share of a source, resized for the model."""
+    """Returns batches of this rank's share of a source, resized for the model."""
     data, size = experiment.scenes, model.input
     targets = TargetFormat(data.max_objects, data.mask_size if model.draws_masks else None, model.keypoint_count)
     batches = evaluation_batches(
@@ -63,7 +63,7 @@ def evaluation_batches_of(
 def detect(
     models: Sequence[Detector], source: Annotations, experiment: DetectionExperiment, world: World, notes: Notes
 ) -> DatasetDetections:
-    """Runs a detector, or several as an ensemble, on a source, with the experiment's settings of evaluation."""
+    """Runs a detector, or several as an ensemble, on a source, with the experiment's evaluation settings."""
     settings = experiment.eval
     categories = CategoryMap.of(models[0], source)
     surplus = int((~categories.present).sum())
@@ -88,8 +88,7 @@ def detect_one_by_one(
     notes: Notes,
     score: float | None = None,
 ) -> DatasetDetections:
-    """Runs a detector on a source, image by image. An unreadable image is left out, or raises if
-    `on_bad_image` is "error"."""
+    """Runs a detector on a source, image by image; skips unreadable images, or raises if `on_bad_image` is "error"."""
     parts, indices = [empty(detector)], []
     share = world.share(len(source))
     for index in track(share, "evaluating", len(share)):
@@ -111,9 +110,9 @@ def detect_all(
     batches: Iterable[EvaluationBatch],
     score: float | None = None,
 ) -> DatasetDetections:
-    """Detections on all batches of a source, and losses if the batches have targets. The model must be in eval mode."""
+    """Detects objects in all batches of a source, with losses if batches have targets; needs a model in eval mode."""
     parts, read, sums = [empty(model)], [], LossSums()
-    labels = torch.tensor(categories.labels or [0]).to(model.device)  # 0: the label of padding
+    labels = torch.tensor(categories.labels or [0]).to(model.device)  # 0: label of padding
     for batch in batches:
         results, indices, batch_losses = detect_batch(model, source, relabel(batch, labels), score)
         parts += [to_results(result, source, index, categories) for result, index in zip(results, indices)]
@@ -125,10 +124,10 @@ def detect_all(
 def detect_batch(
     model: Detector, source: Annotations, batch: EvaluationBatch, score: float | None = None
 ) -> tuple[list[Result], list[int], dict[str, Tensor]]:
-    """Results of a batch, indices of its images, and its losses."""
+    """Returns the results, image indices and losses of a batch."""
     indices = batch.indices.tolist()
     detections, maps = model.detect(batch.images, score)
-    # Seeds the sampling of anchors and proposals, for reproducible losses.
+    # Makes the sampling of anchors and proposals, and thus the losses, reproducible.
     torch.manual_seed(indices[0])
     losses = {} if batch.targets is None else model.losses_of(maps, batch.images, batch.targets)
     originals = [(height, width) for width, height in source.sizes[indices].tolist()]
@@ -136,15 +135,14 @@ def detect_batch(
 
 
 def relabel(batch: EvaluationBatch, labels: Tensor) -> EvaluationBatch:
-    """The batch with `labels` [number of categories of the data] of the model in its targets."""
+    """Replaces the targets' labels with the model's; `labels`: the model's label of each category of the data."""
     if batch.targets is None:
         return batch
     return batch._replace(targets=batch.targets._replace(labels=labels[batch.targets.labels]))
 
 
 def to_results(result: Result, source: Annotations, index: int, categories: CategoryMap) -> Results:
-    """The result of an image in its annotated size and with category ids of the source, without categories that the
-    source lacks."""
+    """Converts an image's result to the annotated size and the source's category ids, without other categories."""
     image_ids = np.full(len(result), source.result_id(index))
     scale = source.sizes[index] / result.size[::-1]
     boxes = xyxy_to_xywh(result.boxes.astype(np.float64)) * np.tile(scale, 2)
@@ -161,7 +159,7 @@ def empty(model: BranchPredictor) -> Results:
 
 
 def kinds_of(model: BranchPredictor) -> list[Kind]:
-    """The kinds of predictions to evaluate: boxes, masks, keypoints."""
+    """Returns the kinds of predictions to evaluate: boxes, masks, keypoints."""
     kinds: dict[Kind, bool] = {"bbox": True, "segm": model.draws_masks, "keypoints": model.draws_keypoints}
     return [kind for kind, drawn in kinds.items() if drawn]
 
@@ -172,5 +170,5 @@ def gather_results(parts: Sequence[Results]) -> Results:
 
 
 def unread(source: Annotations, indices: list[int]) -> list[int]:
-    """Images that are not among the indices of any process."""
+    """Returns the images missing from the indices of all processes."""
     return sorted(set(range(len(source))) - set(gather(indices)))

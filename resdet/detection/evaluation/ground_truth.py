@@ -20,16 +20,16 @@ from resdet.files.json_file import read_json
 
 Kind = Literal["bbox", "segm", "keypoints"]
 Truth = str | Path | dict  # a COCO annotation file, or its content
-FLAGS = ("ignore", "difficult")  # of annotations, for VOC and ILSVRC
-OF_FRAMES = ("video_id", "frame_id")  # of images, for ILSVRC VID, unchecked
-OF_INSTANCES = ("instance_id", "motion_iou")  # of annotations, likewise
+FLAGS = ("ignore", "difficult")  # annotation keys for VOC and ILSVRC
+OF_FRAMES = ("video_id", "frame_id")  # image keys for ILSVRC VID, unchecked
+OF_INSTANCES = ("instance_id", "motion_iou")  # annotation keys, likewise
 
 
 def read(annotations: Truth, kind: Kind = "bbox") -> dict[str, list[dict]]:
     """Reads images, categories and annotations with `area`, `iscrowd`, and ids 1 to n; raises DataError if invalid.
 
     Annotation ids are renumbered because pycocotools ignores id 0 and confuses duplicate ids. Keys that no evaluator
-    needs are left out; the input is not modified.
+    uses are omitted; the input is not modified.
     """
     file = str(annotations) if isinstance(annotations, (str, Path)) else "the ground truth"
     content = read_json(annotations) if isinstance(annotations, (str, Path)) else annotations
@@ -62,7 +62,7 @@ def images_of(coco: CocoFile) -> list[dict]:
 
 
 def annotations_of(coco: CocoFile, kind: Kind, keypoints: np.ndarray | None) -> list[dict]:
-    """`keypoints` [M, K, 3], with kind "keypoints"."""
+    """Builds the annotations; `keypoints` [M, K, 3] only with kind "keypoints"."""
     rows = np.flatnonzero(coco.annotations.valid)
     columns = (coco.owners, coco.categories, coco.boxes, coco.areas, coco.crowd.astype(int))
     keys = ("image_id", "category_id", "bbox", "area", "iscrowd")
@@ -81,7 +81,7 @@ def annotations_of(coco: CocoFile, kind: Kind, keypoints: np.ndarray | None) -> 
 
 
 def check_masks(coco: CocoFile) -> None:
-    """Refuses annotations without a valid mask of their image's size."""
+    """Rejects annotations without a valid mask of their image's size."""
     segmentations = coco.annotations.values("segmentation")
     coco.annotations.require(np.array([bool(given) for given in segmentations], bool), "no segmentation")
     sizes = coco.sizes[coco.rows()] if len(coco.images) else np.zeros((len(coco.annotations), 2), np.int64)
@@ -95,7 +95,7 @@ def check_masks(coco: CocoFile) -> None:
 
 
 def keypoints_of(coco: CocoFile, categories: list[dict], file: str) -> np.ndarray:
-    """float64 [M, K, 3]; refuses a file without keypoints, and invalid ones."""
+    """Returns float64 [M, K, 3]; rejects files without keypoints and invalid keypoints."""
     names = names_in(categories, file)
     if names is None:
         raise DataError(f"{file}: no category has a list of keypoints: give a file such as COCO's person_keypoints.")
@@ -103,14 +103,14 @@ def keypoints_of(coco: CocoFile, categories: list[dict], file: str) -> np.ndarra
 
 
 def image_sizes(images: list[dict]) -> dict[int, tuple[int, int]]:
-    """Image id -> (height, width), for images with both."""
+    """Maps image ids to (height, width), for images with both."""
     return {
         image["id"]: (image["height"], image["width"]) for image in images if image.get("height") and image.get("width")
     }
 
 
 def class_names(categories: list[dict]) -> list[str]:
-    """Unique class names by ascending category id; duplicate names are followed by their id."""
+    """Returns unique class names by ascending category id; appends the id to duplicate names."""
     ordered = sorted(categories, key=lambda category: category["id"])
     names = [str(category.get("name") or category["id"]) for category in ordered]
     while len(counts := Counter(names)) < len(names):
@@ -119,7 +119,7 @@ def class_names(categories: list[dict]) -> list[str]:
 
 
 def count_objects(truth: dict[str, list[dict]]) -> dict[int, int]:
-    """Category id -> number of objects without crowds."""
+    """Maps category ids to their number of objects, without crowds."""
     counts: dict[Any, int] = {category["id"]: 0 for category in truth["categories"]}
     for annotation in truth["annotations"]:
         counts[annotation["category_id"]] += not annotation["iscrowd"]

@@ -1,4 +1,4 @@
-"""Mean average precision of ILSVRC's detection task (Table 12), as in its devkit."""
+"""Mean average precision of ILSVRC's detection task (Table 12), as in the devkit."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ TOLERANCE = 10  # pixels added to each side in the IoU threshold
 
 
 def evaluate_det(annotations: Truth, results: ResultsLike) -> dict[str, Any]:
-    """{"mAP", "per_class": {name: {"AP", "objects"}}}, the area under the curve; None for a class without objects.
+    """Returns {"mAP", "per_class": {name: {"AP", "objects"}}}; AP is the area under the curve, None without objects.
 
-    Detections, by descending score, match the unmatched object of their class with the largest overlap of at least its
-    threshold (`thresholds`). The devkit has no difficult objects. Objects and detections of blacklisted classes of an
-    image ("blacklisted_category_ids") are removed.
+    Detections, by descending score, match the unmatched object of their class with the largest overlap that reaches its
+    threshold (`thresholds`). The devkit has no difficult objects. Objects and detections of an image's blacklisted
+    classes ("blacklisted_category_ids") are removed.
     """
     data = EvaluationData.read(*without_blacklisted(ground_truth.read(annotations), as_results(results)))
     return summarize(data, outcomes_of(match(data)), np.ones(len(data.labels), bool), area_ap)
@@ -36,13 +36,13 @@ def without_blacklisted(truth: dict[str, list[dict]], results: Results) -> tuple
 
 
 def thresholds(boxes: np.ndarray) -> np.ndarray:
-    """IoU thresholds [n] of boxes [n, 4], x, y, width, height: min(0.5, wh / ((w + 10)(h + 10)))."""
+    """Returns IoU thresholds [n] of boxes [n, 4], x, y, width, height: min(0.5, wh / ((w + 10)(h + 10)))."""
     width, height = boxes[:, 2], boxes[:, 3]
     return np.minimum(0.5, width * height / ((width + TOLERANCE) * (height + TOLERANCE)))
 
 
 def match(data: EvaluationData) -> np.ndarray:
-    """The object of each detection, int64 [n]; -1 for none."""
+    """Returns the object of each detection, int64 [n]; -1 for none."""
     object_of = np.full(len(data.detected), -1)
     matched = np.zeros(len(data.labels), bool)
     enough = data.pairs.overlaps >= thresholds(data.boxes)[data.pairs.objects]

@@ -1,7 +1,7 @@
-"""Mean average precision of ILSVRC VID as in its development kit, and of slow, medium and fast objects as in FGFA.
+"""Mean average precision of ILSVRC VID, as in its development kit, and by object speed, as in FGFA.
 
-The kit's rule is DET's: an IoU threshold of 0.5, lower for small objects. The kit's readme excludes frames with
-interpolated ("generated") boxes, but neither the kit's code nor published results do, nor does this module.
+The kit matches as in DET: an IoU threshold of 0.5, lower for small objects. The kit's readme excludes frames with
+interpolated ("generated") boxes; the kit's code, published results and this module include them.
 """
 
 from typing import Any
@@ -23,15 +23,16 @@ from resdet.detection.evaluation.ground_truth import Truth
 from resdet.detection.evaluation.ilsvrc_det import match, outcomes_of
 from resdet.detection.evaluation.results import ResultsLike, as_results
 
-SLOW, FAST = 0.9, 0.7  # above, below this motion IoU
+SLOW, FAST = 0.9, 0.7  # motion IoU above SLOW is slow, below FAST fast
 
 
 def evaluate_vid(annotations: Truth, results: ResultsLike) -> dict[str, Any]:
-    """{"mAP", "mAP_slow", "mAP_medium", "mAP_fast", "per_class": {name: {"AP", "objects", "slow", "medium", "fast"}}}
+    """Returns {"mAP", "mAP_slow", "mAP_medium", "mAP_fast", "per_class": {name: {"AP", "objects", "slow", "medium",
+    "fast"}}}.
 
-    The AP of a group ignores objects of the other groups and their detections, and weights false detections by
-    `weights_of_misses`. Annotations need "motion_iou", or "instance_id" and images with "video_id" and "frame_id", for
-    the groups; without, and for a class without objects, they are None.
+    A group's AP ignores objects of other groups and their detections, and weights false detections by
+    `weights_of_misses`. Groups require annotations with "motion_iou", or with "instance_id" and images with "video_id"
+    and "frame_id"; otherwise, and for classes without objects, their AP is None.
     """
     truth = ground_truth.read(annotations)
     data = EvaluationData.read(truth, as_results(results))
@@ -45,7 +46,7 @@ def evaluate_vid(annotations: Truth, results: ResultsLike) -> dict[str, Any]:
 
 
 def motion_of(truth: dict[str, list[dict]]) -> np.ndarray:
-    """The motion IoU of each object, float64 [m]: "motion_iou", or computed; NaN, in no group, without tracks."""
+    """Returns each object's motion IoU, float64 [m]: "motion_iou", or computed from tracks; NaN (no group) without."""
     objects = Records(truth["annotations"], "annotation", refuse("the ground truth"))
     if any("motion_iou" in entry for entry in objects.entries):
         return objects.finite("motion_iou")
@@ -61,12 +62,12 @@ def motion_of(truth: dict[str, list[dict]]) -> np.ndarray:
 
 
 def group_members(motion: np.ndarray) -> dict[str, np.ndarray]:
-    """Which objects are in each group, bool [m]."""
+    """Returns which objects are in each group, bool [m]."""
     return {"slow": motion > SLOW, "medium": (motion >= FAST) & (motion <= SLOW), "fast": motion < FAST}
 
 
 def group_aps(data: EvaluationData, object_of: np.ndarray, member: np.ndarray) -> list[float | None]:
-    """The AP of each class for the objects of a group, bool [m]; None for a class without objects in it."""
+    """Returns the AP of each class for a group's objects, `member` bool [m]; None for a class without any."""
     matched, missed = np.flatnonzero(object_of >= 0), np.flatnonzero(object_of < 0)
     hits, misses = np.zeros(len(object_of), bool), np.zeros(len(object_of))
     hits[matched] = member[object_of[matched]]
@@ -79,11 +80,11 @@ def group_aps(data: EvaluationData, object_of: np.ndarray, member: np.ndarray) -
 
 
 def weights_of_misses(data: EvaluationData, missed: np.ndarray, member: np.ndarray) -> np.ndarray:
-    """Weight of each false detection [k] in a group, as in FGFA's code, which published results come from.
+    """Returns the weight of each false detection [k] in a group, as in FGFA's code, the source of published results.
 
-    Only the objects of its frame count, of any class: 1 if the nearest one by IoU is in the group, 0 if it is not.
-    Where neither is nearer, as without overlap: the fraction of objects outside of the group if the frame has both,
-    and in a frame without objects the fraction of all objects in the group.
+    The weight is 1 if the object of its frame, of any class, with the highest IoU is in the group, and 0 if not. For
+    ties, such as no overlap at all: the fraction of the frame's objects outside the group if the frame has both kinds,
+    and the fraction of all objects in the group if it has none.
     """
     boxes, images = data.detected_boxes[missed], data.detected_images[missed]
     nearest, counts = [], []

@@ -1,4 +1,4 @@
-"""COCO's average precision of keypoints: object keypoint similarity (OKS) in place of IoU, by pycocotools."""
+"""COCO's average precision of keypoints, by pycocotools: object keypoint similarity (OKS) instead of IoU."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from resdet.weights import coco_keypoints
 def run_keypoints(
     annotations: Truth, results: ResultsLike, max_detections: Sequence[int], sigmas: Sequence[float] | None = None
 ) -> Arrays:
-    """The arrays of pycocotools; objects without labeled keypoints are ignored, as it does."""
+    """Returns pycocotools' arrays; like pycocotools, ignores objects without labeled keypoints."""
     check_sigmas(sigmas or ())
     truth = ground_truth.read(annotations, "keypoints")
     results = as_results(results, "keypoints")
@@ -39,7 +39,7 @@ def check_sigmas(sigmas: Sequence[float]) -> None:
 
 
 def sigmas_of(count: int | None, sigmas: Sequence[float] | None) -> list[float]:
-    """The standard deviations for this number of keypoints, None for any."""
+    """Returns the standard deviations for `count` keypoints, or for any number if None."""
     if sigmas is None:
         if count is None or count == len(coco_keypoints.SIGMAS):
             return coco_keypoints.SIGMAS
@@ -53,7 +53,7 @@ def sigmas_of(count: int | None, sigmas: Sequence[float] | None) -> list[float]:
 
 
 def detections_of(results: Results) -> list[dict]:
-    """Detections in the form of `loadRes`, with the box and the area of the keypoints."""
+    """Returns detections in the format of `loadRes`, with the keypoints' box and area."""
     detections = []
     for number, entry in enumerate(results.to_list(), start=1):
         x, y = entry["keypoints"][0::3], entry["keypoints"][1::3]

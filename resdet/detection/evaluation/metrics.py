@@ -1,4 +1,4 @@
-"""Metrics of detections on a data set, by the settings of `eval`."""
+"""Metrics of detections on a data set, according to the settings of `eval`."""
 
 from collections.abc import Mapping, Sequence
 from numbers import Real
@@ -26,7 +26,7 @@ def headline_metrics(
     kinds: Sequence[Kind],
     left_out: Sequence[int] = (),
 ) -> dict[str, float]:
-    """The main metrics of the protocol `settings.metric`, without undefined ones."""
+    """Returns the main metrics of the protocol `settings.metric`, without undefined ones."""
     if settings.metric != COCO:
         metrics = evaluate_by(settings.metric, truth_of(source, left_out), results)
         if "mAP" not in metrics:
@@ -40,8 +40,8 @@ def headline_metrics(
 
 
 def evaluate_by(metric: str, annotations: Truth, results: ResultsLike) -> dict[str, Any]:
-    """The metrics of a registered evaluator as floats, None for undefined ones, and "per_class" if it has it, where
-    NumPy's scalars become numbers of Python, as JSON and tables need them."""
+    """Returns a registered evaluator's metrics as floats, None if undefined, and its "per_class", if any, with NumPy
+    scalars converted to Python numbers for JSON and tables."""
     metrics = evaluators[metric](annotations, results)
     classes = {
         name: {column: value.item() if isinstance(value, np.generic) else value for column, value in row.items()}
@@ -69,13 +69,13 @@ def coco_evaluations(
     kinds: Sequence[Kind],
     left_out: Sequence[int] = (),
 ) -> dict[Kind, coco.Evaluation]:
-    """COCO's evaluations of boxes, masks and keypoints."""
+    """Runs COCO's evaluations of boxes, masks and keypoints."""
     sigmas = settings.keypoint_sigmas
     return {kind: coco.match(truth_of(source, left_out, kind), results, kind, sigmas=sigmas) for kind in kinds}
 
 
 def coco_headline(evaluations: Mapping[Kind, coco.Evaluation], source: Annotations) -> dict[str, float]:
-    """COCO's main metrics, without undefined ones."""
+    """Returns COCO's main metrics, without undefined ones."""
     summaries = {PREFIXES[kind]: each.summary() for kind, each in evaluations.items()}
     return defined(
         {
@@ -89,8 +89,8 @@ def coco_headline(evaluations: Mapping[Kind, coco.Evaluation], source: Annotatio
 
 
 def truth_of(source: Annotations, left_out: Sequence[int] = (), kind: Kind = "bbox") -> Truth:
-    """The ground truth for evaluators, without the left-out images, whose objects are then ignored, and for masks
-    without objects that have none. A valid COCO file is returned as its path: evaluators read it faster."""
+    """Returns the ground truth for evaluators, without left-out images (their objects are then ignored) and, for masks,
+    without objects that lack one. For a valid COCO file this is its path, which evaluators read faster."""
     maskless = kind == "segm" and len(source.maskless()) > 0
     if source.file is not None and source.intact and not left_out and not maskless:
         return source.file

@@ -1,4 +1,4 @@
-"""The classes of a folder of Parquet files in annotations with other category ids, other names or fewer classes."""
+"""Maps classes in a folder of Parquet files to annotations with other category ids, other names or fewer classes."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,25 +11,24 @@ NAMED = 5
 
 
 def names_by_id(batches: Iterable[Any]) -> dict[int, str]:
-    """Category id -> name of the detected classes, of batches with the columns `category_ids` and, except from
+    """Maps category ids of detected classes to names; batches have the column `category_ids` and, unless written by
     other programs, `names`."""
     named: dict[int, str] = {}
     for batch in batches:
         if "names" not in batch.schema.names:
             continue
         column, names = batch["category_ids"].flatten(), batch["names"].flatten()
-        if len(names) == len(column):  # else they are null
+        if len(names) == len(column):  # otherwise null
             ids, first = np.unique(column.to_numpy(zero_copy_only=False), return_index=True)
             named |= zip(ids.tolist(), names.take(first).to_pylist())
     return named
 
 
 def paired(detected: Mapping[int, str], annotated: Mapping[int, str]) -> dict[int, int] | None:
-    """Category id of the detections -> id in the annotations, without the classes that the annotations lack; None: the
-    same ids.
+    """Maps category ids of detections to ids in the annotations, without classes missing there; None: ids are equal.
 
-    Pairs by name if a class has another id in the annotations or the annotations lack an id, else by id. Names that
-    repeat, or are all different, do not pair.
+    Pairs by name if a class has another id in the annotations or an id is missing there, else by id. Duplicate names,
+    or names that are all different, do not pair.
     """
     ids = {name: id for id, name in annotated.items()}
     shared = {id: ids[name] for id, name in detected.items() if name in ids}
@@ -42,7 +41,7 @@ def paired(detected: Mapping[int, str], annotated: Mapping[int, str]) -> dict[in
 def notes_on(
     pairs: Mapping[int, int] | None, detected: Mapping[int, str], annotated: Mapping[int, str], folder: object
 ) -> list[str]:
-    """Sentences about classes with other ids or other names, and those that are left out."""
+    """Returns sentences about classes with other ids or names, and about skipped classes."""
     if pairs is None:
         others = [id for id in detected if id in annotated and annotated[id] != detected[id]]
         return [

@@ -1,8 +1,8 @@
-"""Results in a folder of Parquet files, read as columns: 56 bytes per detection, and the masks or keypoints compared.
+"""Reads results in a folder of Parquet files as columns: 56 bytes per detection, plus masks or keypoints if compared.
 
-Images are found by their file names in the annotations, and classes by their names where the folder and the annotations
-have different category ids. Boxes and keypoints of an image of another size than annotated are scaled to the annotated
-size; a size with the sides exchanged, which is that of another EXIF rotation, is refused.
+Images are found by their file names in the annotations, and classes by name if the folder and the annotations have
+different category ids. Boxes and keypoints are scaled to the annotated image size; a size with exchanged sides, the
+result of EXIF rotation, is rejected.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,15 +27,15 @@ EXTRA: dict[str, str] = {"segm": "masks", "keypoints": "keypoints"}
 
 
 def read_folder(folder: Path, annotations: str | Path, kind: Kind) -> Results:
-    """All detections of a finished run."""
+    """Reads all detections of a finished run."""
     results = Results.concatenate(read_parts(folder, annotations, kind))
     results.name = str(folder)
     return results
 
 
 def read_parts(folder: Path, annotations: str | Path, kind: Kind) -> Iterator[Results]:
-    """The detections, a row group or less at a time; at the end, prints the numbers of images with an error, without a
-    row and without annotations."""
+    """Yields the detections, at most a row group at a time; finally prints the numbers of images with an error, without
+    a row and without annotations."""
     check_finished(folder)
     content = read_json(annotations)
     known = entries_of(content, "images")
@@ -83,13 +83,13 @@ def check_finished(folder: Path) -> None:
 
 
 def entries_of(content: Any, key: str) -> list[dict]:
-    """The images or categories of annotations that have an id."""
+    """Returns the images or categories of the annotations that have an id."""
     entries = content.get(key) if isinstance(content, dict) else None
     return [entry for entry in entries or () if isinstance(entry, dict) and type(entry.get("id")) is int]
 
 
 def paired_categories(folder: Path, content: Any) -> dict[int, int] | None:
-    """Category id of the folder -> id in the annotations; None: the same ids. Prints what differs."""
+    """Maps the folder's category ids to ids in the annotations, None if they are equal; prints differences."""
     annotated = {entry["id"]: str(entry.get("name")) for entry in entries_of(content, "categories")}
     detected = names_by_id(batch for _, batch in batches_of(folder, ["category_ids"], ["names"]))
     pairs = paired(detected, annotated)
@@ -99,33 +99,33 @@ def paired_categories(folder: Path, content: Any) -> dict[int, int] | None:
 
 
 def with_categories(part: Results, ids: dict[int, int]) -> Results:
-    """The detections with the ids of the annotations, without classes that the annotations lack."""
+    """Converts category ids to those of the annotations, and drops classes missing there."""
     kept = part.where(np.isin(part.category_ids, list(ids)))
     kept.category_ids = np.array([ids[id] for id in kept.category_ids.tolist()], np.int64)
     return kept
 
 
 def ids_by_name(known: Sequence[dict]) -> dict[str, int]:
-    """Image ids by file name, and by the id as text."""
+    """Maps file names, and ids as text, to image ids."""
     named = {normalized(str(entry["file_name"])): entry["id"] for entry in known if "file_name" in entry}
     return {str(entry["id"]): entry["id"] for entry in known} | named
 
 
 def sizes_by_id(known: Sequence[dict]) -> dict[int, tuple[int, int]]:
-    """Image id -> annotated (width, height), not positive without a valid size."""
+    """Maps image ids to annotated (width, height), not positive without a valid size."""
     sizes = sizes_of(*([entry.get(side) for entry in known] for side in ("width", "height")))
     return {entry["id"]: (width, height) for entry, (width, height) in zip(known, sizes.tolist())}
 
 
 def normalized(name: str) -> str:
-    """Parts separated by /; FILE:MEMBER, and FILE@PLACE/MEMBER of shards, is the member below the file."""
+    """Separates the parts of a name by /; FILE:MEMBER, and FILE@PLACE/MEMBER of shards, become FILE/MEMBER."""
     member = member_of(name)
     path = f"{member.tar}/{member.name}" if member else name
     return path.replace("\\", "/").replace(":", "/")
 
 
 def image_id(name: str, ids: Mapping[str, int]) -> int | None:
-    """The id of the image with the longest end of this name."""
+    """Returns the id of the image whose name is the longest suffix of this name."""
     end = normalized(name)
     while end not in ids and "/" in end:
         end = end.partition("/")[2]
@@ -139,14 +139,14 @@ def batches_of(folder: Path, columns: Sequence[str], optional: Sequence[str] = (
 
 
 def scales_of(batch: Any, annotated: Sequence[tuple[int, int]], path: Path) -> np.ndarray:
-    """float64 [n, 2]: annotated by predicted width and height of each image."""
+    """Returns the ratios of annotated to predicted width and height of each image, float64 [n, 2]."""
     names, widths, heights = (batch[name].to_pylist() for name in ("image", "width", "height"))
     rows = zip(names, zip(widths, heights), annotated)
     return np.array([scale_of(name, size, own, path) for name, size, own in rows], np.float64).reshape(-1, 2)
 
 
 def scale_of(name: str, size: tuple[Any, Any], annotated: tuple[int, int], path: Path) -> tuple[float, float]:
-    """Annotated by predicted width and height of an image, 1 if one of them is unknown."""
+    """Returns the ratios of annotated to predicted width and height of an image, 1 if a size is unknown."""
     if not all(size) or min(annotated) <= 0:
         return 1, 1
     (width, height), (own_width, own_height) = size, annotated
@@ -160,7 +160,7 @@ def scale_of(name: str, size: tuple[Any, Any], annotated: tuple[int, int], path:
 
 
 def columns_of(batch: Any, images: np.ndarray, scales: np.ndarray, kind: Kind, path: Path) -> Results:
-    """The detections of some images, scaled by [n, 2]."""
+    """Reads the detections of a batch of images, scaled by `scales` [n, 2]."""
     counts = lengths(batch["scores"])
     for name in ("category_ids", "boxes", *([EXTRA[kind]] if kind in EXTRA else [])):
         if not np.array_equal(lengths(batch[name]), counts):
@@ -175,7 +175,7 @@ def columns_of(batch: Any, images: np.ndarray, scales: np.ndarray, kind: Kind, p
 
 
 def lengths(column: Any) -> np.ndarray:
-    """The length of each list, 0 of null."""
+    """Returns the length of each list, 0 for null."""
     return np.asarray(column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False), np.int64)
 
 
@@ -191,7 +191,7 @@ def masks_of(masks: list[dict], path: Path) -> list[dict]:
 
 
 def keypoints_of(column: Any, scales: np.ndarray) -> np.ndarray:
-    """float64 [n, K, 3] of a list of K points for each of n detections, scaled by [n, 2]."""
+    """Returns float64 [n, K, 3] from lists of K points for n detections, scaled by `scales` [n, 2]."""
     points = numbers(column.flatten().flatten(), np.float64).reshape(len(column), -1, 3)
     points[..., :2] *= scales[:, None]
     return points

@@ -15,17 +15,17 @@ from resdet.results.box_format import xywh_to_xyxy
 from resdet.results.spread import spread
 from resdet.results.visualizer import draw, draw_keypoints, enlargement, fitted, sheet
 
-SCORE = 0.5  # minimum of detections to draw
+SCORE = 0.5  # minimum score of drawn detections
 
 
 def write_pictures(folder: Path, source: Annotations, results: Results, count: int) -> None:
-    """Writes `count` images, evenly spaced over the source, as folder/ID_NAME.jpg; small ones are enlarged."""
+    """Writes `count` images, evenly spaced over the source, to folder/ID_NAME.jpg; enlarges small images."""
     for index, name, pixels in chosen_images(source, count):
         write_image(folder / f"{name}.jpg", drawn_results(pixels, source, results, index))
 
 
 def results_beside_truth(source: Annotations, results: Results, count: int) -> dict[str, np.ndarray]:
-    """`count` images by name, evenly spaced over the source: with detections, and beside it with objects."""
+    """Draws detections next to objects on `count` images, evenly spaced over the source; returns them by name."""
     pictures = {}
     for index, name, pixels in chosen_images(source, count):
         sides = drawn_results(pixels, source, results, index), drawn_objects(pixels, source, index)
@@ -34,7 +34,7 @@ def results_beside_truth(source: Annotations, results: Results, count: int) -> d
 
 
 def chosen_images(source: Annotations, count: int) -> Iterator[tuple[int, str, np.ndarray]]:
-    """Index, ID_NAME and pixels of images; without unreadable ones, which the evaluation has reported."""
+    """Yields index, ID_NAME and pixels of readable images; the evaluation has reported the others."""
     for index in spread(len(source), count):
         try:
             pixels = source.image(index).decode()
@@ -44,12 +44,12 @@ def chosen_images(source: Annotations, count: int) -> Iterator[tuple[int, str, n
 
 
 def drawn_results(pixels: np.ndarray, source: Annotations, results: Results, index: int) -> np.ndarray:
-    """An image with its detections; a small one is enlarged."""
+    """Draws an image with its detections; enlarges small images."""
     label_of = {category: label for label, category in enumerate(source.category_ids)}
     rows = results.rows_of(source.result_id(index), SCORE)
     labels = [label_of[category] for category in results.category_ids[rows].tolist()]
     captions = [f"{source.classes[label]} {score:.2f}" for label, score in zip(labels, results.scores[rows])]
-    scale = scale_of(source, index, pixels)  # a few of ILSVRC's are annotated in another size
+    scale = scale_of(source, index, pixels)  # some ILSVRC annotations have another size
     boxes = xywh_to_xyxy(results.boxes[rows]) * np.tile(scale, 2)
     masks = Decoded([results.masks[row] for row in rows.tolist()]) if results.masks else None
     size = enlargement(*pixels.shape[:2])
@@ -61,7 +61,7 @@ def drawn_results(pixels: np.ndarray, source: Annotations, results: Results, ind
 
 
 def drawn_objects(pixels: np.ndarray, source: Annotations, index: int) -> np.ndarray:
-    """An image with its annotated objects; a small one is enlarged."""
+    """Draws an image with its annotated objects; enlarges small images."""
     objects, scale = source.objects(index), scale_of(source, index, pixels)
     labels, (height, width) = objects.labels.tolist(), pixels.shape[:2]
     masks = None
@@ -73,6 +73,6 @@ def drawn_objects(pixels: np.ndarray, source: Annotations, index: int) -> np.nda
     picture = draw(pixels, objects.boxes * np.tile(scale, 2), labels, captions, masks, size)
     if objects.keypoints is not None and source.keypoints is not None:
         points = objects.keypoints.points * np.append(scale, 1)
-        points[..., 2] = np.where(points[..., 2] > 0, np.inf, -np.inf)  # the score of an annotated keypoint
+        points[..., 2] = np.where(points[..., 2] > 0, np.inf, -np.inf)  # score of an annotated keypoint
         draw_keypoints(picture, points, labels, source.keypoints.skeleton, size)
     return picture

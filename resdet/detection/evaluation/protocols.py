@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Evaluator(Protocol):
-    """Computes metrics of boxes: "mAP", which selects the best checkpoint, any others, and "per_class"."""
+    """Computes metrics of boxes: "mAP", which selects the best checkpoint, "per_class", and any others."""
 
     def __call__(
         self, annotations: "str | Path | dict[str, Any]", results: "str | Path | Sequence[dict[str, Any]] | Results"
@@ -24,7 +24,7 @@ class Evaluator(Protocol):
         """`annotations` and `results` are in COCO format."""
 
 
-COCO = "coco"  # evaluates masks, too; its main metric is "AP" instead of "mAP"
+COCO = "coco"  # also evaluates masks; its main metric is "AP" instead of "mAP"
 evaluators: Registry[Evaluator] = Registry(
     "evaluator",
     "eval.metric",

@@ -40,9 +40,9 @@ class Results:
 
     @classmethod
     def from_list(cls, entries: Sequence[dict], name: str = "the results", masks: bool = True) -> "Results":
-        """Reads COCO's results format. A missing `bbox` is that of the mask or the keypoints, as in pycocotools.
+        """Reads COCO's results format; a missing `bbox` is computed from the mask or the keypoints, as in pycocotools.
 
-        Masks and keypoints are kept if every entry has them; `masks=False` leaves masks out.
+        Keeps masks and keypoints if every entry has them; `masks=False` drops masks.
         """
         if not isinstance(entries, (list, tuple)):
             raise DataError(f"{name} holds no list of results but a {type(entries).__name__}: see the COCO format.")
@@ -86,12 +86,12 @@ class Results:
         return Results(image_ids, category_ids, self.scores[rows], self.boxes[rows], masks, keypoints, self.name)
 
     def rows_of(self, image_id: int, score: float) -> np.ndarray:
-        """int64 [k]: rows of the detections of an image with at least this score, by descending score."""
+        """Returns the rows of an image's detections with at least this score, int64 [k], by descending score."""
         rows = np.flatnonzero((self.image_ids == image_id) & (self.scores >= score))
         return rows[np.argsort(-self.scores[rows], kind="stable")]
 
     def to_list(self) -> list[dict]:
-        """COCO's results format, in JSON types."""
+        """Converts to COCO's results format, in JSON types."""
         rows = zip(*(column.tolist() for column in (self.image_ids, self.category_ids, self.boxes, self.scores)))
         entries = [dict(zip(("image_id", "category_id", "bbox", "score"), row)) for row in rows]
         for entry, mask in zip(entries, self.masks or ()):
@@ -109,8 +109,8 @@ class Results:
         write_text(path, json.dumps(self.to_list()))
 
     def check(self, truth: dict[str, list[dict]], kind: Kind = "bbox") -> None:
-        """Raises DataError on the first detection with an image or category id missing from the ground truth, or with
-        invalid values."""
+        """Raises DataError for the first detection with invalid values, or with an image or category id missing from
+        the ground truth."""
         for field, objects in (("image_id", truth["images"]), ("category_id", truth["categories"])):
             ids = getattr(self, f"{field}s")
             problem = f"{field} {{}}, which the annotations lack: write the ids of the annotation file"
@@ -133,7 +133,7 @@ class Results:
         self._refuse((actual != expected).any(1), problem, actual)
 
     def _refuse(self, bad: np.ndarray | np.bool_, problem: str, values: np.ndarray) -> None:
-        """Raises DataError on the first row with `bad` bool [n]."""
+        """Raises DataError for the first row with `bad` bool [n]."""
         if bad.any():
             i = int(bad.argmax())
             raise DataError(f"{self.name}, result {i} has {problem.format(values[i].tolist())}.")
@@ -150,7 +150,7 @@ def as_results(results: ResultsLike, kind: Kind = "bbox") -> Results:
 
 
 def keypoints_of(records: Records) -> np.ndarray:
-    """float64 [n, K, 3] of results with keypoints, in continuous pixels; the scores are `keypoint_scores`, or 1."""
+    """Reads keypoints of results, float64 [n, K, 3], in continuous pixels; scores are `keypoint_scores`, or 1."""
     given = records.values("keypoints")
     count = len(given[0]) if isinstance(given[0], list) else 0
     listed = [isinstance(row, list) and len(row) == count for row in given]
@@ -171,13 +171,13 @@ def keypoints_of(records: Records) -> np.ndarray:
 
 
 def boxes_around(keypoints: np.ndarray) -> np.ndarray:
-    """Boxes [n, 4], x, y, width and height, of keypoints [n, K, 3]."""
+    """Returns boxes [n, 4], x, y, width and height, around keypoints [n, K, 3]."""
     low, high = keypoints[..., :2].min(1), keypoints[..., :2].max(1)
     return np.concatenate([low, high - low], 1)
 
 
 def compressed(records: Records) -> list[dict]:
-    """Masks of results as compressed RLEs; their runs are checked against their sizes."""
+    """Returns the masks of results as compressed RLEs, after checking their runs against their sizes."""
     masks = records.values("segmentation")
     declared = [mask.get("size") if isinstance(mask, dict) else None for mask in masks]
     paired = [size if isinstance(size, (list, tuple)) and len(size) == 2 else (-1, -1) for size in declared]
@@ -193,7 +193,7 @@ def compressed(records: Records) -> list[dict]:
 
 
 def with_boxes(entries: Sequence[dict], masks: list[dict]) -> list[dict]:
-    """The entries, with missing boxes computed from their masks."""
+    """Computes missing boxes of entries from their masks."""
     from hotcoco import mask
 
     boxes = mask.toBbox(masks).tolist()

@@ -1,6 +1,6 @@
-"""Submission files for the test servers of PASCAL VOC, ILSVRC DET, ILSVRC VID and COCO, and checks of their format.
+"""Submission files for the test servers of PASCAL VOC, ILSVRC DET, ILSVRC VID and COCO, and format checks.
 
-For ILSVRC's classification and localization see `resdet.classification.submission`.
+For ILSVRC's classification and localization, see `resdet.classification.submission`.
 """
 
 import gzip
@@ -22,7 +22,7 @@ from resdet.detection.evaluation.results import Results
 from resdet.errors import DataError
 from resdet.files.atomic import write_bytes, write_text
 
-Competition = Literal["comp3", "comp4"]  # trained on VOC data only; on any data, which includes ImageNet weights
+Competition = Literal["comp3", "comp4"]  # trained on VOC data only; on any data, including ImageNet weights
 COCO_NAME = re.compile(r"detections_(val|test|test-dev)(2014|2015|2017)_[A-Za-z0-9-]+_results")
 COCO_LIMIT = 100  # detections per image read by COCO's server
 
@@ -30,9 +30,9 @@ COCO_LIMIT = 100  # detections per image read by COCO's server
 def write_voc(
     path: str | Path, results: Results, source: Annotations, year: str, split: str, competition: Competition = "comp4"
 ) -> None:
-    """Writes a .tar.gz with a file per class, such as results/VOC2012/Main/comp4_det_test_aeroplane.txt.
+    """Writes a .tar.gz with one file per class, such as results/VOC2012/Main/comp4_det_test_aeroplane.txt.
 
-    A line is image name, score, xmin, ymin, xmax, ymax; pixels count from 1 and the last one is inclusive.
+    A line contains image name, score, xmin, ymin, xmax and ymax; pixels count from 1 and the last one is inclusive.
     """
     lines: dict[int, list[str]] = {category: [] for category in source.category_ids}
     for image, category, score, box in rows_of(results, source, first=1):
@@ -52,11 +52,11 @@ def voc_member(year: str, split: str, competition: Competition, name: str) -> st
 
 
 def check_voc(path: str | Path, source: Annotations, year: str, split: str, competition: Competition = "comp4") -> None:
-    """Raises DataError on the first thing that VOC's server would refuse."""
+    """Raises DataError for the first error that VOC's server would reject."""
     stems = {str(source.image_id(i)): source.sizes[i].tolist() for i in range(len(source))}
     expected = [voc_member(year, split, competition, name) for name, _ in classes_of(source)]
     try:
-        content = io.BytesIO(gzip.decompress(Path(path).read_bytes()))  # tarfile alone does not notice a truncated end
+        content = io.BytesIO(gzip.decompress(Path(path).read_bytes()))  # tarfile alone does not detect truncation
         with tarfile.open(fileobj=content) as archive:
             files = {
                 member.name: file.read().decode()
@@ -78,9 +78,9 @@ def check_voc(path: str | Path, source: Annotations, year: str, split: str, comp
 
 
 def write_det(path: str | Path, results: Results, source: Annotations) -> None:
-    """Writes a line per detection: number of the image in the list of the test set, class number, score and box.
+    """Writes one line per detection: image number in the list of the test set, class number, score and box.
 
-    The servers of DET and VID read this format, with the class numbers of their kits. Boxes are xmin, ymin, xmax, ymax;
+    The servers of DET and VID use this format, with the class numbers of their kits. Boxes are xmin, ymin, xmax, ymax;
     pixels count from 0 and the last one is inclusive, as in the XML files.
     """
     rows = rows_of(results, source, first=0)
@@ -89,7 +89,7 @@ def write_det(path: str | Path, results: Results, source: Annotations) -> None:
 
 
 def check_det(path: str | Path, source: Annotations) -> None:
-    """Raises DataError on the first line that ILSVRC's server would refuse."""
+    """Raises DataError for the first line that ILSVRC's server would reject."""
     categories = set(source.category_ids)
     for row, line in enumerate(read_text(path).splitlines(), start=1):
         where = f"{path}, line {row}"
@@ -102,7 +102,7 @@ def check_det(path: str | Path, source: Annotations) -> None:
 
 
 def best_of_each_image(results: Results, count: int) -> Results:
-    """The `count` detections of each image with the highest scores, as of an image in tiles."""
+    """Keeps the `count` highest-scoring detections of each image, which matters for tiled images."""
     order = np.lexsort((-results.scores, results.image_ids))
     images = results.image_ids[order]
     kept = np.zeros(len(results), bool)
@@ -111,7 +111,7 @@ def best_of_each_image(results: Results, count: int) -> Results:
 
 
 def write_coco(path: str | Path, results: Results) -> None:
-    """Writes COCO's results format to detections_test-dev2015_NAME_results.json, or to a .zip of this name."""
+    """Writes COCO's results format to detections_test-dev2015_NAME_results.json, or to a .zip with this name."""
     path = Path(path)
     check_coco_name(path)
     if path.suffix == ".json":
@@ -131,7 +131,7 @@ def check_coco_name(path: Path) -> None:
 
 
 def check_coco(path: str | Path, source: Annotations) -> None:
-    """Raises DataError on the first thing that COCO's server would refuse."""
+    """Raises DataError for the first error that COCO's server would reject."""
     path = Path(path)
     check_coco_name(path)
     results = read_coco(path)
@@ -157,7 +157,8 @@ def read_coco(path: Path) -> Results:
 
 
 def rows_of(results: Results, source: Annotations, first: int) -> Iterator[tuple[int, int, float, str]]:
-    """Image index, category id, score and corners of each detection, by image, best first; pixels start at `first`."""
+    """Yields image index, category id, score and corners of detections, by image, best first; pixels start at
+    `first`."""
     position = {source.result_id(i): i for i in range(len(source))}
     images = np.array([position[number] for number in results.image_ids.tolist()], np.int64)
     for k in np.lexsort((-results.scores, images)).tolist():
@@ -174,7 +175,7 @@ def classes_of(source: Annotations) -> Iterator[tuple[str, int]]:
 
 
 def numbers(fields: Sequence[str]) -> list[float]:
-    """The fields as floats; empty if one is not a number."""
+    """Returns the fields as floats; empty if one is not a number."""
     try:
         return [float(field) for field in fields]
     except ValueError:
@@ -182,7 +183,7 @@ def numbers(fields: Sequence[str]) -> list[float]:
 
 
 def check_values(values: Sequence[float], size: Sequence[int], first: int, where: str) -> None:
-    """Refuses an invalid score or box; `values` are the score and four corners, with pixels counted from `first`."""
+    """Rejects an invalid score or box; `values`: the score and four corners, with pixels counted from `first`."""
     if len(values) != 5 or not np.isfinite(values).all():
         raise DataError(f"{where}: a score or a corner is not a finite number: write numbers.")
     left, top, right, bottom = (value - first for value in values[1:])

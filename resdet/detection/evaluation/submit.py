@@ -1,4 +1,4 @@
-"""`resdet evaluate --submission` with the weights of detectors: files for VOC, ILSVRC and COCO."""
+"""`resdet evaluate --submission` with detector weights: files for VOC, ILSVRC and COCO."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from resdet.errors import number_of
 
 
 def submit_detections(models: Sequence[Detector], experiment: DetectionExperiment, path: str) -> dict[str, float]:
-    """Writes and checks the detections of a detector, or of several as an ensemble, on the test set of `data.val`."""
+    """Writes and checks the detections of a detector or an ensemble on the test set of `data.val`."""
     data = experiment.scenes
     if isinstance(data, CocoConfig):
         submissions.check_coco_name(Path(path))  # early, since detection takes hours

@@ -8,21 +8,21 @@ STEPS = range(0, 101, 10)  # of the 101 recalls
 
 
 def summary_table(metrics: dict[str, Any]) -> str:
-    """One row with all metrics but those per class."""
+    """Returns one row with all metrics except those per class."""
     names = [name for name in metrics if name != "per_class"]
     return table(names, [[format_value(metrics[name]) for name in names]], left=0)
 
 
 def per_class_table(metrics: dict[str, Any]) -> str:
-    """A row per class, by ascending AP, classes without objects last."""
-    classes = metrics.get("per_class", {})  # a registered evaluator may leave it out
+    """Returns a row per class, by ascending AP, classes without objects last."""
+    classes = metrics.get("per_class", {})  # optional for registered evaluators
     columns = list(next(iter(classes.values()), {}))
     worst_first = sorted(classes, key=lambda name: (classes[name]["AP"] is None, classes[name]["AP"] or 0))
     return table(["class", *columns], ([name, *map(format_value, classes[name].values())] for name in worst_first))
 
 
 def curves_table(curves: dict[str, Any]) -> str:
-    """Precision at recalls 0, 0.1, … 1, for each class and IoU threshold."""
+    """Returns the precision at recalls 0, 0.1, … 1, for each class and IoU threshold."""
     header = ["class", "IoU", *(f"{step / 100:.1f}" for step in STEPS)]
     rows = (
         [name, threshold, *(format_value(values[step]) for step in STEPS)]
@@ -33,7 +33,7 @@ def curves_table(curves: dict[str, Any]) -> str:
 
 
 def confusion_table(confusion: dict[str, Any]) -> str:
-    """Rows are classes of objects, columns classes of detections."""
+    """Returns the matrix: rows are classes of objects, columns classes of detections."""
     names = confusion["classes"]
     rows = ([name, *map(str, row)] for name, row in zip([*names, "background"], confusion["matrix"]))
     return table(["object \\ detection", *names, "missed"], rows)

@@ -1,4 +1,4 @@
-"""PASCAL VOC's average precision, as in its devkit (Tables 7, 10 and 11)."""
+"""PASCAL VOC's average precision, as in the devkit (Tables 7, 10 and 11)."""
 
 from functools import partial
 from typing import Any, Literal
@@ -26,12 +26,12 @@ def evaluate(
     metric: Literal["07", "area"] = "07",
     iou: float = 0.5,
 ) -> dict[str, Any]:
-    """{"mAP", "per_class": {name: {"AP", "objects"}}}; "07" is the eleven-point AP, "area" that of VOC 2010 and later.
-    AP is None for a class without objects, which the mean omits.
+    """Returns {"mAP", "per_class": {name: {"AP", "objects"}}}; "07" is the eleven-point AP, "area" the AP of VOC 2010
+    and later. The AP of a class without objects is None and excluded from the mean.
 
-    A detection is assigned to the object of its class with the largest overlap; it is false if that is below `iou` or
-    the object has a detection of higher score. Difficult objects (and COCO's crowds) and detections assigned to them
-    are ignored. Annotations are a COCO dict or file, with "difficult" or "ignore" flags.
+    A detection is assigned to the object of its class with the largest overlap; it is false if the overlap is below
+    `iou` or the object has a higher-scoring detection. Difficult objects (and COCO's crowds) and detections assigned to
+    them are ignored. Annotations are a COCO dict or file, with "difficult" or "ignore" flags.
     """
     if metric not in METRICS:
         raise ConfigError(f"There is no VOC metric {metric!r}: choose 07 or area.")
@@ -40,9 +40,9 @@ def evaluate(
 
 
 def match(data: EvaluationData, iou: float) -> np.ndarray:
-    """TRUE, FALSE or NEITHER for each detection."""
+    """Returns TRUE, FALSE or NEITHER for each detection."""
     outcomes = np.zeros(len(data.detected), np.int64)
-    detections, best = np.unique(data.pairs.detections, return_index=True)  # first pair: largest overlap
+    detections, best = np.unique(data.pairs.detections, return_index=True)  # the first pair has the largest overlap
     enough = data.pairs.overlaps[best] >= iou
     detections, objects = detections[enough], data.pairs.objects[best[enough]]
     outcomes[detections[np.unique(objects, return_index=True)[1]]] = TRUE  # the best detection of each object

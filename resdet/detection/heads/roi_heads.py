@@ -226,8 +226,7 @@ class RoIHeads(nn.Module):
 def final_nms(
     boxes: Tensor, scores: Tensor, labels: Tensor, score: Tensor | float, iou: float, most: int
 ) -> Detections:
-    """Returns up to `most` detections per image, above `score` and not empty, after NMS per class on boxes [B, N,
-    4]."""
+    """Returns at most `most` detections per image, above `score` and not empty, after NMS per class."""
     candidates = (scores > score) & (boxes[..., 2:] - boxes[..., :2] >= MIN_SIZE).all(2)
     indices, kept = nms(boxes, scores, labels, candidates, iou, most)
     return Detections(take(boxes, indices), take(scores, indices), take(labels, indices), kept)
