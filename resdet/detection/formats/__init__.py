@@ -1,1 +1,1 @@
-"""Annotation formats, recognized by the content of a folder and read as dicts in COCO's format; one file per format."""
+"""Annotation formats, recognized by a folder's content and read as dicts in COCO's format; one module per format."""

@@ -1,4 +1,4 @@
-"""Opens the folder of `data.name=auto`, and says how it was recognized."""
+"""Opens the folder of `data.name=auto` and reports how it was recognized."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def open_auto(config: "AutoConfig", split: str) -> Annotations:
-    """Opens a split of `config.root`; the notes of `train` say what was recognized."""
+    """Opens a split of `config.root`; the notes of `train` report what was recognized."""
     layout = recognize(config.root, config.format)
     data = DataSet(layout, config.on_bad_annotation, config.keypoints, config.val_share, config.seed)
     source = data.open(split)
@@ -39,7 +39,7 @@ def places(config: "AutoConfig", split: str) -> dict[str, str]:
 
 
 def notes(data: DataSet) -> list[str]:
-    """Sentences on the format, on other formats that fit, and on the validation split."""
+    """Returns sentences on the format, on other formats that fit, and on the validation split."""
     layout, made = data.layout, data.val_split
     sentences = [str(layout)]
     for other in layout.rivals:

@@ -1,4 +1,4 @@
-"""COCO's format: JSON files with images, annotations and categories; also LVIS, and the exports of Roboflow, CVAT,
+"""COCO's format: JSON files with images, annotations and categories, including LVIS and the exports of Roboflow, CVAT,
 Label Studio and FiftyOne."""
 
 import json
@@ -21,7 +21,7 @@ BEGINNING = re.compile(rb'\s*\{\s*("info"|"licenses"|"images"|"annotations"|"cat
 TAIL = 64  # bytes
 CATEGORIES = re.compile(rb'"categories"\s*:\s*\[')
 LARGEST_CATEGORIES = 2**24  # bytes
-SAMPLE = 5  # image names that are searched to find the image folder
+SAMPLE = 5  # image names searched to find the image folder
 
 
 class Coco:
@@ -64,9 +64,9 @@ class Coco:
 
 
 def _image_names(folder: Folder, file: str) -> list[bytes] | None:
-    """The images' names as JSON strings, without parsing the file; None if it is not in COCO's format.
+    """Returns the images' names as JSON strings, without parsing the file; None if it is not in COCO's format.
 
-    A file in COCO's format without its end is a DataError; ignored, it would leave its split out.
+    Raises DataError for a truncated file in COCO's format, which would otherwise drop its split silently.
     """
     try:
         with open(folder.root / file, "rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -80,8 +80,7 @@ def _image_names(folder: Folder, file: str) -> list[bytes] | None:
 
 
 def _image_folder(folder: Folder, file: str, split: str, names: Sequence[bytes]) -> str:
-    """The folder below which the files have their names, by the first images; the folder of the JSON file if none is
-    there."""
+    """Finds the folder that image names are relative to, by the first images; the JSON file's folder if none exists."""
     for text in names[:SAMPLE]:
         name = _name(text)
         image = folder.locate(name, file, split) if name else None
@@ -91,7 +90,7 @@ def _image_folder(folder: Folder, file: str, split: str, names: Sequence[bytes])
 
 
 def _in_place(folder: Folder, split: str, files: Split, names: Sequence[bytes]) -> bool:
-    """Whether all images that exist are below the image folder, at the paths of the file."""
+    """Returns whether all existing images are below the image folder, at the paths in the file."""
     start = f"{files.image_folder}/" if files.image_folder else ""
     plain = {start + string[1:-1].decode("utf-8", "replace"): string for string in names}
     others = (_name(plain[path]) for path in plain.keys() - folder.known)
@@ -100,18 +99,18 @@ def _in_place(folder: Folder, split: str, files: Split, names: Sequence[bytes]) 
 
 
 def _elsewhere(folder: Folder, split: str, files: Split, name: str) -> str | None:
-    """An image that is not at its path."""
+    """Locates an image that is missing at its path; None if there is none."""
     return None if "\0" in name else folder.locate(name, files.annotations[0], split)
 
 
 def _have_same_classes(folder: Folder, files: Sequence[str]) -> bool:
-    """Whether the files agree; those with invalid categories are opened as they are, and the reader names the error."""
+    """Returns whether the files agree, except those with invalid categories, which the reader reports."""
     class_lists = [classes for file in files if (classes := _classes(folder, file))]
     return all(classes == class_lists[0] for classes in class_lists)
 
 
 def _classes(folder: Folder, file: str) -> list[str]:
-    """The ids, names and keypoints of the categories, without parsing the rest; empty if they are invalid."""
+    """Returns ids, names and keypoints of the categories, without parsing the rest; empty if they are invalid."""
     with open(folder.root / file, "rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
         starts = [match.end() - 1 for match in CATEGORIES.finditer(data)]
         text = data[starts[-1] : starts[-1] + LARGEST_CATEGORIES].decode("utf-8", "replace") if starts else ""
@@ -125,7 +124,7 @@ def _classes(folder: Folder, file: str) -> list[str]:
 
 
 def _name(string: bytes) -> str:
-    """A name, or the end of a URL, as the reader of COCO files takes it."""
+    """Decodes a name, or the end of a URL, as the reader of COCO files does."""
     try:
         text = json.loads(string)
     except ValueError:

@@ -13,7 +13,7 @@ Box = Sequence[float]  # xyxy
 
 
 class Places(Problems):
-    """Names images and annotations by their place in the files of the format, instead of their ids."""
+    """Names images and annotations by their place in the format's files instead of by id."""
 
     def __init__(self, file: Path, on_bad: OnBad):
         super().__init__(file, on_bad)
@@ -31,7 +31,7 @@ class Places(Problems):
 
 
 class Collector:
-    """A split that is being read: its images and objects so far, their problems, the sizes read from image files."""
+    """State of reading a split: its images and objects so far, their problems, and sizes read from image files."""
 
     def __init__(self, folder: Folder, on_bad: OnBad = "skip", keypoints: bool = True):
         self.folder, self.keypoints = folder, keypoints
@@ -43,7 +43,7 @@ class Collector:
         self.left_out: dict[tuple[str, str], list[object]] = defaultdict(list)  # places by noun and problem
 
     def add_image(self, file: str, size: tuple[int, int] | None = None) -> int:
-        """The id of an image, which is added at the first call; `size` is (width, height), None: to be measured."""
+        """Returns the id of an image and adds it on the first call; `size`: (width, height), None to measure it."""
         if file not in self.by_file:
             number = self.by_file[file] = len(self.images) + 1
             sides = {"width": size[0], "height": size[1]} if size else {}
@@ -52,8 +52,8 @@ class Collector:
         return self.by_file[file]
 
     def add_object(self, image: int, name: str, box: Box, place: str, **more: Any) -> None:
-        """Adds an object of the class `name`; `place` is where it is in the files, `more` are keys of COCO's format. An
-        object without a name is left out."""
+        """Adds an object of class `name`, or skips it if the name is empty; `place`: its place in the files, `more`:
+        keys of COCO's format."""
         if not name:
             return self.leave_out("object", [place], "no class")
         number = len(self.annotations) + 1
@@ -64,27 +64,27 @@ class Collector:
         self.problems.places["annotation"][str(number)] = place
 
     def add_polygons(self, image: int, name: str, rings: Sequence[Sequence[float]], place: str, **more: Any) -> None:
-        """Adds an object of polygons, each x1, y1, x2, y2 …, with the box around them."""
+        """Adds an object with polygons, each x1, y1, x2, y2 …, and the box around them."""
         xs = [x for ring in rings for x in ring[0::2]]
         ys = [y for ring in rings for y in ring[1::2]]
         box = min(xs), min(ys), max(xs), max(ys)
         self.add_object(image, name, box, place, segmentation=[list(ring) for ring in rings], **more)
 
     def depend_on(self, file: str) -> None:
-        """Names a file that was read and is not among those of the layout: the index is rebuilt when it changes."""
+        """Registers a file outside the layout that was read, so that the index is rebuilt when it changes."""
         self.measured.files.append(file)
 
     def leave_out(self, noun: str, places: Sequence[object], problem: str) -> None:
-        """Counts entries that cannot be read, until `report`."""
+        """Collects unreadable entries for `report`."""
         self.left_out[noun, problem] += places
 
     def report(self) -> None:
-        """Reports the entries that were left out, each kind once: see `Problems.leave_out`."""
+        """Reports the skipped entries, once per kind; see `Problems.leave_out`."""
         for (noun, problem), places in self.left_out.items():
             self.problems.leave_out(noun, places, problem)
 
     def content(self, classes: Sequence[str] = ()) -> dict[str, Any]:
-        """The dict in COCO's format. Class ids are 1 to C, in the order of `classes`, then of their first object."""
+        """Returns the dict in COCO's format; class ids are 1 to C, in the order of `classes`, then of first objects."""
         names = list(classes) + [name for name in self.numbers if name not in set(classes)]
         ids: dict[str, int] = {}
         for number, name in enumerate(names, 1):
@@ -96,7 +96,7 @@ class Collector:
 
 
 def read_text(folder: Folder, file: str) -> str:
-    """The text of a file, with characters that are not UTF-8 replaced; empty if it cannot be read."""
+    """Returns the text of a file, with non-UTF-8 bytes replaced; empty if it cannot be read."""
     try:
         with open(folder.root / file, "rb") as opened:
             return opened.read().decode("utf-8-sig", "replace")
@@ -105,7 +105,7 @@ def read_text(folder: Folder, file: str) -> str:
 
 
 def number_in(text: object) -> float:
-    """The text as a number; NaN if it is none."""
+    """Parses a number; NaN if the text is not one."""
     try:
         return float(text)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
@@ -113,7 +113,7 @@ def number_in(text: object) -> float:
 
 
 def size_in(width: object, height: object) -> tuple[int, int] | None:
-    """(width, height) from a file; None unless both are whole numbers above zero."""
+    """Returns (width, height) from a file; None unless both are whole numbers above zero."""
     sides = number_in(width), number_in(height)
     return (int(sides[0]), int(sides[1])) if all(0 < side < 2**24 and side == int(side) for side in sides) else None
 

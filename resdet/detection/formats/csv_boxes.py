@@ -1,4 +1,4 @@
-"""CSV files with a header and a box per row, under the common names of columns: TensorFlow's, Kaggle's, Roboflow's."""
+"""CSV files with a header and one box per row, with the column names of TensorFlow, Kaggle or Roboflow."""
 
 import re
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from resdet.detection.formats.folder import Folder, split_in, split_of
 from resdet.detection.formats.layout import Layout, Split, Unfit
 from resdet.detection.formats.openimages import COLUMNS as OPEN_IMAGES
 
-# By role, names of columns in lower case without `_`, `-` and spaces.
+# Column names by role, in lower case without `_`, `-` and spaces.
 ROLES = {
     "image": "filename file image imagepath imagename imagefile imageid path filepath img imgpath name".split(),
     "label": "class label category classname labelname categoryname object classid labelid categoryid".split(),
@@ -26,13 +26,13 @@ ROLES = {
     "box": "bbox box".split(),  # [x, y, width, height] as text
     "split": "split set subset".split(),
 }
-LABELLESS = "object"  # the class of files without a column of classes
+LABELLESS = "object"  # class in files without a class column
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
 
 @dataclass
 class Columns:
-    """A table whose header names an image and a box, and its columns by role."""
+    """A table with an image and a box in the header, and its columns by role."""
 
     table: Table
     by_role: dict[str, str]
@@ -41,7 +41,7 @@ class Columns:
         return row.get(self.by_role.get(role, ""), "")
 
     def box(self, row: dict[str, str]) -> list[float]:
-        """xyxy; NaN where a field is not a number."""
+        """Returns the box, xyxy; NaN where a field is not a number."""
         if "x1" in self.by_role:
             return [number_in(self.get(row, role)) for role in ("x1", "y1", "x2", "y2")]
         fields = NUMBER.findall(self.get(row, "box")) if "box" in self.by_role else [self.get(row, r) for r in "xywh"]
@@ -51,7 +51,7 @@ class Columns:
         return [x, y, x + width, y + height]
 
     def is_empty(self, row: dict[str, str]) -> bool:
-        """Whether the row is of an image without objects: nothing where the box would be."""
+        """Returns whether the row has no box, which marks an image without objects."""
         return not any(self.get(row, role) for role in ("x1", "x2", "x", "box"))
 
 
@@ -70,7 +70,7 @@ class CsvBoxes:
         return Layout("csv", folder, splits, ", ".join(columns.table.file for columns in tables))
 
     def read(self, layout: Layout, split: str, collector: Collector) -> dict[str, Any]:
-        """Boxes whose sides are all between 0 and 1 in the whole file are relative to the image's size."""
+        """Reads a split; boxes are relative to the image size if all sides in the file are between 0 and 1."""
         for file in layout.splits[split].annotations:
             columns = _columns(header(layout.folder, file))
             if columns:
@@ -107,7 +107,7 @@ def _are_fractions(boxes: Sequence[list[float]]) -> bool:
 
 
 def _columns(table: Table) -> Columns | None:
-    """The columns by role; None unless they name an image and a box."""
+    """Returns the columns by role; None unless there are an image and a box."""
     known = {re.sub(r"[\s_-]", "", column.lower()): column for column in reversed(table.columns)}
     by_role = {role: known[name] for role, names in ROLES.items() if (name := _first(names, known))}
     has_box = any(set(roles) <= set(by_role) for roles in (("x1", "y1", "x2", "y2"), "xywh", ("box",)))
@@ -121,7 +121,7 @@ def _first(names: Sequence[str], known: dict[str, str]) -> str | None:
 
 
 def _splits(folder: Folder, columns: Columns) -> list[str]:
-    """Those of a column, of the file's name, or of its folder."""
+    """Returns the splits named in a column, by the file's name, or by its folder."""
     file = columns.table.file
     if "split" in columns.by_role:
         named = {columns.get(row, "split") for _, row in columns.table.rows(folder)}

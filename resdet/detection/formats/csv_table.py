@@ -1,4 +1,4 @@
-"""Tables in CSV files: the header, and rows as dicts."""
+"""Reads tables in CSV files: the header, and rows as dicts."""
 
 import csv
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from resdet.errors import DataError
 
 @dataclass
 class Table:
-    """A CSV file with a header; the delimiter is the one of `,` `;` and tab that the header has most of."""
+    """A CSV file with a header; the delimiter is the most frequent one of `,` `;` and tab in the header."""
 
     file: str
     columns: list[str]
     delimiter: str
 
     def rows(self, folder: Folder) -> Iterator[tuple[int, dict[str, str]]]:
-        """The number of each line, from 2, and its fields by column; shorter rows lack the last columns."""
+        """Yields each line's number, from 2, and its fields by column; shorter rows lack the last columns."""
         try:
             with open(folder.root / self.file, encoding="utf-8-sig", newline="") as opened:
                 reader = csv.reader(opened, delimiter=self.delimiter)

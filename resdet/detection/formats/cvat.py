@@ -53,7 +53,7 @@ class Cvat:
 
 
 def _split(subset: str, file: str) -> str:
-    """The split of an image by its subset, else by the name of its file."""
+    """Returns the split of an image, by its subset or else its file name."""
     return split_of(subset) or (not subset and (split_of(file.rpartition("/")[2]) or split_in(file))) or "train"
 
 
@@ -76,12 +76,12 @@ def _add_image(element: ElementTree.Element, file: str, split: str, collector: C
 
 
 def _shapes(element: ElementTree.Element) -> Iterator[ElementTree.Element]:
-    """The shapes of an image; tags are of the whole image."""
+    """Yields the shapes of an image, without tags, which describe the whole image."""
     return (shape for shape in element if shape.tag in ("box", "polygon", "ellipse", "mask", *UNREAD))
 
 
 def _rings(shape: ElementTree.Element) -> list[float]:
-    """The outline x1, y1, x2, y2 … of a rotated box, a polygon or an ellipse; empty for other shapes."""
+    """Returns the outline x1, y1, x2, y2 … of a rotated box, a polygon or an ellipse; empty for other shapes."""
     numbers = lambda *keys: [number_in(shape.get(key)) for key in keys]
     turn = number_in(shape.get("rotation", "0"))
     if shape.tag == "box":
@@ -97,7 +97,7 @@ def _rings(shape: ElementTree.Element) -> list[float]:
 def _add_mask(
     image: int, shape: ElementTree.Element, size: tuple[int, int] | None, place: str, collector: Collector
 ) -> None:
-    """A mask as runs in a box, row by row, of background first."""
+    """Adds a mask given as row-major runs in a box, starting with background."""
     left, top, width, height = (number_in(shape.get(key)) for key in ("left", "top", "width", "height"))
     runs = [number_in(text) for text in shape.get("rle", "").split(",")]
     rle = rle_of_runs(runs, (left, top), (width, height), size) if size else None

@@ -23,7 +23,7 @@ from resdet.progress import Activity
 
 @dataclass
 class Loaded:
-    """A split in COCO's format without its unusable entries, and the problems and measured sizes of reading it."""
+    """A split in COCO's format without unusable entries, and the problems and measured sizes from reading it."""
 
     content: Content
     problems: list[str]
@@ -32,7 +32,7 @@ class Loaded:
 
 @dataclass
 class DataSet:
-    """The splits of a layout; without `val`, the images of `train` that its `ValSplit` names are `val`."""
+    """The splits of a layout; if `val` is missing, `ValSplit` selects its images from `train`."""
 
     layout: Layout
     on_bad: OnBad = "skip"
@@ -53,8 +53,8 @@ class DataSet:
         return Annotations(self._index()[split], self.layout.root)
 
     def as_written(self, split: str) -> tuple[Content, Path] | None:
-        """A split as the COCO file has it, with invalid entries, and its image folder; None for other formats, and for
-        files with other classes or without the paths of their images."""
+        """Returns a split's COCO file, including invalid entries, and its image folder; None for other formats, and for
+        files with differing classes or without the paths of their images."""
         layout = self.layout
         if layout.as_is and split in layout.splits:
             file, folder = layout.coco_file(split)
@@ -66,7 +66,7 @@ class DataSet:
 
     @property
     def problems(self) -> list[str]:
-        """Sentences on the entries that `loaded` leaves out."""
+        """Sentences on the entries that `loaded` skips."""
         return [sentence for loaded in self.loaded.values() for sentence in loaded.problems]
 
     @property
@@ -76,15 +76,15 @@ class DataSet:
 
     @cached_property
     def val_split(self) -> ValSplit | None:
-        """The split of the data set's file, which is made at the first call and holds all images; None if the data
-        have a validation split."""
+        """The validation split of all images, from a file that the first access creates; None if the data set has a
+        validation split."""
         if self.has_val or "train" not in self.layout.splits:
             return None
         val_split = load_val_split(self.layout.root) or ValSplit(self.val_share, self.seed)
         return val_split if val_split.state == self.state else self.assign(val_split)
 
     def assign(self, split: ValSplit) -> ValSplit:
-        """Assigns the images that are not in `split`, and writes its file."""
+        """Assigns the images missing from `split` and writes its file."""
         split.assign(self._compiled("train", self.loaded["train"]))
         split.state = self.state
         split.save(self.layout.root)
@@ -92,7 +92,7 @@ class DataSet:
 
     @cached_property
     def state(self) -> str:
-        """Changes with the annotation files, with the files of each split and with the list of images."""
+        """Fingerprint of the annotation files, the files of each split and the list of images."""
         layout = self.layout
         files = [*layout.shared, *(file for split in layout.splits.values() for file in split.annotations)]
         states = file_states(layout.root, files).tolist()
@@ -105,7 +105,7 @@ class DataSet:
 
     @cached_property
     def loaded(self) -> dict[str, Loaded]:
-        """The splits of the layout, with the same classes."""
+        """The splits of the layout, with shared classes."""
         with Activity("reading the annotations"):
             loaded = {split: self._load(split) for split in self.layout.splits}
         ordered = bool(self.layout.classes) or self.layout.format == "coco"
@@ -115,7 +115,7 @@ class DataSet:
         return loaded
 
     def contents(self) -> dict[str, Content]:
-        """All splits in COCO's format, with the made validation split."""
+        """All splits in COCO's format, including a generated validation split."""
         contents = {split: each.content for split, each in self.loaded.items()}
         return contents | self._divided(contents["train"]) if self.val_split else contents
 
@@ -127,7 +127,7 @@ class DataSet:
         return Loaded(usable(content, arrays), collector.problems.sentences, collector.measured)
 
     def _divided(self, content: Content) -> dict[str, Content]:
-        """Training images as `train` and `val`, by the file."""
+        """Divides the training images into `train` and `val`, according to the split file."""
         assert self.val_split
         sides = [("val" if self.val_split.is_val(image["file_name"]) else "train") for image in content["images"]]
         return {side: select_images(content, [assigned == side for assigned in sides]) for side in ("train", "val")}
@@ -147,7 +147,7 @@ class DataSet:
         return _by_split(arrays)
 
     def _arrays(self) -> Iterator[tuple[str, Any]]:
-        """The arrays of all splits, each named SPLIT.NAME."""
+        """Yields the arrays of all splits, named SPLIT.NAME."""
         for split, content in self.contents().items():
             read = self.loaded.get(split) or Loaded(content, [], Measured(self.layout.root))
             for name, array in self._compiled(split, Loaded(content, read.problems, read.measured)).arrays.items():
@@ -161,7 +161,7 @@ class DataSet:
 
 
 def select_images(content: Content, keep: list[bool]) -> Content:
-    """The content with some of its images and their objects."""
+    """Restricts the content to some of its images and their objects."""
     images = [image for image, kept in zip(content["images"], keep) if kept]
     ids = {image["id"] for image in images}
     return content | {
@@ -171,7 +171,7 @@ def select_images(content: Content, keep: list[bool]) -> Content:
 
 
 def _divided_as_written(content: Content, val_split: ValSplit) -> dict[str, Content]:
-    """`train` and `val` of a COCO file; entries without an image are in `train`."""
+    """Divides a COCO file into `train` and `val`; entries without an image are in `train`."""
     number = lambda entry, key: entry.get(key) if isinstance(entry.get(key), (int, float)) else None
     of_val = [isinstance(image, dict) and val_split.is_val(file_name(image) or "") for image in content["images"]]
     ids = {number(image, "id") for image, is_val in zip(content["images"], of_val) if is_val}
@@ -184,7 +184,7 @@ def _divided_as_written(content: Content, val_split: ValSplit) -> dict[str, Cont
 
 
 def sample_images(content: Content, count: int, seed: int | None = None) -> Content:
-    """The content with at most `count` images, chosen by a hash of seed and file name: the same at each call."""
+    """Restricts the content to at most `count` images, chosen deterministically by a hash of seed and file name."""
     salt = "" if seed is None else f"{seed} "
     text = lambda image: salt + PurePath(file_name(image) or "").name
     key = lambda image: hashlib.sha256(text(image).encode("utf-8", "surrogateescape")).digest()

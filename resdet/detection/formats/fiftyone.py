@@ -1,9 +1,9 @@
-"""FiftyOne's own export (`FiftyOneDataset`): metadata.json, and samples.json, samples.jsonl or a folder `samples` of
+"""FiftyOne's native export (`FiftyOneDataset`): metadata.json, and samples.json, samples.jsonl or a folder `samples` of
 JSON files.
 
-Objects are those of the field `ground_truth`, or of the only field of each kind: `Detections`, `Polylines`,
-`Keypoints`. Boxes are x, y, width and height as fractions of the image; a mask covers its box. The split of a sample is
-one of its tags, or a folder of its image.
+Objects come from the field `ground_truth`, or from the only field of each kind: `Detections`, `Polylines`, `Keypoints`.
+Boxes are x, y, width and height as fractions of the image; a mask covers its box. A tag of the sample, or a folder of
+its image, names its split.
 """
 
 import json
@@ -42,24 +42,24 @@ from resdet.images.image_files import is_image
 
 METADATA = "metadata.json"
 DETECTIONS, POLYLINES, KEYPOINTS = "Detections", "Polylines", "Keypoints"  # kinds of fields
-LISTS = {DETECTIONS: "detections", POLYLINES: "polylines", KEYPOINTS: "keypoints"}  # key of the labels in a field
+LISTS = {DETECTIONS: "detections", POLYLINES: "polylines", KEYPOINTS: "keypoints"}  # key of the labels within a field
 GROUND_TRUTH = "ground_truth"
-PREDICTED = re.compile("predict", re.IGNORECASE)  # in the names of fields with predictions
+PREDICTED = re.compile("predict", re.IGNORECASE)  # part of the names of prediction fields
 SAMPLE = re.compile(rb'"filepath"\s*:\s*("(?:[^"\\]|\\.)*")(?:\s*,\s*"tags"\s*:\s*\[([^\]]*)\])?')
 TAG = re.compile(rb'"([A-Za-z]+)"')
-SIDES = 4  # numbers of a box
+SIDES = 4  # numbers per box
 
 
 @dataclass
 class Export:
-    """The files in a folder with a metadata.json; `home` is the folder, empty or with `/` at its end."""
+    """The files in a folder with a metadata.json; `home` is the folder, empty or ending with `/`."""
 
     folder: Folder
     home: str
 
     @cached_property
     def files(self) -> list[str]:
-        """The files of samples."""
+        """Files with samples."""
         names = (f"{self.home}{name}" for name in ("samples.json", "samples.jsonl"))
         single = [name for name in names if self.folder.has(name)]
         return single[:1] or [file for file in self.folder.having(".json") if file.startswith(f"{self.home}samples/")]
@@ -73,7 +73,7 @@ class Export:
         return content if isinstance(content, Mapping) else {}
 
     def fields(self, kind: str) -> list[str]:
-        """The fields of a kind."""
+        """Returns the fields of a kind."""
         fields = self.metadata.get("sample_fields")
         entries = [entry for entry in fields if isinstance(entry, Mapping)] if isinstance(fields, list) else []
         names = [entry.get("name") for entry in entries if str(entry.get("embedded_doc_type")).endswith(f".{kind}")]
@@ -81,7 +81,7 @@ class Export:
 
     @cached_property
     def field_of(self) -> dict[str, str]:
-        """{kind: the field to read}; fields of predicted polylines and keypoints are ignored."""
+        """{kind: field to read}, ignoring fields of predicted polylines and keypoints."""
         chosen = {}
         for kind in LISTS:
             fields = self.fields(kind)
@@ -98,7 +98,7 @@ class Export:
 
     @property
     def classes(self) -> list[str]:
-        """The classes that metadata.json lists, without the numbers that stand for unused ids of COCO."""
+        """Classes listed in metadata.json, without the numbers that represent unused COCO ids."""
         by_field = self.metadata.get("classes")
         lists = [by_field.get(name) for name in self.field_of.values()] if isinstance(by_field, Mapping) else []
         listed = next(filter(None, lists), None) or self.metadata.get("default_classes")
@@ -106,7 +106,7 @@ class Export:
         return [name for number, name in enumerate(names) if name != str(number)]
 
     def samples(self, file: str) -> "JsonColumns | Sequence[Any]":
-        """The samples of a file; None for a line that is no JSON."""
+        """Returns the samples of a file; None for lines that are not valid JSON."""
         if file.endswith(".jsonl"):
             return [_parsed(line) for line in read_text(self.folder, file).splitlines() if line.strip()]
         content = read_columns(self.folder.root / file, ("samples",))
@@ -170,7 +170,7 @@ class _Reader:
                 self._add_objects(samples[row], number, size, image, export)
 
     def content(self) -> dict[str, Any]:
-        """The split in COCO's format, after all files are read."""
+        """Returns the split in COCO's format, after reading all files."""
         others = add_keypoints(self.collector, self.pending, self.labels)
         self.collector.leave_out("keypoint", others, "another number of points than the skeleton or most others")
         content = self.collector.content(self.layout.classes)
@@ -180,7 +180,7 @@ class _Reader:
     def _add_objects(
         self, sample: Mapping[str, Any], number: int, size: tuple[int, int], image: str, export: Export
     ) -> None:
-        """Adds the detections of a sample, then its polylines, and stores its keypoints until all files are read."""
+        """Adds the detections and polylines of a sample, and stores its keypoints until all files are read."""
         objects: list[Instance] = []
         if KEYPOINTS in export.field_of and not self.labels:
             self.labels, self.edges = skeleton_of(export.metadata, export.field_of[KEYPOINTS])
@@ -275,7 +275,7 @@ def _exports(folder: Folder) -> list[Export]:
 
 
 def _count(folder: Folder, file: str) -> Counter[str]:
-    """Samples by split, without parsing the file."""
+    """Counts samples by split, without parsing the file."""
     try:
         with open(folder.root / file, "rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
             samples = ((match[1], match[2] or b"") for match in SAMPLE.finditer(data))
@@ -292,7 +292,7 @@ def _text(string: bytes) -> str:
 
 
 def _split_of(tags: Iterable[str], path: str, file: str) -> str:
-    """The split of a sample: the first tag that is one, else by the folders of its image or of the JSON file."""
+    """Returns the split of a sample: the first tag that names one, else by the folders of its image or JSON file."""
     tagged = next(filter(None, (SPLITS.get(tag.lower()) for tag in tags)), None)
     return tagged or (None if os.path.isabs(path) else split_in(path)) or split_in(file) or "train"
 

@@ -1,4 +1,4 @@
-"""Instance masks of FiftyOne: an array of numpy, compressed by zlib, as text in base64, or a gray PNG."""
+"""FiftyOne's instance masks: a zlib-compressed NumPy array in base64, or a grayscale PNG."""
 
 import base64
 import io
@@ -15,8 +15,8 @@ from resdet.detection.formats.mask_png import read_instances
 from resdet.detection.formats.shapes import Rle, rle_in_box
 from resdet.images.decode import MAX_PIXELS
 
-LARGEST = 8 * MAX_PIXELS  # bytes of an unpacked array, of numbers of up to 8 bytes
-KINDS = "bui"  # of numpy's types: bool and whole numbers
+LARGEST = 8 * MAX_PIXELS  # bytes of an unpacked array, with numbers of up to 8 bytes
+KINDS = "bui"  # of NumPy's types: bool and integers
 DAMAGE = (ValueError, TypeError, OverflowError, SyntaxError, MemoryError, RecursionError, zlib.error)
 
 
@@ -25,7 +25,7 @@ def has_mask(entry: Mapping[str, Any]) -> bool:
 
 
 def mask_of(entry: Mapping[str, Any], folder: Folder, home: str) -> np.ndarray | None:
-    """The mask [h, w] of a detection; None if it is damaged or missing."""
+    """Returns the mask [h, w] of a detection; None if it is damaged or missing."""
     if entry.get("mask") is not None:
         return _unpacked(entry["mask"])
     file = file_of(entry, folder, home)
@@ -33,7 +33,7 @@ def mask_of(entry: Mapping[str, Any], folder: Folder, home: str) -> np.ndarray |
 
 
 def file_of(entry: Mapping[str, Any], folder: Folder, home: str) -> str | None:
-    """The path of the file of a detection's mask; None if it has none or the file is missing."""
+    """Returns the path of a detection's mask file; None if there is no file."""
     if entry.get("mask") is not None or entry.get("mask_path") is None:
         return None
     file = os.path.normpath(os.path.join(home, str(entry["mask_path"]))).replace(os.sep, "/")
@@ -41,8 +41,8 @@ def file_of(entry: Mapping[str, Any], folder: Folder, home: str) -> str | None:
 
 
 def rle_of_mask(mask: np.ndarray | None, box: Sequence[float], size: tuple[int, int]) -> Rle | None:
-    """COCO's RLE of a mask that covers a box (xyxy) in an image of `size`: the corners are rounded to whole pixels, and
-    a mask of another size is resized to them. None if there is none or it leads out of the image."""
+    """Converts a mask that covers a box (xyxy) in an image of `size` to COCO's RLE, rounding the corners to whole
+    pixels and resizing the mask if necessary. None without a mask or if it exceeds the image."""
     if mask is None or not mask.size or not all(map(math.isfinite, box)):
         return None
     left, top, right, bottom = map(round, box)
@@ -54,7 +54,7 @@ def rle_of_mask(mask: np.ndarray | None, box: Sequence[float], size: tuple[int, 
 
 
 def _unpacked(given: Any) -> np.ndarray | None:
-    """The array of a text, or of MongoDB's `{"$binary": {"base64": text}}`."""
+    """Unpacks the array from a text, or from MongoDB's `{"$binary": {"base64": text}}`."""
     binary = given.get("$binary") if isinstance(given, Mapping) else given
     text = binary.get("base64") if isinstance(binary, Mapping) else binary
     try:

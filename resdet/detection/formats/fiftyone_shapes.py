@@ -1,8 +1,8 @@
 """Matches FiftyOne's polylines and keypoints to its detections.
 
-Points are x and y as fractions of the image; a missing keypoint is NaN. Neither kind has boxes: each entry is matched
-to the detection of the same `instance`, or else to one with the same label whose box fits. Without a match it becomes
-an object with the box around its points.
+Points are x and y as fractions of the image; missing keypoints are NaN. Neither kind has boxes, so each entry is
+matched to the detection of the same `instance`, or else to one with the same label and a fitting box. An entry without
+a match becomes an object with the box around its points.
 """
 
 import math
@@ -19,14 +19,14 @@ from resdet.detection.data.pairwise_iou import iou_xyxy
 from resdet.detection.formats.collector import Box, Collector, number_in
 
 LABELED = 2  # COCO's visibility
-MIN_IOU = 0.75  # between the box of a detection and that around its polygons
-MARGIN = 1.0  # pixels that keypoints may lie outside of the box of their detection
+MIN_IOU = 0.75  # between a detection's box and the box around its polygons
+MARGIN = 1.0  # pixels by which keypoints may lie outside their detection's box
 Points = list[tuple[float, float]]
 
 
 @dataclass
 class Instance:
-    """An object that polylines and keypoints can be matched to, with its annotation in COCO's format."""
+    """An object to match polylines and keypoints to, with its annotation in COCO's format."""
 
     label: str
     box: Box  # xyxy
@@ -36,31 +36,31 @@ class Instance:
 
 @dataclass
 class Pending:
-    """Keypoints that are added after all files are read, if they have the common number of points."""
+    """Keypoints to add after reading all files, if they have the common number of points."""
 
     image: int
     label: str
     points: Points  # in pixels
     instance: str | None
     place: str
-    objects: list[Instance] = field(default_factory=list)  # of the image
+    objects: list[Instance] = field(default_factory=list)  # those of the image
 
 
 def instance_of(entry: Mapping[str, Any]) -> str | None:
-    """The id that all entries of one object share."""
+    """Returns the id shared by all entries of an object."""
     instance = entry.get("instance")
     return str(instance["_id"]) if isinstance(instance, Mapping) and instance.get("_id") else None
 
 
 def points_of(given: Any, size: tuple[int, int]) -> Points | None:
-    """Points in pixels, NaN where a number is missing; None if `given` is not a list of pairs."""
+    """Converts points to pixels, NaN where a number is missing; None if `given` is not a list of pairs."""
     if not isinstance(given, list) or not given or not all(isinstance(pair, list) and len(pair) == 2 for pair in given):
         return None
     return [(number_in(x) * size[0], number_in(y) * size[1]) for x, y in given]
 
 
 def rings_of(entry: Mapping[str, Any], size: tuple[int, int]) -> list[list[float]] | None:
-    """The polygons of a polyline, each x1, y1, x2, y2 … in pixels; None if they cannot be read."""
+    """Returns the polygons of a polyline, each x1, y1, x2, y2 … in pixels; None if unreadable."""
     shapes = entry.get("points")
     if not isinstance(shapes, list) or not shapes:
         return None
@@ -74,7 +74,7 @@ def rings_of(entry: Mapping[str, Any], size: tuple[int, int]) -> list[list[float
 
 
 def with_polygons(objects: Sequence[Instance], label: str, box: Box, instance: str | None) -> Instance | None:
-    """The detection without polygons of the same instance, or else that of the same label with the highest IoU."""
+    """Finds the detection without polygons of the same instance, or else with the same label and the highest IoU."""
     free = [each for each in objects if "segmentation" not in each.annotation]
     same, alike = _same(free, instance), [each for each in free if each.label == label]
     if same or not alike:
@@ -84,7 +84,7 @@ def with_polygons(objects: Sequence[Instance], label: str, box: Box, instance: s
 
 
 def with_points(objects: Sequence[Instance], label: str, points: Points, instance: str | None) -> Instance | None:
-    """The detection without keypoints of the same instance, or else the smallest of the same label around them."""
+    """Finds the detection without keypoints of the same instance, else the smallest with the same label around them."""
     free = [each for each in objects if "keypoints" not in each.annotation]
     box = around(points)
     fits = [each for each in free if each.label == label and _holds(each.box, box)]
@@ -92,9 +92,9 @@ def with_points(objects: Sequence[Instance], label: str, points: Points, instanc
 
 
 def add_keypoints(collector: Collector, pending: Sequence[Pending], labels: Sequence[str]) -> list[str]:
-    """Adds the keypoints to their objects; returns the places of those that are left out.
+    """Adds the keypoints to their objects; returns the places of skipped keypoints.
 
-    The number of points must be that of the skeleton's `labels`, or else the most frequent one.
+    The number of points must match the skeleton's `labels`, or else be the most frequent one.
     """
     count = len(labels) or next((number for number, _ in count_points(pending).most_common(1)), 0)
     other = []
@@ -116,14 +116,14 @@ def count_points(pending: Sequence[Pending]) -> Counter[int]:
 
 
 def to_coco(points: Points) -> dict[str, Any]:
-    """COCO's keys of keypoints."""
+    """Returns the COCO keys of keypoints."""
     labeled = [all(map(math.isfinite, point)) for point in points]
     flat = [value for (x, y), good in zip(points, labeled) for value in ((x, y, LABELED) if good else (0, 0, 0))]
     return {"keypoints": flat, "num_keypoints": sum(labeled)}
 
 
 def declare_keypoints(content: dict[str, Any], labels: Sequence[str], edges: Sequence[Sequence[int]]) -> None:
-    """Adds names of keypoints to the categories whose objects have some; numbered names if `labels` is empty."""
+    """Adds keypoint names to the categories whose objects have keypoints; numbers them if `labels` is empty."""
     with_some = {entry["category_id"]: entry["keypoints"] for entry in content["annotations"] if "keypoints" in entry}
     if not with_some:
         return
@@ -136,7 +136,7 @@ def declare_keypoints(content: dict[str, Any], labels: Sequence[str], edges: Seq
 
 
 def skeleton_of(metadata: Mapping[str, Any], name: str | None) -> tuple[list[str], list[list[int]]]:
-    """The labels and the edges of the skeleton of a field; empty if missing or invalid."""
+    """Returns labels and edges of a field's skeleton; empty if missing or invalid."""
     by_field = metadata.get("skeletons")
     given = by_field.get(name) if isinstance(by_field, Mapping) else None
     given = given or metadata.get("default_skeleton")
@@ -149,7 +149,7 @@ def skeleton_of(metadata: Mapping[str, Any], name: str | None) -> tuple[list[str
 
 
 def around(points: Sequence[tuple[float, float]]) -> Box:
-    """The box around the points that are not NaN."""
+    """Returns the box around the points that are not NaN."""
     xs, ys = zip(*(point for point in points if all(map(math.isfinite, point))))
     return min(xs), min(ys), max(xs), max(ys)
 

@@ -1,4 +1,4 @@
-"""The files of a data set, listed once, and the image that an annotation names."""
+"""Lists the files of a data set once, and locates the images that annotations name."""
 
 import os
 import re
@@ -12,14 +12,14 @@ from resdet.data.split_words import SPLITS
 from resdet.errors import DataError
 from resdet.images.image_files import is_image, walk
 
-HEAD = 2**14  # bytes by which a file is recognized
+HEAD = 2**14  # bytes read to recognize a file
 
 
 class Folder:
-    """The files below `root` as sorted paths, relative to it and with `/`; hidden files and folders are not listed."""
+    """The files below `root` as sorted relative paths with `/`, without hidden files and folders."""
 
     def __init__(self, root: Path | str, files: Sequence[str] | None = None):
-        """`files` are paths to search instead of all."""
+        """`files`: paths to use instead of all files."""
         self.root = Path(root)
         if not self.root.is_dir():
             kind = "a file" if self.root.exists() else "missing"
@@ -35,15 +35,15 @@ class Folder:
         return frozenset(self.files)
 
     def having(self, *suffixes: str) -> list[str]:
-        """Files with these suffixes, in upper or lower case."""
+        """Returns files with these suffixes, in upper or lower case."""
         return [file for file in self.files if file.lower().endswith(suffixes)]
 
     def has(self, file: str) -> bool:
-        """Whether a file exists, below the root or at a path that leads out of it."""
+        """Returns whether a file exists, also at a path outside the root."""
         return file in self.known or (file.startswith(("..", "/")) and (self.root / file).is_file())
 
     def head(self, file: str, size: int = HEAD) -> bytes:
-        """The first bytes of a file; empty if it cannot be read."""
+        """Returns the first bytes of a file; empty if it cannot be read."""
         try:
             with open(self.root / file, "rb") as opened:
                 return opened.read(size)
@@ -51,10 +51,10 @@ class Folder:
             return b""
 
     def locate(self, name: str, near: str = "", split: str | None = None) -> str | None:
-        """The image that an annotation file at `near` calls `name`: a path or its end, with or without its suffix.
+        """Finds the image that an annotation file at `near` calls `name`: a path or its end, with or without suffix.
 
-        Of several images with this name, the one whose path agrees most: with the folders of `name`, with the split,
-        with the path of the annotation file. An annotation file in a folder of the split has no image in another split.
+        Among several images with this name, chooses the path that agrees most with the folders of `name`, the split,
+        and the annotation file's path. An annotation file in a folder of the split has no images in another split.
         """
         parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
         candidates = self._by_stem.get(_key(parts[-1]), []) if parts else []
@@ -74,33 +74,33 @@ class Folder:
 
 
 def stem(file: str) -> str:
-    """The path without the suffix of an image; other suffixes are part of the name."""
+    """Removes an image suffix from a path; other suffixes are part of the name."""
     return os.path.splitext(file)[0] if is_image(file) else file
 
 
 def composed(name: str) -> str:
-    """Equal for names that differ in case, or in composed characters: macOS writes ü as two characters."""
+    """Normalizes case and Unicode composition, since macOS writes ü as two characters."""
     return unicodedata.normalize("NFC", name).lower()
 
 
 def _key(name: str) -> str:
-    """Equal for names that differ also in the suffix of an image."""
+    """As `composed`, ignoring the suffix of an image."""
     return composed(stem(name))
 
 
 def split_of(name: str) -> str | None:
-    """`train`, `val` or `test` by the words of a name, such as instances_train2017; None if it has none of them."""
+    """Returns `train`, `val` or `test` if a word of the name, such as instances_train2017, means it; else None."""
     words = re.split(r"[^a-z]+", name.lower())
     return next((SPLITS[word] for word in words if word in SPLITS), None)
 
 
 def split_in(file: str) -> str | None:
-    """The split that one of the folders of a path names."""
+    """Returns the split named by a folder of the path."""
     return next(filter(None, map(split_of, PurePosixPath(file).parts[:-1])), None)
 
 
 def by_split(files: Iterable[str]) -> dict[str, list[str]]:
-    """Files by the split that one of their folders names; `train` without such a folder."""
+    """Groups files by the split that one of their folders names; `train` without such a folder."""
     splits: dict[str, list[str]] = {}
     for file in files:
         splits.setdefault(split_in(file) or "train", []).append(file)
@@ -120,5 +120,5 @@ def _agreement(image: str, name: list[str], near: list[str], split: str | None) 
 
 
 def _common(a: list[str], b: list[str]) -> int:
-    """Length of the common start of two lists."""
+    """Returns the length of the common prefix of two lists."""
     return next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))

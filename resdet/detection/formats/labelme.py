@@ -15,7 +15,7 @@ from resdet.errors import DataError
 from resdet.files.json_file import read_json
 from resdet.images.decode import EncodedImage
 
-SAMPLE = 5  # files that are looked into
+SAMPLE = 5  # files to inspect
 KEYS = (b'"shapes"', b'"imagePath"')
 
 
@@ -49,7 +49,7 @@ class LabelMe:
 
 
 def _add_shapes(image: int, shapes: list[Any], size: tuple[int, int] | None, file: str, collector: Collector) -> None:
-    """Polygons of a label with the same group_id are one object."""
+    """Adds the shapes of an image; polygons with the same label and group_id are one object."""
     groups: dict[object, tuple[str, str, list[list[float]]]] = {}
     for number, shape in enumerate(shapes, 1):
         place, shape = f"{number} of {file}", shape if isinstance(shape, dict) else {}
@@ -74,7 +74,7 @@ def _add_shapes(image: int, shapes: list[Any], size: tuple[int, int] | None, fil
 
 
 def _points(points: Any) -> list[float] | None:
-    """x1, y1, x2, y2 …; None unless all are pairs of finite numbers."""
+    """Returns x1, y1, x2, y2 …; None unless all are pairs of finite numbers."""
     if not isinstance(points, list) or not all(isinstance(point, list) and len(point) == 2 for point in points):
         return None
     numbers = [number_in(side) for point in points for side in point]
@@ -82,7 +82,7 @@ def _points(points: Any) -> list[float] | None:
 
 
 def _ring(kind: object, points: list[float]) -> list[float]:
-    """The outline of a polygon or a circle, which has a center and a point of its edge; empty for other shapes."""
+    """Returns the outline of a polygon or a circle, given by its center and a point on it; empty for other shapes."""
     if kind == "circle" and len(points) == 4:
         radius = math.dist(points[:2], points[2:])
         return ellipse(points[:2], (radius, radius))
@@ -92,7 +92,7 @@ def _ring(kind: object, points: list[float]) -> list[float]:
 def _add_mask(
     image: int, label: str, text: object, points: list[float], size: tuple[int, int], place: str, collector: Collector
 ) -> None:
-    """A PNG, as text in base64, in the box of two points."""
+    """Adds a mask: a PNG in base64, in the box given by two points."""
     corner = int(points[0]), int(points[1])
     try:
         pixels = EncodedImage(base64.b64decode(str(text), validate=True), place).decode()[..., 0]

@@ -1,4 +1,4 @@
-"""What a format finds in a folder, and the interface of a format."""
+"""The content of a recognized folder, and the interface of formats."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ class Split:
     """The files of a split, relative to the folder of its layout."""
 
     annotations: tuple[str, ...]
-    images: tuple[str, ...] = ()  # for formats that have no list of images in their files
+    images: tuple[str, ...] = ()  # for formats without a list of images in their files
     image_folder: str = ""  # for formats whose files name images relative to a folder
-    annotated: int = 0  # images with an annotation, to choose between two formats
+    annotated: int = 0  # annotated images, to choose between two formats
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Layout:
     format: str
     folder: Folder
     splits: dict[str, Split]  # by `train`, `val`, `test`
-    evidence: str  # one clause: the files by which the format was recognized
-    classes: Sequence[str] = ()  # if a file lists them; otherwise they are those of the objects
-    shared: tuple[str, ...] = ()  # files that all splits depend on
-    as_is: bool = False  # COCO files with a split each, with the same classes and with the paths of their images
-    rivals: tuple["Layout", ...] = ()  # other formats that fit the folder, if all were tried
+    evidence: str  # clause on the files that identified the format
+    classes: Sequence[str] = ()  # if listed in a file; otherwise the objects define them
+    shared: tuple[str, ...] = ()  # files shared by all splits
+    as_is: bool = False  # one COCO file per split, with the same classes and with image paths
+    rivals: tuple["Layout", ...] = ()  # other formats that fit the folder, if all were tested
 
     @property
     def root(self) -> Path:
@@ -46,7 +46,7 @@ class Layout:
         return any(split.images for split in self.splits.values())
 
     def coco_file(self, split: str) -> tuple[Path, Path]:
-        """The annotation file and the image folder of a split in COCO's format."""
+        """Returns the annotation file and the image folder of a split in COCO's format."""
         files = self.splits[split]
         return self.root / files.annotations[0], self.root / files.image_folder
 
@@ -57,22 +57,22 @@ class Layout:
 
 @dataclass(frozen=True)
 class Unfit:
-    """Why a folder is not in a format."""
+    """Reason why a folder is not in a format."""
 
     reason: str
-    near: int = 0  # files that could have been of the format; those with most of them are named in the error
+    near: int = 0  # files that could belong to the format; the error names formats with the most
 
 
 class Format(Protocol):
     """An annotation format; register a class with `register_format`."""
 
     def recognize(self, folder: Folder) -> Layout | Unfit:
-        """Looks at names and a few files only: called at each start."""
+        """Recognizes the format; called on each start, so it should read only names and a few files."""
         ...
 
     def read(self, layout: Layout, split: str, collector: Collector) -> dict[str, Any]:
-        """The split in COCO's format. `file_name` is relative to the folder of the layout, `bbox` is xywh in pixels.
+        """Reads a split in COCO's format; `file_name` is relative to the layout's folder, `bbox` is xywh in pixels.
 
-        Images without size are measured. Entries that cannot be expressed go to `collector.leave_out`.
+        Images without size are measured. Pass unsupported entries to `collector.leave_out`.
         """
         ...

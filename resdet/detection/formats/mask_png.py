@@ -1,6 +1,6 @@
-"""Instance masks: beside each image a PNG, in a folder of masks, whose pixels are 0 or the number of their object.
+"""Instance masks: one PNG per image, in a mask folder, with pixels of 0 or the number of their object.
 
-Penn-Fudan's pedestrians are of this kind. The class is `object`, or the one line of classes.txt.
+An example is Penn-Fudan's pedestrians. The class is `object`, or the only line of classes.txt.
 """
 
 import struct
@@ -15,9 +15,9 @@ from resdet.detection.formats.shapes import rle_of
 from resdet.errors import DataError, number_of
 from resdet.images.decode import map_image
 
-FOLDERS = ("mask", "instance")  # parts of the names of folders of masks
+FOLDERS = ("mask", "instance")  # parts of the names of mask folders
 ENDINGS = ("_mask", "_instance", "_instances", "_instanceids", "")
-MOST = 1000  # objects in an image
+MOST = 1000  # objects per image
 CLASSES = "classes.txt"
 
 
@@ -64,11 +64,11 @@ class MaskPng:
 
 
 def read_instances(folder: Folder, file: str) -> np.ndarray | None:
-    """The number of the object of each pixel [H, W]; None for an image that is neither gray nor has a palette."""
+    """Returns the object number of each pixel [H, W]; None for images that are neither grayscale nor paletted."""
     from PIL import Image
 
     try:
-        map_image(folder.root / file, "restore it").size  # noqa: B018  refuses damaged and huge images
+        map_image(folder.root / file, "restore it").size  # noqa: B018  rejects damaged and huge images
         with Image.open(folder.root / file) as image:
             if image.mode not in ("1", "L", "P", "I", "I;16"):
                 return None
@@ -83,7 +83,7 @@ def _is_mask(image: str) -> bool:
 
 
 def _pairs(folder: Folder, masks: list[str]) -> dict[str, str]:
-    """Mask by image: the image of the same name, without an ending of masks, that is not a mask itself."""
+    """Maps images to masks with the same name, without a mask ending; masks are not images themselves."""
     pictures = Folder(folder.root, [image for image in folder.images if not _is_mask(image)])
     pairs: dict[str, str] = {}
     for mask in masks:

@@ -1,4 +1,4 @@
-"""Groups of near-duplicate images, which stay on one side of a validation split."""
+"""Groups near-duplicate images, to keep them on one side of a validation split."""
 
 from collections.abc import Sequence
 
@@ -8,9 +8,9 @@ from resdet.images.dhash import THRESHOLD, bit_count, candidates
 
 
 def group(hashes: Sequence[int] | np.ndarray) -> np.ndarray:
-    """int64 [n]: the first image of each image's group. Near-duplicates share a group, and so do their near-duplicates.
+    """Returns the first image of each image's group, int64 [n]; groups are transitive over near-duplicates.
 
-    Almost uniform images form groups of their own.
+    Each almost uniform image forms a separate group.
     """
     values = np.array(hashes, np.uint64)
     parents = np.arange(len(values))
@@ -20,7 +20,7 @@ def group(hashes: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 def _unite(values: np.ndarray, members: np.ndarray, parents: np.ndarray) -> None:
-    """Joins the near-duplicates among images that agree in a band."""
+    """Joins near-duplicates among images that agree in a band."""
     while len(members):
         queue, members = members[:1].tolist(), members[1:]
         while queue:

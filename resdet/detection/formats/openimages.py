@@ -1,4 +1,4 @@
-"""Open Images' format: a CSV file of boxes relative to the image's size, with class codes; also FiftyOne's export."""
+"""Open Images' format: a CSV file of boxes relative to the image size, with class codes; FiftyOne exports it, too."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ class OpenImages:
         return Layout("openimages", folder, contents, ", ".join([*files, *described]), shared=described)
 
     def read(self, layout: Layout, split: str, collector: Collector) -> dict[str, Any]:
-        """Reads the rows of images that are there; the files list those of the whole data set."""
+        """Reads the rows of existing images; the files list the whole data set."""
         folder, names = layout.folder, _names(layout)
         rows: list[tuple[str, str, str, list[float], bool]] = []
         absent = []
@@ -55,7 +55,7 @@ def _descriptions(folder: Folder) -> list[str]:
 
 
 def _names(layout: Layout) -> dict[str, str]:
-    """Class names by code, from files of two columns without a header."""
+    """Reads class names by code, from files with two columns and no header."""
     lines = [line for file in layout.shared for line in read_text(layout.folder, file).splitlines()]
     pairs = [line.split(",", 1) for line in lines if "," in line]
     return {code.strip(): name.strip().strip('"') for code, name in pairs}

@@ -1,4 +1,4 @@
-"""The registry of annotation formats, and the format of a folder."""
+"""Registry of annotation formats, and recognition of a folder's format."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from resdet.registry import Registry
 
 PACKAGE = "resdet.detection.formats"
 SPLITS = ("train", "val", "test")
-NEAREST = 3  # formats whose reasons an error states
+NEAREST = 3  # formats explained in an error
 
 formats: Registry[type[Format]] = Registry(
     "annotation format",
@@ -33,16 +33,16 @@ register_format = formats.register
 
 
 def recognize(root: Path | str, name: str | None = None) -> Layout:
-    """The layout of a folder in the format `name`, or in the one that fits; of several, with most annotated images.
+    """Returns the layout of a folder in the format `name`, or in the fitting format with the most annotated images.
 
-    `root` is a folder, or the address of a folder of shards."""
+    `root` is a folder, or the address of a folder with shards."""
     if name is not None:
         formats.check(name)
     folder = Folder(local(root))
     outcomes = {key: formats[key]().recognize(folder) for key in ([name] if name else formats)}
     layouts = [layout for layout in outcomes.values() if isinstance(layout, Layout)]
     if not (folder.images or folder.having(".tar", ORIGIN)):
-        layouts = [layout for layout in layouts if layout.lists_images]  # in another folder: a data.yaml of YOLO
+        layouts = [layout for layout in layouts if layout.lists_images]  # in another folder, as for YOLO's data.yaml
         if not layouts:
             raise DataError(f"{root} has no images: give the folder that contains the images and their annotations.")
     if not layouts:
@@ -62,7 +62,7 @@ def _refusal(folder: Folder, unfit: dict[str, Unfit]) -> str:
 
 
 def _classes_hint(folder: Folder, unfit: dict[str, Unfit]) -> str:
-    """Advice for images in two folders or more, without files of any format: the folders may be classes."""
+    """Returns advice for images in two or more folders without annotations: the folders may be classes."""
     parents = {image.rpartition("/")[0] for image in folder.images}
     if len(parents) == 1 or any(each.near for each in unfit.values()):
         return ""

@@ -15,7 +15,7 @@ from resdet.files.json_columns import JsonTexts, compact, read_columns
 
 
 class Scenes:
-    """N images with their objects, as dicts of COCO's format with absolute paths as `file_name`."""
+    """N images with their objects, as dicts in COCO's format with absolute paths as `file_name`."""
 
     def __init__(self, content: Content, images: np.ndarray, objects: np.ndarray, starts: np.ndarray):
         """`images` [N]: rows of content["images"]. The rows of image i's objects in content["annotations"] are
@@ -27,7 +27,7 @@ class Scenes:
 
     @property
     def names(self) -> dict[int, str]:
-        """The names of the classes by id."""
+        """Class names by id."""
         return {category["id"]: category["name"] for category in self.content["categories"]}
 
     def image(self, i: int) -> dict[str, Any]:
@@ -38,7 +38,7 @@ class Scenes:
         return [self.content["annotations"][row] for row in self.rows[self.starts[i] : self.starts[i + 1]].tolist()]
 
     def texts(self, file_names: Mapping[int, str]) -> Iterator[str]:
-        """The text of a COCO file in parts, with only the images in `file_names` and their objects."""
+        """Yields the text of a COCO file in parts, restricted to the images in `file_names` and their objects."""
         images = (compact(self.image(i) | {"file_name": file_names[i]}) for i in sorted(file_names))
         kept = np.zeros(len(self), bool)
         kept[list(file_names)] = True
@@ -61,7 +61,7 @@ def _joined(entries: Iterator[str]) -> Iterator[str]:
 
 
 class FileScenes(Scenes):
-    """The usable images and objects of a COCO file; image sizes are never missing."""
+    """Usable images and objects of a COCO file; image sizes are never missing."""
 
     def __init__(self, file: Path, folder: Path):
         source = open_coco(file, folder)
@@ -77,7 +77,7 @@ class FileScenes(Scenes):
 
 
 def of_content(content: Content) -> Scenes:
-    """The scenes of a valid COCO dict."""
+    """Creates scenes from a valid COCO dict."""
     rows = {image["id"]: row for row, image in enumerate(content["images"])}
     owners = np.array([rows[entry["image_id"]] for entry in content["annotations"]], np.int64)
     starts = np.append(0, np.cumsum(np.bincount(owners, minlength=len(rows))))
@@ -85,14 +85,14 @@ def of_content(content: Content) -> Scenes:
 
 
 def scenes_of(data: DataSet) -> dict[str, Callable[[], Scenes]]:
-    """{split: function that opens its scenes} of a data set."""
+    """Returns {split: function that opens its scenes} for a data set."""
     if data.layout.as_is:
         return {split: partial(FileScenes, *data.layout.coco_file(split)) for split in data.splits}
     return {split: partial(of_content, content) for split, content in gather(data).items()}
 
 
 def problems_of(data: DataSet) -> list[str]:
-    """Sentences on the entries that the scenes leave out."""
+    """Returns sentences on the entries that the scenes skip."""
     if data.layout.as_is:
         return [sentence for split in data.splits for sentence in data.open(split).problems]
     return data.problems

@@ -1,4 +1,4 @@
-"""Shapes of labeling tools as polygons and RLE."""
+"""Converts shapes of labeling tools to polygons and RLE."""
 
 import math
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ import numpy as np
 from resdet.detection.data.rle import as_rle
 from resdet.images.decode import MAX_PIXELS
 
-CORNERS = 32  # of the polygon of a circle or an ellipse; its area is 0.6% too small
+CORNERS = 32  # of a polygon for a circle or an ellipse; its area is 0.6% too small
 Rle = dict[str, Any]
 
 
 def turned_box(box: Sequence[float], degrees: float) -> list[float]:
-    """The corners x1, y1, x2, y2 … of a box (xyxy) turned clockwise around its center."""
+    """Returns the corners x1, y1, x2, y2 … of a box (xyxy) rotated clockwise around its center."""
     x1, y1, x2, y2 = box
     corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2)]
     return _turned(corners, ((x1 + x2) / 2, (y1 + y2) / 2), degrees)
@@ -27,7 +27,7 @@ def ellipse(center: Sequence[float], radii: Sequence[float], degrees: float = 0)
 
 
 def rle_of(mask: np.ndarray) -> Rle:
-    """COCO's compressed RLE of a mask [H, W]."""
+    """Returns COCO's compressed RLE of a mask [H, W]."""
     from pycocotools import mask as masks
 
     rle = masks.encode(np.asfortranarray(mask, dtype=np.uint8))
@@ -35,15 +35,15 @@ def rle_of(mask: np.ndarray) -> Rle:
 
 
 def mask_of(rle: Rle, size: tuple[int, int]) -> np.ndarray:
-    """The mask, uint8 [H, W], of a COCO RLE in an image of `size` (width, height)."""
+    """Decodes a COCO RLE in an image of `size` (width, height) to a mask, uint8 [H, W]."""
     from pycocotools import mask as masks
 
     return masks.decode(as_rle(rle, *reversed(size)))
 
 
 def rle_in_box(mask: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> Rle | None:
-    """The RLE in an image of `size` (width, height) of a mask [h, w] with its left upper corner at `corner`; None if it
-    is empty or leads out of the image."""
+    """Returns the RLE, in an image of `size` (width, height), of a mask [h, w] with its upper left corner at `corner`;
+    None if it is empty or exceeds the image."""
     (left, top), (height, width) = corner, mask.shape
     fits = left >= 0 and top >= 0 and left + width <= size[0] and top + height <= size[1]
     if not fits or size[0] * size[1] >= MAX_PIXELS or not mask.any():
@@ -56,8 +56,8 @@ def rle_in_box(mask: np.ndarray, corner: tuple[int, int], size: tuple[int, int])
 def rle_of_runs(
     runs: Sequence[float], corner: tuple[float, float], sides: tuple[float, float], size: tuple[int, int]
 ) -> Rle | None:
-    """As `rle_in_box`, of a mask of `sides` (width, height), given as runs row by row, of background first; None unless
-    all are whole numbers that fit, too."""
+    """As `rle_in_box`, for a mask of `sides` (width, height) given as row-major runs, starting with background; also
+    None unless all are whole numbers that fit."""
     if not all(number >= 0 and number == number // 1 for number in (*runs, *corner, *sides)):
         return None
     left, top, width, height = map(int, (*corner, *sides))

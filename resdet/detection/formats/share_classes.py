@@ -1,4 +1,4 @@
-"""The same categories for several parts of a data set, or for several data sets, by the names of classes."""
+"""Unifies the categories of several parts of a data set, or of several data sets, by class name."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,9 +9,10 @@ Content = dict[str, Any]  # in COCO's format, valid
 
 
 def share_classes(contents: Sequence[Content], ordered: bool = True) -> list[Content]:
-    """The contents with the same categories: those of the first, and then others by name with the next ids.
+    """Returns the contents with the same categories: those of the first, then others by name with the next ids.
 
-    If not `ordered`, the files give no order of classes: they are sorted by name, numbers by value, with ids 1 to C.
+    If not `ordered`, the files define no order of classes, which are sorted by name (numbers by value), with ids 1 to
+    C.
     """
     first = contents[0]["categories"]
     if ordered and all(content["categories"] == first for content in contents):
@@ -31,7 +32,7 @@ def share_classes(contents: Sequence[Content], ordered: bool = True) -> list[Con
 
 
 def _has_more_keypoints(category: dict[str, Any], known: dict[str, Any]) -> bool:
-    """Whether only `category` has keypoints; raises a DataError if both have other ones."""
+    """Returns whether only `category` has keypoints; raises DataError if both have different ones."""
     new, old = category.get("keypoints"), known.get("keypoints")
     if new and old and new != old:
         raise DataError(

@@ -1,4 +1,4 @@
-"""Assigns groups of images to validation, with each class at the same share as nearly as groups allow."""
+"""Assigns groups of images to validation, with the same share of each class as closely as groups allow."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ TRAIN, VAL, NEW = 0, 1, -1
 def stratify(
     files: Sequence[str], groups: np.ndarray, presence: np.ndarray, share: float, seed: int, sides: np.ndarray
 ) -> np.ndarray:
-    """int64 [n] of TRAIN and VAL for n images; groups int64 [n] stay together.
+    """Returns TRAIN or VAL for n images, int64 [n]; groups int64 [n] stay together.
 
-    `presence` bool [n, C] is whether an image has the class. `sides` [n] are the sides of images that have one, which
-    they keep, and NEW; a group with an image in training goes there, a group with one in validation only goes to it.
-    From the rarest class on, its groups go to validation until it has its share; then those of images without
-    objects. Training keeps a group of each class. The order of groups depends on the seed and on file names, not on the
-    order of files.
+    `presence` bool [n, C]: whether an image has the class. `sides` [n]: the side of each image if already assigned,
+    which it keeps, or NEW; a group with an image in training joins training, else a group with one in validation joins
+    validation. Starting with the rarest class, groups go to validation until the class reaches its share; images
+    without objects come last. Training keeps a group of each class. The order of groups depends on the seed and file
+    names, not on the order of files.
     """
     _, groups = np.unique(groups, return_inverse=True)
     order = np.argsort([_key(file, seed) for file in files], kind="stable")
@@ -25,12 +25,12 @@ def stratify(
     side = np.full(count, NEW)
     side[groups[sides == VAL]] = VAL
     side[groups[sides == TRAIN]] = TRAIN
-    # Columns of what is to be shared out: images of each class, and at last all images.
+    # Columns to divide: images of each class and, last, all images.
     members = np.concatenate([presence, np.ones((len(files), 1), bool)], 1)
     totals = np.zeros((count, members.shape[1]), np.int64)
     np.add.at(totals, groups, members)
     ranked = groups[order[np.sort(np.unique(groups[order], return_index=True)[1])]]
-    outside = (totals[side != VAL] > 0).sum(0)  # groups with each class that are not in validation
+    outside = (totals[side != VAL] > 0).sum(0)  # groups per class outside validation
     for column in [*np.argsort(totals[:, :-1].sum(0), kind="stable").tolist(), -1]:
         _share_out(side, outside, totals, column, ranked, share)
     _require_both(side, outside, totals, ranked)
@@ -40,7 +40,7 @@ def stratify(
 def _share_out(
     side: np.ndarray, outside: np.ndarray, totals: np.ndarray, column: int, ranked: np.ndarray, share: float
 ) -> None:
-    """Decides the groups with a class: to validation while that brings it nearer to its share."""
+    """Assigns the groups with a class: to validation while this brings the class closer to its share."""
     sizes = totals[:, column]
     target = round(share * float(sizes.sum()))
     have = int(sizes[side == VAL].sum())
@@ -56,7 +56,7 @@ def _share_out(
 
 
 def _require_both(side: np.ndarray, outside: np.ndarray, totals: np.ndarray, ranked: np.ndarray) -> None:
-    """Gives validation an image with objects, and training another, where classes are too rare for their share."""
+    """Ensures images with objects in both validation and training if classes are too rare for their share."""
     objects = totals[:, :-1].sum(1) > 0
     if len(ranked) < 2:
         return
@@ -68,7 +68,7 @@ def _require_both(side: np.ndarray, outside: np.ndarray, totals: np.ndarray, ran
 
 
 def _is_spare(of_group: np.ndarray, outside: np.ndarray) -> bool:
-    """Whether each class of a group is in another one that is not in validation."""
+    """Returns whether each class of a group is also in another group outside validation."""
     return bool((outside[of_group > 0] > 1).all())
 
 

@@ -1,4 +1,4 @@
-"""Annotations of stored pixels, moved to the upright image of an EXIF orientation that swaps its sides."""
+"""Moves annotations of stored pixels to the upright image, for EXIF orientations that swap the sides."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ Entry = dict[str, Any]
 
 
 def upright_scene(image: Entry, objects: Sequence[Entry]) -> tuple[Size, Sequence[Entry]]:
-    """The size and the objects of the upright image, in COCO's format; `file_name` is a path."""
+    """Returns size and objects of the upright image, in COCO's format; `file_name` is a path."""
     size = image["width"], image["height"]
     orientation = stored_orientation(image["file_name"], size)
     if orientation == 1:
@@ -24,8 +24,8 @@ def upright_scene(image: Entry, objects: Sequence[Entry]) -> tuple[Size, Sequenc
 
 
 def stored_orientation(file: str, size: Size) -> int:
-    """The EXIF orientation of an image that is annotated without it, as only the stored pixels have this size;
-    otherwise 1."""
+    """Returns an image's EXIF orientation if the annotations ignore it, as only the stored pixels have `size`; else
+    1."""
     try:
         image = map_image(file, "restore it")
         is_stored = image.as_annotated(size) is not image
@@ -35,7 +35,7 @@ def stored_orientation(file: str, size: Size) -> int:
 
 
 def upright_points(points: np.ndarray, size: Size, orientation: int) -> np.ndarray:
-    """Points [n, 2] of an image stored at `size` in the upright one; the orientation is 5 to 8."""
+    """Moves points [n, 2] of an image stored at `size` to the upright image; the orientation is 5 to 8."""
     turned = points[:, ::-1].copy()
     if orientation in (6, 7):
         turned[:, 0] = size[1] - turned[:, 0]

@@ -1,4 +1,4 @@
-"""A validation split for data without one: made once from the training images, and kept in a file."""
+"""A validation split for data without one, created once from the training images and stored in a file."""
 
 import json
 import os
@@ -27,7 +27,7 @@ class ValSplit:
 
     share: float
     seed: int
-    state: str = ""  # of the annotations at the last assignment: without a change there is no new image
+    state: str = ""  # that of the annotations at the last assignment; if unchanged, there are no new images
     images: dict[str, tuple[str, str]] = field(default_factory=dict)  # `train` or `val`, and the hash in hexadecimal
     file: Path | None = None
 
@@ -35,7 +35,7 @@ class ValSplit:
         return file in self.images and self.images[file][0] == "val"
 
     def assign(self, source: Annotations) -> None:
-        """Assigns the images that have no split yet."""
+        """Assigns the images without a split."""
         files = list(source.files)
         new = [file for file in files if file not in self.images]
         hashes = {file: int(text, 16) for file, (_, text) in self.images.items()}
@@ -49,7 +49,7 @@ class ValSplit:
             self.images.setdefault(file, (NAMES[side], f"{hashes[file]:016x}"))
 
     def save(self, root: Path) -> None:
-        """Writes the file beside the data, or in the user's cache if the folder is not writable."""
+        """Writes the file next to the data, or to the user's cache if the folder is not writable."""
         content = {"share": self.share, "seed": self.seed, "state": self.state, "images": self.images}
         for file in files_of(root):
             try:
@@ -63,13 +63,13 @@ class ValSplit:
 
 
 def files_of(root: Path) -> list[Path]:
-    """Where the file of a data set can be."""
+    """Returns the possible files of a data set."""
     name = sha256(os.fsencode(root.resolve())).hexdigest()[:16]
     return [root / HIDDEN / FILE, user_cache() / f"{name}-{FILE}"]
 
 
 def load_val_split(root: Path) -> ValSplit | None:
-    """The split of a data set, from the newest of its files; None if it has no file."""
+    """Loads the split of a data set from the newest of its files; None without a file."""
     files = [file for file in files_of(root) if file.is_file()]
     if not files:
         return None
@@ -83,5 +83,5 @@ def load_val_split(root: Path) -> ValSplit | None:
 
 
 def _entry(side: str, text: str) -> tuple[str, str]:
-    """The entry of an image; raises a ValueError if it is none."""
+    """Returns the entry of an image; raises ValueError if invalid."""
     return NAMES[NAMES.index(side)], f"{int(text, 16) % 2**64:016x}"

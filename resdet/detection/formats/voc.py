@@ -1,4 +1,4 @@
-"""PASCAL VOC's format: an XML file per image, with ImageSets as in the devkit or without; also the exports of LabelImg,
+"""PASCAL VOC's format: an XML file per image, with or without the devkit's ImageSets, including exports of LabelImg,
 Roboflow, FiftyOne and supervision."""
 
 import re
@@ -11,9 +11,9 @@ from resdet.detection.formats.layout import Layout, Split, Unfit
 from resdet.errors import number_of
 
 ROOT = re.compile(rb"<annotation[\s>]")
-SAMPLE = 5  # XML files that are looked into
+SAMPLE = 5  # XML files to inspect
 LIST = re.compile(r"(.*?)(ImageSets/(?:Main/)?)(trainval|train|val|test)\.txt", re.IGNORECASE)
-LABELED = re.compile(r"\s+(-1|0|1)$")  # the second column of a list for a class
+LABELED = re.compile(r"\s+(-1|0|1)$")  # second column of a class's list
 
 
 class Voc:
@@ -32,7 +32,7 @@ class Voc:
         return Layout("voc", folder, layout, ", ".join([evidence, *lists]), classes)
 
     def read(self, layout: Layout, split: str, collector: Collector) -> dict[str, Any]:
-        """Boxes count pixels from 1 and include the last; difficult objects are crowds, which training ignores."""
+        """Reads a split. Boxes count pixels from 1, inclusive; difficult objects are crowds, which training ignores."""
         missing, broken = [], []
         for file in layout.splits[split].annotations:
             locate = lambda name, written: _locate(layout.folder, file, split, written)
@@ -67,14 +67,14 @@ def _bounds(item: VocObject) -> tuple[float, float, float, float] | None:
 
 
 def _locate(folder: Folder, file: str, split: str, written: str | None) -> str:
-    """The image named as the XML file, else as its <filename>, which is outdated after renaming."""
+    """Finds the image named like the XML file, or else by its <filename>, which may be outdated after renaming."""
     name = file.rpartition("/")[2][: -len(".xml")]
     image = folder.locate(name, file, split) or (folder.locate(written, file, split) if written else None)
     return image or written or f"{stem(name)}.jpg"
 
 
 def _listed(folder: Folder, files: list[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """XML files of the splits that ImageSets list, and these lists."""
+    """Returns the XML files of the splits listed in ImageSets, and these lists."""
     matches = [match for file in folder.having(".txt") if (match := LIST.fullmatch(file))]
     known = {file.lower(): file for file in files} | {file: file for file in files}
     homes: dict[str, dict[str, list[str]]] = {}
@@ -90,7 +90,7 @@ def _listed(folder: Folder, files: list[str]) -> tuple[dict[str, list[str]], lis
 
 
 def _without_trainval(lists: dict[str, list[str]]) -> dict[str, list[str]]:
-    """The lists of a year; train is what `trainval` lists beyond val, unless train and val are listed."""
+    """Returns the lists of a year; unless both train and val exist, train is `trainval` without val."""
     splits = dict(lists)
     both = splits.pop("trainval", [])
     if both and not splits.get("val"):
@@ -101,7 +101,7 @@ def _without_trainval(lists: dict[str, list[str]]) -> dict[str, list[str]]:
 
 
 def _named(line: str, home: str, known: dict[str, str]) -> str:
-    """The XML file that a line of a list names, exactly or in other case, with or without the column of a class."""
+    """Returns the XML file named by a line of a list, exactly or in another case, with or without a class column."""
     paths = [f"{home}Annotations/{name}.xml" for name in (line, LABELED.sub("", line))]
     tried = (known.get(key) for path in paths for key in (path, path.lower()))
     return next(filter(None, tried), paths[-1])

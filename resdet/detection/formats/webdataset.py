@@ -1,7 +1,7 @@
 """WebDataset's convention: tar files of images, each with a .json file of its objects.
 
 The objects (`annotations` or `objects`) are COCO annotations with the class as `category` or `category_id`, or a dict
-of lists, with `bbox` and `category`, as in Hugging Face's data sets. Boxes are x, y, width and height in pixels.
+of lists with `bbox` and `category`, as in Hugging Face data sets. Boxes are x, y, width and height in pixels.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,8 +16,8 @@ from resdet.errors import DataError, number_of
 from resdet.files.remote import INDEX
 from resdet.files.tar_member import Member, Place
 
-SIDES = 4  # numbers of a box
-KEYS = ("annotations", "objects")  # of the objects of an image
+SIDES = 4  # numbers per box
+KEYS = ("annotations", "objects")  # keys of an image's objects
 COPIED = ("segmentation", "iscrowd", "ignore", "difficult", "area")
 CLASSES = ("category", "category_name", "class", "label", "category_id")  # keys of an object's class
 LISTS = (*CLASSES, "categories", "labels")  # keys of the classes of all objects
@@ -50,7 +50,7 @@ class WebDataset:
 
 
 def _has_objects(folder: Folder, tar: str) -> bool:
-    """Whether the first image of a tar file has a list of objects."""
+    """Returns whether the first image of a tar file has a list of objects."""
     try:
         _, content = next(samples_in(folder.root / tar), (None, None))
     except DataError:
@@ -59,13 +59,13 @@ def _has_objects(folder: Folder, tar: str) -> bool:
 
 
 def _objects(content: Any) -> Iterator[Any]:
-    """The objects of an image as COCO annotations."""
+    """Yields the objects of an image as COCO annotations."""
     for given in (content.get(key) for key in KEYS) if isinstance(content, dict) else ():
         yield from _rows(given) if isinstance(given, dict) else given if isinstance(given, list) else []
 
 
 def _rows(columns: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The objects of a dict of lists; an object without a box or a class where a list is shorter or missing."""
+    """Yields the objects of a dict of lists; they lack a box or a class where a list is shorter or missing."""
     classes = next((columns[key] for key in LISTS if key in columns), None)
     lists = (values if isinstance(values, list) else [] for values in (columns.get("bbox"), classes))
     return ({"bbox": box, "category": name} for box, name in zip_longest(*lists))

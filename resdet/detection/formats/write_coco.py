@@ -1,4 +1,4 @@
-"""Writes COCO's format, which says everything: SPLIT/IMAGE and annotations/SPLIT.json."""
+"""Writes COCO's format, without loss: SPLIT/IMAGE and annotations/SPLIT.json."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +25,7 @@ class CocoWriter(Writer):
 
 
 def area_of(entry: Mapping[str, Any], height: int, width: int) -> float:
-    """The given area, or that of the mask, or of the box."""
+    """Returns the annotated area, else that of the mask, else that of the box."""
     if entry.get("area") is not None:
         return entry["area"]
     if entry.get("segmentation"):

@@ -1,4 +1,4 @@
-"""Writes a data set of detection as shards: see resdet.data.shards."""
+"""Writes a detection data set as shards; see resdet.data.shards."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -18,14 +18,14 @@ ANNOTATIONS = "annotations.json"
 
 @dataclass
 class Sharded:
-    """The written shards of each split, and the errors of the omitted images."""
+    """Written shards of each split, and errors of omitted images."""
 
     shards: dict[str, list[Shard]] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
 
 
 def shard_scenes(root: Path, splits: Mapping[str, Callable[[], Scenes]], limit: Limit) -> Sharded:
-    """Writes the splits to the new folder `root`, one after the other."""
+    """Writes the splits to the new folder `root`, one by one."""
     written = Sharded()
 
     def write(folder: Path) -> None:
@@ -44,7 +44,7 @@ def _write_split(folder: Path, scenes: Scenes, limit: Limit, left_out: list[str]
         image = scenes.image(i)
         try:
             encoded = read_image(image["file_name"], "restore it")
-            encoded.size  # noqa: B018  refuses damaged images
+            encoded.size  # noqa: B018  rejects damaged images
         except DataError as error:
             left_out.append(str(error))
             return None

@@ -13,14 +13,14 @@ from resdet.detection.formats.writer import Writer, Written
 from resdet.errors import DataError
 from resdet.files.atomic import write_text
 
-CONTROL = "[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]"  # not in XML, or the end of a line
+CONTROL = "[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]"  # invalid in XML, or line ends
 
 
 class VocWriter(Writer):
-    """Boxes count pixels from 1 and include the last; crowds are difficult objects. Masks, keypoints and classes
-    without objects are lost.
+    """Boxes count pixels from 1, inclusive; crowds become difficult objects. Masks, keypoints and classes without
+    objects are lost.
 
-    Readers drop spaces around names: classes lose theirs, and images have `_` instead.
+    Readers strip names, so class names lose surrounding spaces and image names get `_` instead.
     """
 
     def write(self, contents: Mapping[str, Content], written: Written) -> None:
@@ -41,7 +41,7 @@ class VocWriter(Writer):
 
 
 def _class_names(categories: Sequence[dict[str, Any]], written: Written) -> list[str]:
-    """The names that VOC can hold; raises a DataError if there are none."""
+    """Returns names that VOC can store; raises DataError if there are none."""
     given = [category["name"] for category in categories]
     names = [name.strip() for name in given]
     for name, old in zip(names, given):
@@ -56,7 +56,7 @@ def _class_names(categories: Sequence[dict[str, Any]], written: Written) -> list
 
 
 def _spelled(name: str) -> str:
-    """The name of an image, with `_` for what a line of ImageSets cannot store."""
+    """Returns the name of an image, with `_` for characters that a line of ImageSets cannot store."""
     base = stem(name)
     return re.sub(rf"^\s+|\s+$|{CONTROL}+", "_", base) + name[len(base) :]
 

@@ -24,9 +24,9 @@ from resdet.files.atomic import write_text
 
 
 class YoloWriter(Writer):
-    """A polygon is a line, a box too; crowds, holes and boxes other than those around their masks are lost. If all
-    classes have the same keypoints, they follow a box in each line and masks are lost; otherwise keypoints are lost.
-    Readers measure images upright, so coordinates are those of upright images."""
+    """Each polygon or box is a line; crowds, holes and boxes that differ from their mask's are lost. If all classes
+    have the same keypoints, they follow a box in each line and masks are lost; otherwise keypoints are lost. Readers
+    measure images upright, so coordinates refer to upright images."""
 
     def write(self, contents: Mapping[str, Content], written: Written) -> None:
         categories = next(iter(contents.values()))["categories"]
@@ -54,7 +54,7 @@ class YoloWriter(Writer):
 
 
 def _shared_keypoints(categories: Sequence[dict[str, Any]]) -> KeypointNames | None:
-    """The keypoints of all classes; None if a class has none."""
+    """Returns the keypoints shared by all classes; None if a class lacks them."""
     has_all = all(category.get("keypoints") for category in categories)
     return names_in(categories, "data.yaml") if has_all else None
 
@@ -62,7 +62,7 @@ def _shared_keypoints(categories: Sequence[dict[str, Any]]) -> KeypointNames | N
 def _line(
     entry: dict[str, Any], size: tuple[int, int], labels: Mapping[int, int], keypoints: int, written: Written
 ) -> str:
-    """The line of an object, with this number of `keypoints` after a box; empty for a crowd."""
+    """Returns the line of an object, with this number of `keypoints` after a box; empty for a crowd."""
     if entry.get("iscrowd"):
         written.lost["crowds"] += 1
         return ""
@@ -79,7 +79,7 @@ def _line(
 
 
 def _is_around(ring: Sequence[float], box: Sequence[float]) -> bool:
-    """Whether a box (xywh) is that around the polygon, up to a pixel."""
+    """Returns whether a box (xywh) bounds the polygon, within a pixel."""
     sides = (box[0], box[1], box[0] + box[2], box[1] + box[3])
     around = (min(ring[0::2]), min(ring[1::2]), max(ring[0::2]), max(ring[1::2]))
     return all(abs(a - b) <= 1 for a, b in zip(sides, around))
@@ -90,13 +90,13 @@ def _fractions(numbers: Sequence[float], size: tuple[int, int]) -> list[str]:
 
 
 def _points(keypoints: Sequence[float], size: tuple[int, int]) -> list[str]:
-    """x, y and visibility of each keypoint."""
+    """Returns x, y and visibility of each keypoint."""
     triples = zip(keypoints[0::3], keypoints[1::3], keypoints[2::3])
     return [text for x, y, flag in triples for text in (*_fractions((x, y), size), str(int(flag)))]
 
 
 def _ring(segmentation: Any, size: tuple[int, int], written: Written) -> list[float]:
-    """One polygon; its parts are joined by lines there and back."""
+    """Returns a single polygon, whose parts are joined by lines there and back."""
     if not segmentation:
         return []
     if isinstance(segmentation, dict):
@@ -111,7 +111,7 @@ def _ring(segmentation: Any, size: tuple[int, int], written: Written) -> list[fl
 
 
 def join(rings: Sequence[Sequence[float]]) -> list[float]:
-    """One closed line through all polygons: each from its first point round to it, and then back to the start."""
+    """Joins polygons to a closed line: around each from its first point, then back over the first points."""
     if len(rings) < 2:
         return list(rings[0]) if rings else []
     joined = [side for ring in rings for side in [*ring, *ring[:2]]]

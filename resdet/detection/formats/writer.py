@@ -1,4 +1,4 @@
-"""Writes data sets: the names of their images, their files, and a count of what the written format cannot say."""
+"""Writes data sets: image names, files, and a count of content that the format cannot express."""
 
 import os
 from collections import Counter
@@ -19,8 +19,8 @@ from resdet.registry import Registry
 
 @dataclass
 class Written:
-    """A data set that is being written to `folder`; `lost` counts what its format cannot say, by kind, and `missing`
-    images without a file."""
+    """State of writing a data set to `folder`; `lost` counts content that the format cannot express, by kind, and
+    `missing` images without a file."""
 
     folder: Path
     missing: int = 0
@@ -30,10 +30,10 @@ class Written:
     names: set[str] = field(default_factory=set)
 
     def place(self, source: str, folder: str, spell: Callable[[str], str] = str) -> str:
-        """Puts an image into a folder below the root, as a hard link or, from a tar file, a copy; returns its new name,
+        """Places an image in a folder below the root, as a hard link or, from a tar file, a copy; returns its new name,
         which `spell` makes valid in the format.
 
-        Names without suffix are unique in the data set: of two equal ones, the second has the names of its folders.
+        Names without suffix are unique in the data set; duplicates get the names of their folders, then numbers.
         """
         parts = placeless(source).parts
         longer = ("_".join(part.strip("/") for part in parts[-size:]) for size in range(1, len(parts) + 1))
@@ -48,7 +48,7 @@ class Writer:
     """Writes one format."""
 
     def write(self, contents: Mapping[str, Content], written: Written) -> None:
-        """Writes the splits, whose `file_name`s are paths of files that exist; all have the same categories."""
+        """Writes the splits, which share categories; `file_name`s are paths of existing files."""
         raise NotImplementedError
 
 
@@ -64,7 +64,7 @@ writers: Registry[type[Writer]] = Registry(
 
 
 def write_data_set(root: Path, contents: Mapping[str, Content], to: str) -> Written:
-    """Writes the splits to the new folder `root`; images without a file are left out and counted."""
+    """Writes the splits to the new folder `root`; skips and counts images without a file."""
     writer = writers[to]()
     written = Written(root)
 
@@ -81,7 +81,7 @@ def write_data_set(root: Path, contents: Mapping[str, Content], to: str) -> Writ
 
 
 def gather(data: DataSet) -> dict[str, Content]:
-    """The splits of a data set, with absolute paths of the images and boxes clipped to them, as training reads them."""
+    """Returns a data set's splits as training reads them, with absolute image paths and clipped boxes."""
     root = data.layout.root.absolute()
     absolute = lambda image: image | {"file_name": os.path.normpath(root / image["file_name"])}
     contents = data.contents()
@@ -92,7 +92,7 @@ def gather(data: DataSet) -> dict[str, Content]:
 
 
 def _clipped(content: Content) -> list[dict[str, Any]]:
-    """The annotations with boxes clipped to their images."""
+    """Clips the annotations' boxes to their images."""
     sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
     return [_clip(entry, *sizes[entry["image_id"]]) for entry in content["annotations"]]
 

@@ -1,7 +1,7 @@
 """YOLO's format: a text file per image with a line per object, `class x y width height` or `class x1 y1 x2 y2 …`, as
-fractions of the image's size; with ultralytics' data.yaml, Darknet's obj.names, classes.txt, or folders alone.
+fractions of the image size; with ultralytics' data.yaml, Darknet's obj.names, classes.txt, or only folders.
 
-In data with `kpt_shape`, keypoints follow a box: see `resdet.detection.formats.yolo_keypoints`.
+In data with `kpt_shape`, keypoints follow a box; see `resdet.detection.formats.yolo_keypoints`.
 """
 
 import os
@@ -18,8 +18,8 @@ from resdet.detection.formats.yolo_keypoints import DIGITS, Shape, names_of, sha
 from resdet.errors import DataError, number_of
 from resdet.images.image_files import is_image
 
-SIDES = 4  # numbers of a box
-SAMPLE = 20  # label files that are looked into
+SIDES = 4  # numbers per box
+SAMPLE = 20  # label files to inspect
 LARGEST_YAML = 2**18  # bytes
 NAMES = ("classes.txt", "obj.names", "labels.txt", "_darknet.labels")
 KEYS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
@@ -93,7 +93,7 @@ class Yolo:
 
 
 class Labels:
-    """The label file of an image, by ultralytics' rule and those of other tools."""
+    """Finds the label file of an image, by the rules of ultralytics and other tools."""
 
     def __init__(self, folder: Folder):
         self.folder = folder
@@ -111,7 +111,7 @@ class Labels:
 
 
 def _without_images(layout: Layout, split: str, labels: Labels, shape: Shape | None) -> list[str]:
-    """Label files with objects of no image, in the folders of the split's label files; of the first such split."""
+    """Returns label files with objects but no image, in the label folders of the first split that has any."""
     of_splits = {image for files in layout.splits.values() for image in files.images}
     used = set(map(labels.of, of_splits.union(layout.folder.images)))
     homes: dict[str, str] = {}
@@ -127,7 +127,7 @@ def _has_objects(text: str, shape: Shape | None) -> bool:
 
 
 def _label_paths(parts: list[str]) -> list[list[str]]:
-    """The last folder `images` replaced by `labels`; beside the image; in a folder `labels` near it."""
+    """Replaces a folder `images`, the last one first, by `labels`; then next to the image, or in a nearby `labels`."""
     *folders, name = parts
     places = [i for i, part in enumerate(folders) if part.lower() == "images"]
     swapped = [[*folders[:i], "labels", *folders[i + 1 :], name] for i in reversed(places)]
@@ -165,7 +165,7 @@ class LabelLines:
             self.collector.add_polygons(image, name, [ring], place)
 
     def _keypoints(self, numbers: Sequence[float], size: tuple[int, int]) -> dict[str, Any]:
-        """The keys of an object in COCO's format."""
+        """Returns the keys of an object in COCO's format."""
         if not (self.shape and numbers and self.collector.keypoints):
             return {}
         points = self.shape.to_coco(numbers, size)
@@ -173,8 +173,8 @@ class LabelLines:
 
 
 def parse_line(line: str, shape: Shape | None = None) -> tuple[int, list[float]] | None:
-    """The class number and x, y, width, height, with the numbers of keypoints if `shape` is given and the line has
-    them, or x1, y1, x2, y2, x3, y3 …; None for anything else. One number after a box or keypoints is a score.
+    """Returns the class number and x, y, width, height, with the keypoints' numbers if `shape` is given and the line
+    has them, or x1, y1, x2, y2, x3, y3 …; None for anything else. One number after a box or keypoints is a score.
     """
     try:
         label, *numbers = map(float, line.split())
@@ -189,7 +189,7 @@ def parse_line(line: str, shape: Shape | None = None) -> tuple[int, list[float]]
 
 
 def _data_yaml(folder: Folder) -> DataYaml | None:
-    """The file with `names` and a split that is nearest to the root; without one, a file with `names`."""
+    """Returns the file nearest to the root with `names` and a split; if there is none, a file with `names`."""
     fallback = None
     for file in sorted(folder.having(".yaml", ".yml"), key=lambda file: (file.count("/"), file)):
         data = folder.head(file, LARGEST_YAML + 1)
@@ -205,7 +205,7 @@ def _data_yaml(folder: Folder) -> DataYaml | None:
 
 
 def _described(folder: Folder, described: DataYaml) -> dict[str, list[str]]:
-    """Images of the splits of a data.yaml; empty where its paths lead nowhere."""
+    """Returns the images of a data.yaml's splits; empty where its paths do not exist."""
     home = os.path.dirname(described.file)
     base = described.content.get("path")
     homes = [os.path.join(home, base), home, base] if isinstance(base, str) else [home]
@@ -219,7 +219,7 @@ def _described(folder: Folder, described: DataYaml) -> dict[str, list[str]]:
 
 
 def _images_at(folder: Folder, homes: list[str], entry: str) -> list[str]:
-    """Images in a folder, or listed in a text file, at a path relative to one of `homes`.
+    """Returns images in a folder, or listed in a text file, at a path relative to one of `homes`.
 
     Roboflow writes ../train/images for train/images, and ultralytics accepts it.
     """
@@ -263,7 +263,7 @@ def _listed(folder: Folder, homes: list[str], file: str) -> list[str]:
 
 
 def _by_folders(folder: Folder, labels: Labels) -> dict[str, dict[str, str | None]]:
-    """Images and their labels in all folders with a labeled image, by the splits that the folders name."""
+    """Returns images and labels in all folders with a labeled image, by the splits that the folders name."""
     pairs = {image: labels.of(image) for image in folder.images}
     labeled = {os.path.dirname(image) for image, label in pairs.items() if label}
     splits = by_split(image for image in pairs if os.path.dirname(image) in labeled)
@@ -271,7 +271,7 @@ def _by_folders(folder: Folder, labels: Labels) -> dict[str, dict[str, str | Non
 
 
 def _class_names(folder: Folder, described: DataYaml | None) -> tuple[list[str], str]:
-    """Names of the classes, and the file that lists them; none if the classes are numbers only."""
+    """Returns class names and the file that lists them; no names if classes are only numbered."""
     if described and described.names:
         return described.names, described.file
     files = [file for file in folder.having(".names", *NAMES) if file.endswith((".names", *NAMES))]
@@ -283,7 +283,7 @@ def _class_names(folder: Folder, described: DataYaml | None) -> tuple[list[str],
 
 
 def _require_unique(layout: Layout) -> None:
-    """Refuses two classes of one name; the first of the shared files lists them."""
+    """Rejects duplicate class names; the first shared file lists the classes."""
     names = list(layout.classes)
     for number, name in enumerate(names):
         first = names.index(name)
@@ -293,8 +293,7 @@ def _require_unique(layout: Layout) -> None:
 
 
 def _mismatch(folder: Folder, files: list[str], shape: Shape | None) -> str | None:
-    """Why the first label file with a line is none of YOLO's; label files without lines are of images without
-    objects."""
+    """Explains why the first label file with a line is not YOLO's; files without lines mean images without objects."""
     for file in files[:SAMPLE]:
         lines = [line for line in read_text(folder, file).splitlines() if line.strip()]
         if lines:

@@ -1,7 +1,7 @@
-"""Keypoints of YOLO's poses: `kpt_shape`, `flip_idx` and `kpt_names` of data.yaml, and the numbers after the box of a
-line, `x y` or `x y visibility` for each keypoint.
+"""YOLO pose keypoints: `kpt_shape`, `flip_idx` and `kpt_names` in data.yaml, and the numbers after the box in a line,
+`x y` or `x y visibility` per keypoint.
 
-x and y are COCO's numbers divided by the image's size, as ultralytics converts COCO's files.
+x and y are COCO's coordinates divided by the image size, as in ultralytics' conversion of COCO.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,14 @@ from typing import Any
 from resdet.detection.data.keypoints import KeypointNames, mirror_of
 from resdet.errors import DataError
 
-DIGITS = 5  # of a number in data.yaml
+DIGITS = 5  # per number in data.yaml
 MOST = 1000  # keypoints
-LABELED = 2  # COCO's visibility of a keypoint without one
+LABELED = 2  # COCO's visibility, for keypoints without one
 
 
 @dataclass(frozen=True)
 class Shape:
-    """`kpt_shape`: K keypoints of two or three numbers each."""
+    """`kpt_shape`: K keypoints with two or three numbers each."""
 
     count: int
     dims: int
@@ -28,8 +28,8 @@ class Shape:
         return self.count * self.dims
 
     def to_coco(self, numbers: Sequence[float], size: tuple[int, int]) -> list[float]:
-        """x, y and visibility of each keypoint in pixels; without a visibility, negative ones and (0, 0) are not
-        labeled."""
+        """Returns x, y (pixels) and visibility per keypoint; without visibility, negative x, y and (0, 0) are
+        unlabeled."""
         points: list[float] = []
         for start in range(0, self.numbers, self.dims):
             x, y = numbers[start : start + 2]
@@ -40,7 +40,7 @@ class Shape:
 
 
 def shape_of(content: Mapping[str, Any]) -> Shape | None:
-    """The shape in a data.yaml, whose scalars are text; None if it has no valid one."""
+    """Returns the shape in a data.yaml, whose scalars are text; None without a valid one."""
     numbers = _numbers(content.get("kpt_shape"))
     if len(numbers) != 2 or numbers[1] not in (2, 3) or not 0 < numbers[0] <= MOST:
         return None
@@ -48,8 +48,8 @@ def shape_of(content: Mapping[str, Any]) -> Shape | None:
 
 
 def names_of(content: Mapping[str, Any], shape: Shape, file: str) -> KeypointNames:
-    """`kpt_names`, if their left and right ones are the pairs of `flip_idx`; otherwise names by number with the pairs
-    of `flip_idx`, of which the first one is the left one."""
+    """Returns `kpt_names` if their left and right names match the pairs of `flip_idx`; otherwise numbered names with
+    the pairs of `flip_idx`, the left keypoint first."""
     given = _given_names(content.get("kpt_names"), shape.count)
     if not content.get("flip_idx"):
         return KeypointNames(given or _names_by_number(range(shape.count)), [])
@@ -62,7 +62,7 @@ def names_of(content: Mapping[str, Any], shape: Shape, file: str) -> KeypointNam
 
 
 def to_yaml(names: KeypointNames, classes: int) -> dict[str, Any]:
-    """The keys of a data.yaml."""
+    """Returns the keys for a data.yaml."""
     return {
         "kpt_shape": [len(names.names), 3],
         "flip_idx": names.mirror.tolist(),
@@ -71,7 +71,7 @@ def to_yaml(names: KeypointNames, classes: int) -> dict[str, Any]:
 
 
 def _given_names(given: Any, count: int) -> list[str]:
-    """The names that all classes have; empty if they differ or are not a list of `count` names."""
+    """Returns the names shared by all classes; empty if they differ or are not a list of `count` names."""
     lists = [*given.values()] if isinstance(given, dict) else []
     names = lists[0] if lists and all(listed == lists[0] for listed in lists) else []
     are_text = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
@@ -84,7 +84,7 @@ def _names_by_number(mirror: Sequence[int]) -> list[str]:
 
 
 def _numbers(given: Any) -> list[int]:
-    """The whole numbers of a list of text; empty if one is none."""
+    """Parses a list of texts as whole numbers; empty if one is invalid."""
     texts = [str(each) for each in given] if isinstance(given, list) else []
     are_numbers = all(text.isdecimal() and len(text) <= DIGITS for text in texts)
     return [int(text) for text in texts] if are_numbers else []

@@ -1,1 +1,1 @@
-"""From images to results, with or without test-time augmentation."""
+"""Inference on images, with or without test-time augmentation."""

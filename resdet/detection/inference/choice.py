@@ -1,4 +1,4 @@
-"""The program that detects with given models and the settings of `eval`."""
+"""Selects the predictor for given models and the settings of `eval`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from resdet.detection.inference.tta import EnsembleDetector
 
 
 def choose(models: Sequence[Any], settings: TTAConfig) -> BranchPredictor:
-    """The model itself; an ensemble for several, or for test-time augmentation; in tiles if `eval.tile` is set."""
+    """Returns the model itself, or an ensemble for several models or test-time augmentation; tiled with `eval.tile`."""
     alone = len(models) == 1 and settings.plain
     detector = models[0] if alone else EnsembleDetector(models, settings)
     if settings.tile is None:

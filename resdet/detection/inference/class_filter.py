@@ -1,4 +1,4 @@
-"""Detections of some classes only."""
+"""Restricts detections to some classes."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from resdet.results.result import Result
 
 
 class ClassFilter:
-    """A predictor that leaves out all detections but those of the named classes."""
+    """A predictor that keeps only detections of the named classes."""
 
     def __init__(self, predictor: BranchPredictor, names: Sequence[str]):
         self.predictor, self.names = predictor, names
@@ -30,7 +30,7 @@ class ClassFilter:
 
 
 def check_class_names(names: Sequence[str], known: Sequence[str], path: str) -> None:
-    """Refuses names that are no class of the detector at `path`."""
+    """Rejects names that are not classes of the detector at `path`."""
     for name in names:
         if name not in known:
             raise ConfigError(f"{path} has no class {name!r}: {known_class(name, known)}")

@@ -1,4 +1,4 @@
-"""Comparison of the detections of two programs in the same image."""
+"""Compares the detections of two programs in an image."""
 
 from typing import NamedTuple, Protocol
 
@@ -9,7 +9,7 @@ from resdet.ops.masks import overlaps
 
 
 class HasDetections(Protocol):
-    """The compared fields of n detections, as of a `Result` or a `DetectionTuple`."""
+    """Compared fields of n detections, such as a `Result` or a `DetectionTuple`."""
 
     @property
     def boxes(self) -> np.ndarray: ...  # [n, 4], xyxy
@@ -38,32 +38,32 @@ class DetectionTuple(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """The n matched detections, and the differences between each and its match."""
+    """n matched detections, and their differences from their matches."""
 
     expected: np.ndarray  # [n]: indices of expected detections, ascending
-    actual: np.ndarray  # [n]: indices of their matches; several may have the same
+    actual: np.ndarray  # [n]: indices of their matches, with possible repetitions
     pixels: np.ndarray  # [n]: largest difference of the four box sides
     scores: np.ndarray  # [n]: differences of the scores
-    ious: np.ndarray | None  # [n]: IoU of the masks, if both have some
-    keypoints: np.ndarray | None  # [n, K]: largest difference of x and y of the keypoints, if both have some
+    ious: np.ndarray | None  # [n]: IoU of the masks, if both have masks
+    keypoints: np.ndarray | None  # [n, K]: largest difference of keypoint x and y, if both have keypoints
 
     def __len__(self) -> int:
         return len(self.expected)
 
     @property
     def mean_iou(self) -> float | None:
-        """The mean, since rounding may flip a pixel of a small mask; None without masks or pairs."""
+        """The mean mask IoU, since rounding may flip a pixel of a small mask; None without masks or pairs."""
         return None if self.ious is None or not len(self) else float(self.ious.mean())
 
     def note(self, count: int) -> str:
-        """How well `count` expected detections agree."""
+        """Describes how well `count` expected detections agree."""
         text = f"{len(self)} of {count} detections agree, boxes within {self.pixels.max(initial=0):.1e} pixels"
         text += f", scores within {self.scores.max(initial=0):.1e}"
         return text if self.mean_iou is None else f"{text}, masks with a mean IoU of {self.mean_iou:.4f}"
 
 
 def pair(expected: HasDetections, actual: HasDetections, pixels: float, scores: float) -> Pairs:
-    """Matches each expected detection to the nearest box of its class in `actual`; not by rank, since nearly equal
+    """Matches each expected detection to the nearest box of its class in `actual`, not by rank, since nearly equal
     scores may swap ranks. Boxes of a pair differ by at most `pixels`, scores by at most `scores`."""
     offsets = np.abs(expected.boxes[:, None] - actual.boxes).max(2)
     offsets[expected.labels[:, None] != actual.labels] = np.inf

@@ -1,4 +1,4 @@
-"""Config of test-time augmentation; without torch."""
+"""Config of test-time augmentation; imports no torch."""
 
 from dataclasses import dataclass, field
 
@@ -41,6 +41,6 @@ class TTAConfig:
 
 
 def check_tiles(tile: int | None, overlap: float, section: str = "") -> None:
-    """Raises a ConfigError for tiles that are too small, or overlap so much that their number explodes."""
+    """Raises ConfigError for tiles that are too small, or whose overlap makes their number explode."""
     require(tile is None or tile >= 32, f"{section}tile", tile, "give 32 pixels or more, such as 1024")
     require(0 <= overlap <= 0.9, f"{section}overlap", overlap, "give a share from 0 to 0.9, such as 0.2")

@@ -1,7 +1,7 @@
-"""Prediction: images are resized and detected in; results are in pixels of the original images.
+"""Prediction: resizes images, detects objects, and returns results in pixels of the original images.
 
-Masks and keypoints are computed for the valid detections only, their number rounded up to a bucket. Memory is bounded:
-images are processed batch by batch, two batches are decoded ahead, and masks are run-length encoded in chunks.
+Masks and keypoints are computed only for valid detections, with their number rounded up to a bucket. Memory is bounded:
+images are processed in batches, at most two of them decoded ahead, and masks are run-length encoded in chunks.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ from resdet.results.result import Result
 from resdet.results.stream import Predictor
 from resdet.structures import Detections, Images, bucket, upload
 
-BATCH = 8  # images of equal padded size per batch on a GPU
+BATCH = 8  # images of the same padded size per batch on a GPU
 
 
 class BranchPredictor(Predictor, Protocol):
@@ -40,23 +40,23 @@ class BranchPredictor(Predictor, Protocol):
 
 
 class Instances(NamedTuple):
-    """The detections of one image and others that fill a bucket, for masks and keypoints."""
+    """Detections of an image, filled up to a bucket, for masks and keypoints."""
 
-    maps: Any  # the input of `model.masks`
+    maps: Any  # input of `model.masks`
     boxes: Tensor  # [1, k, 4], in pixels of the padded image
     labels: Tensor  # [1, k]
-    ratio: Tensor  # [2]: original pixels per pixel, x and y
+    ratio: Tensor  # [2]: original pixels per resized pixel, x and y
 
 
 def batch_for(device: torch.device) -> int:
-    """Images detected together, by default."""
+    """Returns the default batch size."""
     return 1 if device.type == "cpu" else BATCH
 
 
 def detect_together(
     model: Any, pixels: Sequence[np.ndarray], originals: Sequence[tuple[int, int]], score: float | None = None
 ) -> list[Result]:
-    """Results of resized images [h, w, 3]; `originals`: height and width of each image before."""
+    """Detects objects in resized images [h, w, 3]; `originals`: original height and width of each image."""
     padded = pad_to([torch.from_numpy(image) for image in pixels], model.padded_shape)
     padded = Images(*(upload(field, model.device) for field in padded))
     with torch.inference_mode(), evaluating([model]):
@@ -64,18 +64,18 @@ def detect_together(
 
 
 def prepare(source: Any, input: InputConfig) -> tuple[np.ndarray, tuple[int, int]]:
-    """The resized pixels [h, w, 3] of an image, and its original height and width."""
+    """Returns the resized pixels [h, w, 3] of an image, and its original height and width."""
     image = as_image(source)
     return resize(image, input.min_size, input.max_size, input.resize), image.size[::-1]
 
 
 def pad(pixels: Sequence[Tensor], divisor: int) -> Images:
-    """Pads images [h, w, 3] to [B, 3, H, W], H and W multiples of the divisor, channels last in memory."""
+    """Pads images [h, w, 3] to [B, 3, H, W] in channels_last format; H and W are multiples of the divisor."""
     return pad_to(pixels, lambda height, width: rounded_up(height, width, divisor))
 
 
 def pad_to(pixels: Sequence[Tensor], shape: Callable[[int, int], Shape]) -> Images:
-    """Pads images [h, w, 3] to the `shape` of the largest height and width, channels last in memory."""
+    """Pads images [h, w, 3] to the `shape` of the largest height and width, in channels_last format."""
     sizes = torch.tensor([p.shape[:2] for p in pixels])
     tallest, widest = sizes.amax(0).tolist()
     height, width = shape(tallest, widest)
@@ -88,7 +88,7 @@ def pad_to(pixels: Sequence[Tensor], shape: Callable[[int, int], Shape]) -> Imag
 def results_of(
     model: Any, images: Images, originals: Sequence[tuple[int, int]], score: float | None = None
 ) -> list[Result]:
-    """Results of a batch; `originals`: original height and width of each image."""
+    """Detects objects in a batch; `originals`: original height and width of each image."""
     detections, maps = model.detect(images, score)
     return postprocess(model, maps, detections, images.sizes, originals)
 
@@ -96,7 +96,7 @@ def results_of(
 def postprocess(
     model: Any, maps: Sequence[Tensor], detections: Detections, sizes: Tensor, originals: Sequence[tuple[int, int]]
 ) -> list[Result]:
-    """Results in original pixels, from detections in padded images and their feature maps."""
+    """Converts detections in padded images, with their feature maps, to results in original pixels."""
     inputs = [[x[number : number + 1] for x in maps] for number in range(len(originals))]
     return postprocess_each(model, inputs, detections, sizes, originals)
 
@@ -104,7 +104,7 @@ def postprocess(
 def postprocess_each(
     model: Any, inputs: Sequence[Any], detections: Detections, sizes: Tensor, originals: Sequence[tuple[int, int]]
 ) -> list[Result]:
-    """`postprocess` for given `inputs` of `model.masks`, one per image."""
+    """As `postprocess`, with `inputs` for `model.masks`, one per image."""
     ratios = to_original(sizes, originals)
     results = box_results(model, detections, ratios, originals)
     for number, result in enumerate(results):
@@ -122,7 +122,7 @@ def postprocess_each(
 def box_results(
     model: Any, detections: Detections, ratios: Tensor, originals: Sequence[tuple[int, int]]
 ) -> list[Result]:
-    """Results without masks and keypoints: one copy, and one wait, for the whole batch; `ratios` of `to_original`."""
+    """Returns results without masks and keypoints, with one copy and sync per batch; `ratios` from `to_original`."""
     boxes = detections.boxes * ratios.repeat(1, 2)[:, None]
     fields = (detections.scores, detections.labels, detections.valid)
     packed = torch.cat([boxes, *(field[..., None].float() for field in fields)], 2).cpu().numpy()
@@ -136,7 +136,7 @@ def box_results(
 
 
 def draw(model: Any, instances: Instances, count: int, size: tuple[int, int]) -> list[RLE]:
-    """Encoded masks of the first `count` instances, in an image of this height and width."""
+    """Encodes the masks of the first `count` instances, in an image of this height and width."""
     if not count:
         return []
     masks = model.masks(instances.maps, instances.boxes, instances.labels)[0, :count]
@@ -146,12 +146,12 @@ def draw(model: Any, instances: Instances, count: int, size: tuple[int, int]) ->
 
 
 def border_of(model: Any) -> Extend:
-    """The border of pasted masks, in the coordinates of the library that the model resizes images as."""
+    """Returns how to extend pasted masks, in the coordinates of the library whose resizing the model uses."""
     return with_border_as_torchvision if model.input.resize == "torchvision" else with_border
 
 
 def find_keypoints(model: Any, instances: Instances, count: int) -> np.ndarray:
-    """Keypoints float32 [count, K, 3] of the first `count` instances, in original pixels."""
+    """Locates the keypoints of the first `count` instances, float32 [count, K, 3], in original pixels."""
     if not count:
         return np.zeros((0, len(model.keypoints.keypoint_names), 3), np.float32)
     heatmaps = model.heatmaps(instances.maps, instances.boxes, instances.labels)[0, :count]
@@ -161,5 +161,5 @@ def find_keypoints(model: Any, instances: Instances, count: int) -> np.ndarray:
 
 
 def to_original(sizes: Tensor, originals: Sequence[tuple[int, int]]) -> Tensor:
-    """Original pixels per pixel of the resized images, x and y: [B, 2]."""
+    """Returns original pixels per resized pixel, x and y: [B, 2]."""
     return (upload(torch.tensor(originals, dtype=torch.float32), sizes.device) / sizes).flip(1)

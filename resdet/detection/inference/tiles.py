@@ -1,10 +1,9 @@
-"""Sliced inference: large images are searched whole and in overlapping tiles, and the detections are merged.
+"""Sliced inference: detects objects in the whole image and in overlapping tiles, and merges the detections.
 
-An object that lies across a seam is found by several tiles. The merge runs class by class, best score first. Two
-detections are one object if their IoU exceeds the threshold of the final suppression or, if a seam cuts one of them, if
-their intersection exceeds half of the smaller box. Cut detections rank below whole ones, so that an object has the box
-of a tile that sees it whole. The largest number of detections of the model holds for each tile: a large image may show
-more objects.
+Several tiles detect an object across a seam. Merging proceeds per class, by descending score. Two detections are the
+same object if their IoU exceeds the threshold of the final NMS or, if a seam cuts one of them, their intersection
+exceeds half of the smaller box. Cut detections rank below whole ones, so that an object gets the box of a tile that
+contains it. The model's maximum number of detections applies per tile, so a large image may have more.
 """
 
 from collections.abc import Sequence
@@ -22,11 +21,11 @@ from resdet.results.image_by_image import ImageByImage
 from resdet.results.result import Result
 
 NEAR = 2.0  # pixels between a seam and the side of a box that it cuts
-COVERED = 0.5  # of the smaller of two boxes, one of them cut by a seam: least share for the same object
+COVERED = 0.5  # share of the smaller of two boxes, one cut by a seam, above which they are the same object
 
 
 class Tile(NamedTuple):
-    """A window of an image, in its pixels."""
+    """A window of an image, in pixels of the image."""
 
     left: int
     top: int
@@ -35,10 +34,10 @@ class Tile(NamedTuple):
 
 
 class TiledDetector(ImageByImage):
-    """A detector, an ensemble or an exported file that searches images in tiles, too."""
+    """Applies a detector, an ensemble or an exported file also to tiles of an image."""
 
     def __init__(self, detector: BranchPredictor, tile: int, overlap: float = 0.2, nms: float = 0.5):
-        """Square tiles of `tile` pixels share at least `overlap` of their sides; `nms`: IoU of the suppression."""
+        """Square tiles of `tile` pixels share at least `overlap` of their sides; `nms`: IoU threshold of NMS."""
         check_tiles(tile, overlap)
         self.detector, self.tile, self.overlap, self.nms = detector, tile, overlap, nms
         self.classes, self.category_ids = detector.classes, detector.category_ids
@@ -52,7 +51,7 @@ class TiledDetector(ImageByImage):
     def predict_prepared(
         self, images: Sequence[Prepared], score: float | None = None, top: int | None = None
     ) -> list[Result]:
-        """Results of prepared images, one after another; `top` has no effect."""
+        """Detects objects in prepared images, one by one; `top` has no effect."""
         return [self.result(prepared.content, score) for prepared in images]
 
     def result(self, pixels: np.ndarray, score: float | None) -> Result:
@@ -63,7 +62,7 @@ class TiledDetector(ImageByImage):
 
 
 def tiles_of(height: int, width: int, tile: int, overlap: float) -> list[Tile]:
-    """The whole image and, if it is larger than a tile, as few tiles as cover it, evenly spaced."""
+    """Returns the whole image and, if larger than a tile, as few evenly spaced tiles as cover it."""
     whole = Tile(0, 0, width, height)
     rows, columns = (spans(side, tile, overlap) for side in (height, width))
     parts = [Tile(left, top, right, bottom) for top, bottom in rows for left, right in columns]
@@ -71,7 +70,7 @@ def tiles_of(height: int, width: int, tile: int, overlap: float) -> list[Tile]:
 
 
 def spans(side: int, tile: int, overlap: float) -> list[tuple[int, int]]:
-    """Starts and ends along one side; neighbors share at least `overlap` of a tile."""
+    """Returns starts and ends along one side; neighbors share at least `overlap` of a tile."""
     if side <= tile:
         return [(0, side)]
     count = 1 + int(np.ceil((side - tile) / max(1, tile - np.ceil(tile * overlap))))
@@ -80,7 +79,7 @@ def spans(side: int, tile: int, overlap: float) -> list[tuple[int, int]]:
 
 
 def merge(results: Sequence[Result], tiles: Sequence[Tile], size: tuple[int, int], nms: float) -> Result:
-    """The detections of all tiles in the pixels of an image of `size` (height, width), each object once."""
+    """Merges the detections of all tiles of an image of `size` (height, width), in pixels of the image."""
     offsets = [np.array([tile.left, tile.top] * 2, np.float32) for tile in tiles]
     boxes = np.concatenate([result.boxes + offset for result, offset in zip(results, offsets)])
     cut = np.concatenate([cut_by_seam(result.boxes, tile, size) for result, tile in zip(results, tiles)])
@@ -110,7 +109,7 @@ def merge(results: Sequence[Result], tiles: Sequence[Tile], size: tuple[int, int
 
 
 def cut_by_seam(boxes: np.ndarray, tile: Tile, size: tuple[int, int]) -> np.ndarray:
-    """bool [n]: whether boxes [n, 4], in pixels of a tile, end at a side of it that is none of the image."""
+    """Returns bool [n]: whether boxes [n, 4], in pixels of a tile, end at a side of the tile inside the image."""
     height, width = size
     left, top, right, bottom = boxes.T
     return (
@@ -122,22 +121,22 @@ def cut_by_seam(boxes: np.ndarray, tile: Tile, size: tuple[int, int]) -> np.ndar
 
 
 def suppress(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, cut: np.ndarray, nms: float) -> np.ndarray:
-    """Indices of the kept detections, by descending score."""
-    order = np.lexsort((-scores, cut))  # whole ones first
+    """Returns the indices of the kept detections, by descending score."""
+    order = np.lexsort((-scores, cut))  # whole detections first
     kept = [of_class[survivors(boxes[of_class], cut[of_class], nms)] for of_class in groups(order, labels)]
     chosen = np.concatenate([order[:0], *kept])
     return chosen[np.argsort(-scores[chosen], kind="stable")]
 
 
 def groups(order: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
-    """The indices `order` of each class."""
+    """Splits the indices `order` by class."""
     return [order[labels[order] == label] for label in np.unique(labels)]
 
 
 def survivors(boxes: np.ndarray, cut: np.ndarray, nms: float) -> np.ndarray:
-    """bool [n]: the boxes [n, 4] of one class, in order of precedence, that are not an object of an earlier one.
+    """Returns bool [n]: which boxes [n, 4] of a class, in order of precedence, are not the object of an earlier box.
 
-    Compares one box with the later ones at a time, since a large image may have a hundred thousand.
+    Compares one box at a time with the later ones, since a large image may have a hundred thousand boxes.
     """
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     kept = np.ones(len(boxes), bool)
@@ -153,10 +152,10 @@ def survivors(boxes: np.ndarray, cut: np.ndarray, nms: float) -> np.ndarray:
 
 
 def shifted(keypoints: np.ndarray, tile: Tile) -> np.ndarray:
-    """Keypoints [K, 3] of a tile as those of the image."""
+    """Shifts keypoints [K, 3] of a tile to the image."""
     return keypoints + np.array([tile.left, tile.top, 0], keypoints.dtype)
 
 
 def placed(rle: RLE, tile: Tile, size: tuple[int, int]) -> RLE:
-    """The mask of a tile as one of the image."""
+    """Places the mask of a tile in the image."""
     return encode(torch.from_numpy(decode(rle))[None], size, tile.left, tile.top)[0]

@@ -1,7 +1,7 @@
-"""Test-time augmentation and ensembles: box refinement with voting, multi-scale testing and ensembles (appendix B),
-mirrored images, and MNC's mask voting.
+"""Test-time augmentation: box refinement with voting, multi-scale testing and ensembles (appendix B), mirrored images,
+and MNC's mask voting.
 
-Slower and more accurate than resdet/detection/inference/predictor.py; processes one image at a time.
+Slower but more accurate than resdet/detection/inference/predictor.py; processes one image at a time.
 """
 
 from collections.abc import Sequence
@@ -34,8 +34,8 @@ from resdet.structures import Detections
 
 AT_ONCE = 1000  # RoIs pooled at a time, to limit memory
 MASKS_AT_ONCE = 100  # masks predicted at a time
-REFINED_NMS = 0.3  # IoU threshold with refinement: refined boxes of one object are close together
-Views = list[list[View | MultiScale]]  # of each detector
+REFINED_NMS = 0.3  # IoU threshold with refinement, since refined boxes of an object are close together
+Views = list[list[View | MultiScale]]  # per detector
 
 
 class MaskInput(NamedTuple):
@@ -46,14 +46,14 @@ class MaskInput(NamedTuple):
 
 
 class EnsembleDetector(ImageByImage):
-    """An ensemble of one or more detectors of any families, with test-time augmentation.
+    """An ensemble of one or more detectors of any family, with test-time augmentation.
 
-    RoIs are the union of all proposals, in all views. Scores and boxes are averaged over the views of a detector, then
-    over the detectors; masks and keypoints over the detectors that predict them.
+    RoIs are the union of all proposals in all views. Scores and boxes are averaged over the views of a detector, then
+    over detectors; masks and keypoints over the detectors that predict them.
     """
 
     def __init__(self, detectors: Sequence[Detector], settings: TTAConfig | None = None):
-        """The detectors must have the same classes, in any order; labels and category ids are those of the first one.
+        """The detectors must have the same classes, in any order; the first one defines labels and category ids.
         `settings` is the section `eval`."""
         first, settings = detectors[0], settings or TTAConfig()
         check_keypoints(detectors)
@@ -77,15 +77,15 @@ class EnsembleDetector(ImageByImage):
     def predict_prepared(
         self, images: Sequence[Prepared], score: float | None = None, top: int | None = None
     ) -> list[Result]:
-        """Results of prepared images, one after another; `top` has no effect."""
+        """Detects objects in prepared images, one by one; `top` has no effect."""
         above = self.min_score if score is None else score
         with evaluating(self.detectors):
             return [self.result(prepared.content, prepared.size, above) for prepared in images]
 
     @torch.inference_mode()
     def result(self, image: EncodedImage | RawImage, original: tuple[int, int], score: float) -> Result:
-        """The detections in an image; `original`: its height and width."""
-        resized = cache(partial(resize, image))  # from the original pixels, once for each size
+        """Detects objects in an image; `original`: its height and width."""
+        resized = cache(partial(resize, image))  # from the original pixels, once per size
         scales, flip = self.settings.scales, self.settings.flip
         views = [views_of(detector, resized, original, scales, flip) for detector in self.detectors]
         scored = self.classify(views, propose(views))
@@ -98,7 +98,7 @@ class EnsembleDetector(ImageByImage):
         return result
 
     def classify(self, views: Views, boxes: Tensor) -> Scored:
-        """Mean scores and boxes over all views and detectors, for boxes [N, 4]."""
+        """Averages scores and boxes over all views and detectors, for boxes [N, 4]."""
         parts = [self.classify_part(views, part) for part in boxes.split(AT_ONCE)]
         return Scored(*(torch.cat(field) for field in zip(*parts)))
 
@@ -107,7 +107,7 @@ class EnsembleDetector(ImageByImage):
         return mean([Scored(*(field[:, own] for field in part)) for part, own in zip(of_detectors, self.labels)])
 
     def detections(self, candidates: Candidates) -> Detections:
-        """Detections [1, D] after NMS per class, and box voting with refinement."""
+        """Returns detections [1, D] after NMS per class and, with refinement, box voting."""
         boxes, scores, labels = (field[None] for field in candidates)
         real = torch.ones_like(labels, dtype=torch.bool)
         kept, valid = nms(boxes, scores, labels, real, self.nms, self.max_detections)
@@ -118,20 +118,20 @@ class EnsembleDetector(ImageByImage):
         return Detections(boxes[None], scores[None], labels[None], real[:, : len(kept)])
 
     def limit(self, views: Views) -> int:
-        """Largest number of candidates: that of a detector for the proposals of each view and for their refined boxes,
-        since copies of few objects would displace the others."""
+        """Returns the maximum number of candidates: a detector's, times views and refinement, since copies of a few
+        objects would otherwise displace the others."""
         rounds = 2 if self.settings.refine else 1
         return self.max_candidates * rounds * sum(map(len, views))
 
     def candidates_of(self, scored: Scored, score: float, size: Tensor, limit: int) -> Candidates:
-        """The best (box, class) pairs above a score, clipped to the image, without empty boxes."""
+        """Selects the best (box, class) pairs above a score, clipped to the image, without empty boxes."""
         best, chosen = scored.scores.flatten().topk(min(limit, scored.scores.numel()))
         boxes = box_ops.clip(scored.boxes.flatten(0, 1)[None, chosen], size)[0]
         real = (best > score) & (boxes[:, 2:] - boxes[:, :2] >= MIN_SIZE).all(1)
         return Candidates(boxes[real], best[real], chosen[real] % scored.scores.shape[1])
 
     def masks(self, source: MaskInput, boxes: Tensor, labels: Tensor) -> Tensor:
-        """Mask probabilities [1, n, m, m] in boxes [1, n, 4], with mask voting if set."""
+        """Returns mask probabilities [1, n, m, m] in boxes [1, n, 4], with mask voting if set."""
         iou = self.settings.mask_voting_iou
         if iou is None:
             return self.predict_masks(source.views, boxes[0], labels[0])[None]
@@ -147,13 +147,13 @@ class EnsembleDetector(ImageByImage):
         return next(detector.keypoints for detector in self.detectors if detector.draws_keypoints)
 
     def heatmaps(self, source: MaskInput, boxes: Tensor, labels: Tensor) -> Tensor:
-        """Logits of keypoints [1, n, K, m, m] in boxes [1, n, 4]: means over the views, then over the detectors."""
+        """Returns keypoint logits [1, n, K, m, m] in boxes [1, n, 4], averaged over views, then over detectors."""
         groups = [group for detector, group in zip(self.detectors, source.views) if detector.draws_keypoints]
         of_group = lambda group: torch.stack([view.heatmaps(boxes[0], labels[0]) for view in group]).mean(0)
         return torch.stack([of_group(group) for group in groups]).mean(0)[None]
 
     def predict_masks(self, views: Views, boxes: Tensor, labels: Tensor) -> Tensor:
-        """Mask probabilities [n, m, m] in boxes [n, 4], at the finest resolution of the detectors."""
+        """Returns mask probabilities [n, m, m] in boxes [n, 4], at the finest resolution of the detectors."""
         masks = [
             torch.stack([view.masks(boxes, own.to(labels.device)[labels]) for view in group]).mean(0)
             for detector, own, group in zip(self.detectors, self.labels, views)
@@ -164,7 +164,7 @@ class EnsembleDetector(ImageByImage):
 
 
 def propose(views: Views) -> Tensor:
-    """The union of the proposals of all views, [N, 4]."""
+    """Returns the union of the proposals of all views, [N, 4]."""
     return torch.cat([view.propose() for group in views for view in group])
 
 
@@ -173,7 +173,7 @@ def mean(parts: Sequence[Scored]) -> Scored:
 
 
 def labels_in(detector: Detector, number: int, first: Detector) -> list[int]:
-    """The label of each class of the first detector in another one, `number` of the ensemble, by name."""
+    """Finds, by name, the labels of the first detector's classes in `detector`, the ensemble's `number`-th."""
     if (detector.classes, detector.category_ids) == (first.classes, first.category_ids):
         return [*range(len(first.classes))]
     labels = labels_by_name(detector.classes, first.classes)
@@ -186,7 +186,7 @@ def labels_in(detector: Detector, number: int, first: Detector) -> list[int]:
 
 
 def check_keypoints(detectors: Sequence[Detector]) -> None:
-    """Refuses detectors whose heatmaps cannot be averaged."""
+    """Rejects detectors whose heatmaps cannot be averaged."""
     configs = [detector.keypoints for detector in detectors if detector.draws_keypoints]
     if any((c.keypoint_names, c.resolution) != (configs[0].keypoint_names, configs[0].resolution) for c in configs):
         raise ConfigError(

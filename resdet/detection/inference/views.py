@@ -1,7 +1,7 @@
 """Views of an image for test-time augmentation: scales (appendix B) and mirror images.
 
-Views take and return boxes in pixels of the original image, so that the outputs of several views or detectors for one
-box can be averaged.
+Views take and return boxes in pixels of the original image, so that outputs of several views or detectors for a box can
+be averaged.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,19 +22,19 @@ Resized = Callable[[int, int, str], np.ndarray]  # short side, limit of the long
 
 
 class Scored(NamedTuple):
-    """Class scores and regressed boxes of N boxes."""
+    """Class scores and regressed boxes for N boxes."""
 
     scores: Tensor  # [N, C] probabilities
-    boxes: Tensor  # [N, C, 4] regressed box for each class
+    boxes: Tensor  # [N, C, 4] regressed box per class
 
 
 class View:
     """An image at one size, mirrored or not."""
 
     def __init__(self, net: Detector, pixels: np.ndarray, original: tuple[int, int], mirrored: bool):
-        """`pixels` are resized, `original` is the height and width of the original image."""
+        """`pixels`: the resized image; `original`: height and width of the original image."""
         self.net, self.mirrored = net, mirrored
-        # ascontiguousarray would keep the negative stride of an image one pixel wide.
+        # np.ascontiguousarray would keep the negative stride of an image that is one pixel wide.
         pixels = np.array(pixels[:, ::-1], order="C") if mirrored else pixels
         self.images = Images(*(field.to(net.device) for field in pad([torch.from_numpy(pixels)], net.input.divisor)))
         self.maps = net.maps(self.images)
@@ -42,7 +42,7 @@ class View:
         self.scale = (self.images.sizes[0] / size).flip(0).repeat(2)
 
     def propose(self) -> Tensor:
-        """Proposals, [N, 4]."""
+        """Returns proposals, [N, 4]."""
         proposals = self.net.propose(self.maps, self.images)
         return self.to_image(proposals.boxes[0, proposals.valid[0]])
 
@@ -56,12 +56,12 @@ class View:
         return Scored(scores[0].nan_to_num(0), self.to_image(boxes.expand(-1, -1, scores.shape[2], -1)[0]))
 
     def masks(self, boxes: Tensor, labels: Tensor) -> Tensor:
-        """Mask probabilities [N, m, m] in boxes [N, 4]."""
+        """Returns mask probabilities [N, m, m] in boxes [N, 4]."""
         masks = self.net.masks(self.maps, self.to_view(boxes)[None], labels[None])[0]
         return masks.flip(-1) if self.mirrored else masks
 
     def heatmaps(self, boxes: Tensor, labels: Tensor) -> Tensor:
-        """Logits of keypoints [N, K, m, m] in boxes [N, 4]."""
+        """Returns keypoint logits [N, K, m, m] in boxes [N, 4]."""
         heatmaps = self.net.heatmaps(self.maps, self.to_view(boxes)[None], labels[None])[0]
         if not self.mirrored:
             return heatmaps
@@ -69,12 +69,12 @@ class View:
         return heatmaps[:, mirror].flip(-1)
 
     def to_view(self, boxes: Tensor) -> Tensor:
-        """Boxes [..., 4] of the image in pixels of the view."""
+        """Maps boxes [..., 4] from the image to the view."""
         boxes = boxes * self.scale
         return self.mirror(boxes) if self.mirrored else boxes
 
     def to_image(self, boxes: Tensor) -> Tensor:
-        """Boxes [..., 4] of the view in pixels of the image."""
+        """Maps boxes [..., 4] from the view to the image."""
         return (self.mirror(boxes) if self.mirrored else boxes) / self.scale
 
     def mirror(self, boxes: Tensor) -> Tensor:
@@ -84,14 +84,14 @@ class View:
 
 
 class MultiScale:
-    """Pools each RoI at the two most suitable scales, and merges the outputs of conv5_x or fc7 by maxout before the
+    """Pools each RoI at its two most suitable scales, and merges the outputs of conv5_x or fc7 by maxout before the
     predictor (appendix B).
 
-    Proposals, masks, keypoints and global context use the view of the detector's training size.
+    Proposals, masks, keypoints and global context use the view at the detector's training size.
     """
 
     def __init__(self, base: View, scales: Sequence[View]):
-        """`base` has the detector's training size; `scales` are sorted by ascending size."""
+        """`base`: the view at the detector's training size; `scales`: views by ascending size."""
         self.base, self.scales = base, scales
         self.propose, self.masks, self.heatmaps = base.propose, base.masks, base.heatmaps
         self.stage = cast(Stage, base.net.roi_heads.stages[0])
@@ -104,7 +104,7 @@ class MultiScale:
         return self.base.scored(RoIPredictions(logits.float().softmax(-1)[..., :-1], rois, deltas.float()))
 
     def vectors(self, boxes: Tensor) -> Tensor:
-        """[N, width]: elementwise maximum over the two scales of each RoI."""
+        """Returns the elementwise maximum over the two scales of each RoI: [N, width]."""
         heads = self.base.net.roi_heads
         rois = torch.stack([view.to_view(boxes) for view in self.scales])  # [S, N, 4]
         chosen = suitable_scales(box_ops.area(rois), heads.config.canonical_size)
@@ -117,15 +117,15 @@ class MultiScale:
         return merged
 
     def context(self, no_rois: Tensor) -> Tensor:
-        """Vector of the whole image [1, width]; `no_rois` is [1, 0, 4]."""
+        """Returns the vector of the whole image [1, width]; `no_rois` is [1, 0, 4]."""
         pooled = self.base.net.roi_heads.pool(self.base.maps, no_rois, self.base.images.sizes)
         return self.stage.head(pooled)
 
 
 def suitable_scales(areas: Tensor, canonical: float) -> Tensor:
-    """[S, N] bool: the two scales at which the area [S, N] of an RoI is nearest to canonical² pixels.
+    """Returns the two scales at which an RoI's area [S, N] is nearest to canonical² pixels: [S, N] bool.
 
-    They are adjacent, since areas grow with the scale.
+    The two are adjacent, since areas grow with the scale.
     """
     nearest = (areas - canonical**2).abs().topk(min(2, len(areas)), 0, largest=False).indices
     return torch.zeros_like(areas, dtype=torch.bool).scatter_(0, nearest, True)
@@ -134,10 +134,10 @@ def suitable_scales(areas: Tensor, canonical: float) -> Tensor:
 def views_of(
     net: Detector, resized: Resized, original: tuple[int, int], scales: Sequence[int], flip: bool
 ) -> list[View | MultiScale]:
-    """Views of an image at these short sides (empty: model.input.min_size), and with `flip` also mirrored.
+    """Creates views of an image at these short sides (empty: model.input.min_size), with `flip` also mirrored.
 
-    Detectors with one level and one stage (C4, DC5, VGG) merge the scales to one view by maxout; pyramids and cascades
-    have a view per scale.
+    Detectors with one level and one stage (C4, DC5, VGG) merge the scales into one view by maxout; pyramids and
+    cascades have one view per scale.
     """
     shorts = sorted({*scales}) or [net.input.min_size]
     merges = len(scales) > 0 and len(net.levels) == 1 and net.roi_heads.rounds == 1
@@ -151,6 +151,6 @@ def views_of(
 
 
 def at_scale(net: Detector, resized: Resized, short: int) -> np.ndarray:
-    """Pixels at a short side, with the limit of the long side scaled accordingly."""
+    """Returns the pixels at a short side, with the limit of the long side scaled accordingly."""
     input = net.input
     return resized(short, round(input.max_size * short / input.min_size), input.resize)
