@@ -4,7 +4,7 @@
     net(images)                 # [B, 3, H, W] normalized float -> logits [B, 1000]
     net.features(images)        # {"c2": [B, 64, H/4, W/4], …, "c5": [B, 512, H/32, W/32]}
 
-To add one, in any module: a config with `build`, registered by a name (examples/extend/backbone.py).
+To add a net, register a config with `build` in any module (examples/extend/backbone.py).
 
     @resdet.backbones.register("my_net")
     @dataclass

@@ -1,4 +1,4 @@
-"""The nets of section 4.2 for 32×32 images: 6n+2 layers, widths 16, 32, 64, option A in all cases."""
+"""The nets of section 4.2 for 32×32 images: 6n+2 layers, widths 16, 32 and 64, always with option A."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ STRIDES = {"c2": 1, "c3": 2, "c4": 4}
 
 
 class CifarNet(Backbone):
-    """A 3×3 stem and three stages of 2n layers on maps of 32, 16 and 8 pixels."""
+    """A 3×3 stem and three stages of 2n layers on maps with sides of 32, 16 and 8."""
 
     stages = {"c2": "conv2_x", "c3": "conv3_x", "c4": "conv4_x"}
     strides = STRIDES

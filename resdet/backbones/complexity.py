@@ -1,4 +1,4 @@
-"""Counts of parameters and multiply-adds of a net (Table 1 and Table 6 give the paper's)."""
+"""Counts parameters and multiply-adds of a net (see Tables 1 and 6 for the paper's)."""
 
 import torch
 from torch import nn
@@ -7,22 +7,22 @@ from resdet.backbones.layers import ConvNorm
 
 
 def count_parameters(net: nn.Module) -> int:
-    """Number of parameters, including the affine ones of norms."""
+    """Counts parameters, including the affine parameters of norms."""
     return sum(parameter.numel() for parameter in net.parameters())
 
 
 def count_multiply_adds(net: nn.Module, image_size: int) -> int:
-    """Multiply-adds of convolutions and linear layers for one image, by a forward pass."""
+    """Counts multiply-adds of convolutions and linear layers for one image, in a forward pass."""
     total = 0
 
     def count(module, inputs, output):
         nonlocal total
-        # Each output value is a sum of as many products as one filter (or row) has weights.
+        # Each output value sums as many products as a filter (or row) has weights.
         layer = module.conv if isinstance(module, ConvNorm) else module
         total += output[0].numel() * layer.weight[0].numel()
 
     units = [module for module in net.modules() if isinstance(module, ConvNorm)]
-    within = {unit.conv for unit in units}  # which a unit with a constant norm does not call
+    within = {unit.conv for unit in units}  # not called by a unit with a constant norm
     others = [m for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear)) and m not in within]
     hooks = [module.register_forward_hook(count) for module in (*units, *others)]
     try:

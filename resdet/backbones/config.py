@@ -1,4 +1,4 @@
-"""Config dataclasses and names of the backbone families; imports no torch, so that config errors are fast."""
+"""Config dataclasses and names of the backbone families; imports no torch, so that config errors appear quickly."""
 
 import re
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ class BackboneConfig:
     name: str = "resnet50"
 
     def __post_init__(self) -> None:
-        """Validates Literal fields, since `create` takes options from Python, too."""
+        """Validates Literal fields, since `create` also takes options from Python."""
         for key, kind in get_type_hints(type(self)).items():
             allowed, value = choices(kind), getattr(self, key)
             if allowed and value not in allowed:
@@ -38,16 +38,16 @@ class BackboneConfig:
                 )
 
     def build(self, num_classes: int) -> "Backbone":
-        """Builds the net with random weights; without classifier if `num_classes` is 0."""
+        """Builds the net with random weights, without a classifier if `num_classes` is 0."""
         raise NotImplementedError
 
     def for_checkpoint(self) -> "BackboneConfig":
-        """The config to build a checkpoint's net with, without downloading pretrained weights."""
+        """Returns the config for a checkpoint's net, which downloads no pretrained weights."""
         return self
 
 
 def choices(hint: Any) -> tuple[Any, ...]:
-    """The values of a Literal or an optional Literal; empty for other types."""
+    """Returns the values of a Literal or an optional Literal; empty for other types."""
     if get_origin(hint) in (Union, UnionType):
         inner = [allowed for part in get_args(hint) for allowed in choices(part)]
         return (*inner, None) if inner else ()
@@ -143,12 +143,12 @@ register = backbones.register
 
 
 def names() -> list[str]:
-    """Names of the registered nets; CIFAR nets of any depth 6n+2 and `timm/<name>` can be built, too."""
+    """Returns the names of registered nets; CIFAR nets of any depth 6n+2 and `timm/<name>` are also available."""
     return list(backbones)
 
 
 def family(name: str) -> type[BackboneConfig]:
-    """The config class of a net; raises ConfigError for an unknown name."""
+    """Returns the config class of a net; raises ConfigError for an unknown name."""
     if name in backbones:
         return backbones[name]
     if name.startswith("timm/"):
@@ -157,13 +157,13 @@ def family(name: str) -> type[BackboneConfig]:
         cifar_blocks(name)
         return CifarNetConfig
     otherwise = "`resdet nets` lists them, and timm/<name> is any net of timm."
-    cifar = f"cifar_{name}"  # resnet20, as the paper calls it, is nearer to resnet50
+    cifar = f"cifar_{name}"  # the paper's name resnet20 is closer to resnet50
     remedy = f"did you mean {cifar}?" if cifar in names() else hint(name, names(), otherwise)
     raise ConfigError(f"There is no backbone named {name!r}: {remedy}")
 
 
 def cifar_blocks(name: str) -> tuple[bool, int]:
-    """Whether a CIFAR net is residual, and n, its blocks per stage, for 6n+2 layers (section 4.2)."""
+    """Returns whether a CIFAR net is residual, and n, its blocks per stage, for 6n+2 layers (section 4.2)."""
     match = CIFAR_NAME.fullmatch(name)
     assert match is not None
     kind, depth = match.groups()

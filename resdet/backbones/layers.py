@@ -1,4 +1,4 @@
-"""Building blocks of all nets: norms, convolution with norm, and the base class."""
+"""Building blocks of all nets: norms, convolutions with norm, and the base class."""
 
 from collections.abc import Callable, Mapping
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from resdet.errors import ConfigError
 
-GROUPS = 32  # of group norm
+GROUPS = 32  # number of groups in group norm
 
 
 class FrozenBatchNorm2d(nn.Module):
@@ -31,7 +31,7 @@ class FrozenBatchNorm2d(nn.Module):
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
 
     def affine(self) -> tuple[Tensor, Tensor]:
-        """Scale and shift of each channel, [C]."""
+        """Returns scale and shift per channel, [C]."""
         scale = self.weight * torch.rsqrt(self.running_var + self.eps)
         return scale, self.bias - self.running_mean * scale
 
@@ -40,7 +40,7 @@ class FrozenBatchNorm2d(nn.Module):
 
 
 class FrozenBatchNormAct2d(FrozenBatchNorm2d):
-    """A frozen norm in place of timm's BatchNormAct2d: the norm is followed by dropout and an activation."""
+    """Frozen replacement of timm's BatchNormAct2d, with dropout and an activation after the norm."""
 
     def __init__(self, channels: int, eps: float, drop: nn.Module, act: nn.Module):
         super().__init__(channels, eps)
@@ -51,7 +51,7 @@ class FrozenBatchNormAct2d(FrozenBatchNorm2d):
 
 
 def make_norm(kind: str | None, channels: int) -> nn.Module:
-    """Makes `bn`, `frozen`, `sync`, `gn` (GROUPS groups), or for None an identity."""
+    """Creates `bn`, `frozen`, `sync` or `gn` (GROUPS groups), or an identity for None."""
     if kind is None:
         return nn.Identity()
     if kind == "gn":
@@ -83,7 +83,7 @@ class ConvNorm(nn.Module):
         dilation: int = 1,
         bias: bool | None = None,
     ):
-        """`bias` None: a bias only without norm."""
+        """`bias`: None adds a bias only without a norm."""
         super().__init__()
         padding = dilation * (kernel // 2)
         bias = norm is None if bias is None else bias
@@ -96,7 +96,7 @@ class ConvNorm(nn.Module):
         return self.norm(self.conv(x))
 
     def scaled(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """The convolution and a constant norm in one pass over the maps, also in training; hooks of both do not run."""
+        """Applies convolution and constant norm in one pass over the maps, also in training, without their hooks."""
         if self.conv.bias is not None:
             shift = shift + self.conv.bias * scale
         return self.conv._conv_forward(x, self.conv.weight * scale[:, None, None, None], shift)
@@ -111,25 +111,25 @@ class ConvRelu(ConvNorm):
 
 
 def conv_relu(layer: nn.Module, x: Tensor) -> Tensor:
-    """ReLU(layer(x)) of a convolution or a `ConvNorm`."""
+    """Computes ReLU(layer(x)) for a convolution or a `ConvNorm`."""
     fused = fused_relu(layer)
     return fused(x) if fused else F.relu(layer(x), inplace=True)
 
 
 def fused_relu(layer: nn.Module) -> Callable[[Tensor], Tensor] | None:
-    """The convolution with ReLU in one pass over the maps, if the convolution is packed (`resdet.onednn`)."""
+    """Returns the convolution fused with ReLU, in one pass over the maps, if it is packed (`resdet.onednn`)."""
     conv = layer.conv if isinstance(layer, ConvNorm) and isinstance(layer.norm, nn.Identity) else layer
     return getattr(conv, "relu", None)
 
 
 def conv_stack(channels: int, width: int, count: int, norm: str | None) -> nn.Sequential:
-    """3×3 convolutions of one width, each with a ReLU."""
+    """Stacks 3×3 convolutions of equal width, each with a ReLU."""
     widths = [channels] + [width] * count
     return nn.Sequential(*(ConvRelu(a, b, 3, norm=norm) for a, b in zip(widths, widths[1:])))
 
 
 def initialize(net: nn.Module) -> None:
-    """He initialization of convolutions (reference [13] of the paper); linear weights with std 0.01; zero biases."""
+    """Applies He initialization to convolutions (reference [13] of the paper); linear weights: std 0.01; biases: 0."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -143,26 +143,26 @@ class Backbone(nn.Module):
     """Base class of all nets: logits, feature maps by stage, and dense logits for images of any size.
 
     `channels` and `strides` describe the maps of `features`; `stages` names the modules that compute them, in order.
-    With `num_classes=0` the net has no classifier: its output is the pooled last feature map, as in timm.
+    With `num_classes=0` the net has no classifier and outputs the pooled last feature map, as in timm.
     """
 
-    stages: Mapping[str, str] = {}  # {"c2": "conv2_x", …}: feature name -> attribute; empty for nets of timm
-    pool_window: int  # side of the last feature map of a training crop
-    classifier_name = "fc"  # the module that fine-tuning on other classes replaces
+    stages: Mapping[str, str] = {}  # {"c2": "conv2_x", …}: feature name -> attribute; empty for timm nets
+    pool_window: int  # side of a training crop's last feature map
+    classifier_name = "fc"  # module replaced by fine-tuning on other classes
     channels: dict[str, int]
     strides: dict[str, int]
-    fc: nn.Linear  # None without classifier
+    fc: nn.Linear  # None without a classifier
 
     def __init__(self) -> None:
         super().__init__()
-        self.stages = dict(self.stages)  # dynamo of torch 2.6 does not read a dict of the class
+        self.stages = dict(self.stages)  # torch 2.6's dynamo does not read class-level dicts
 
     def stem(self, images: Tensor) -> Tensor:
-        """The layers before the first stage."""
+        """Applies the layers before the first stage."""
         raise NotImplementedError
 
     def features(self, images: Tensor, upto: str | None = None) -> dict[str, Tensor]:
-        """The output of each stage, up to `upto`; C4 detectors share `upto="c4"` (appendix A)."""
+        """Returns the output of each stage, up to `upto`; C4 detectors share `upto="c4"` (appendix A)."""
         x, maps = self.stem(images), {}
         for name, attribute in self.stages.items():
             x = maps[name] = getattr(self, attribute)(x)
@@ -171,9 +171,9 @@ class Backbone(nn.Module):
         return maps
 
     def classify(self, last: Tensor) -> Tensor:
-        """Logits [B, num_classes] from the last feature map: global average pooling and one linear layer.
+        """Computes logits [B, num_classes] from the last feature map: global average pooling and one linear layer.
 
-        Without classifier, the pooled map [B, C].
+        Without a classifier, returns the pooled map [B, C].
         """
         pooled = last.mean((2, 3))
         return pooled if self.fc is None else self.fc(pooled)
@@ -182,13 +182,13 @@ class Backbone(nn.Module):
         return self.classify(self.last(images))
 
     def last(self, images: Tensor) -> Tensor:
-        """The deepest feature map."""
+        """Computes the deepest feature map."""
         return [*self.features(images).values()][-1]
 
     def dense(self, images: Tensor) -> Tensor:
-        """Logits [B, num_classes, h, w] of a fully-convolutional pass over images of any size (section 3.4).
+        """Computes logits [B, num_classes, h, w] in a fully-convolutional pass over images of any size (section 3.4).
 
-        Each position averages a window of the size of a training crop's map (7×7 of conv5_x at 224 pixels).
+        Each position averages a window as large as a training crop's map (7×7 of conv5_x at 224 pixels).
         """
         last = self.last(images)
         window = [min(self.pool_window, side) for side in last.shape[2:]]
@@ -197,7 +197,7 @@ class Backbone(nn.Module):
 
 
 def init_convs(*parts: nn.Module) -> None:
-    """He's initialization by fan-out, and biases of zero: convolutions of heads, as in detectron2."""
+    """Applies He initialization by fan-out, and zero biases, to convolutions of heads, as in detectron2."""
     for layer in (module for part in parts for module in part.modules()):
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")

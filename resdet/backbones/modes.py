@@ -8,13 +8,13 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 lock = Lock()
-# Of each net in eval mode: the number of contexts in all threads, and its modules that were in train mode.
+# For each net in eval mode: the number of contexts in all threads, and its modules that were in train mode.
 contexts: WeakKeyDictionary[nn.Module, tuple[int, list[nn.Module]]] = WeakKeyDictionary()
 
 
 @contextmanager
 def evaluating(nets: Sequence[nn.Module]) -> Iterator[None]:
-    """Sets all modules of the nets to eval mode; the last context of a net, in any thread, restores their modes."""
+    """Sets all modules of the nets to eval mode; a net's last context to exit, in any thread, restores their modes."""
     with ExitStack() as stack:
         for net in nets:
             enter(net)

@@ -1,4 +1,4 @@
-"""Builds backbones by name, and describes them without building."""
+"""Builds backbones by name, or describes them without building."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ from resdet.errors import ConfigError
 
 @dataclass(frozen=True)
 class Entry:
-    """Properties of a net: depth, side of its training images, strides and channels of `features`."""
+    """Properties of a net: depth, side of training images, strides and channels of `features`."""
 
     name: str
     depth: int
@@ -32,7 +32,8 @@ class Entry:
 
 
 def create(name: str, num_classes: int = 1000, **options: Any) -> Backbone:
-    """Builds a net by name, with random weights; `num_classes=0`: without classifier, gives pooled features [B, C].
+    """Builds a net by name, with random weights; `num_classes=0` omits the classifier and outputs pooled features
+    [B, C].
 
     Options are the fields of the net's config (`shortcut="C"`, `stride_in="1x1"`, `norm="frozen"`, …).
     """
@@ -47,7 +48,7 @@ def create(name: str, num_classes: int = 1000, **options: Any) -> Backbone:
 
 
 def entry(name: str) -> Entry:
-    """Properties of a registered net; those of timm have `.strides` and `.channels` after they are built."""
+    """Returns properties of a registered net; timm nets have `.strides` and `.channels` once they are built."""
     if name in IMAGENET_RESNETS or name in IMAGENET_PLAIN:
         depth = (IMAGENET_RESNETS | IMAGENET_PLAIN)[name]
         expansion = 1 if depth < 50 else resnet.Bottleneck.expansion
@@ -65,7 +66,7 @@ def entry(name: str) -> Entry:
 
 
 def entry_of(name: str) -> Entry:
-    """Properties of a net that a user's module registered, read from the built net."""
+    """Returns properties of a net registered by a user's module, read from the built net."""
     with torch.device("meta"):
         net = create(name, num_classes=1000)
     depth = sum(isinstance(module, (nn.Conv2d, nn.Linear)) for module in net.modules())

@@ -14,7 +14,7 @@ STRIDES = {"c2": 4, "c3": 8, "c4": 16, "c5": 32}
 
 
 class PadShortcut(nn.Module):
-    """Option A: strided identity, new channels filled with zeros; no parameters."""
+    """Option A: strided identity without parameters; additional channels are zero."""
 
     def __init__(self, extra: int, stride: int):
         super().__init__()
@@ -28,7 +28,7 @@ class PadShortcut(nn.Module):
 
 
 def make_shortcut(option: str, in_channels: int, out_channels: int, stride: int, norm: str) -> nn.Module:
-    """Options A, B and C of section 4.1 ("Identity vs. Projection Shortcuts")."""
+    """Creates options A, B and C of section 4.1 ("Identity vs. Projection Shortcuts")."""
     changes = in_channels != out_channels or stride != 1
     if option == "C" or (option == "B" and changes):
         return ConvNorm(in_channels, out_channels, 1, stride, norm)
@@ -63,7 +63,7 @@ class BasicBlock(ResidualBlock):
 
 
 class Bottleneck(ResidualBlock):
-    """Figure 5, right: 1×1 reduces, 3×3, 1×1 restores four times the width."""
+    """Figure 5, right: a 1×1 layer that reduces, a 3×3 layer, and a 1×1 layer that restores four times the width."""
 
     expansion = 4
 
@@ -98,13 +98,13 @@ Block = type[BasicBlock] | type[Bottleneck] | type[PlainBlock]
 
 
 def make_stage(block: Block, in_channels: int, width: int, count: int, stride: int, **options: Any) -> nn.Sequential:
-    """Makes `count` blocks of one width; the first one has the stride (conv3_1, conv4_1 and conv5_1)."""
+    """Creates `count` blocks of equal width; the first one has the stride (conv3_1, conv4_1 and conv5_1)."""
     rest = (block(width * block.expansion, width, 1, **options) for _ in range(count - 1))
     return nn.Sequential(block(in_channels, width, stride, **options), *rest)
 
 
 def last_unit(block: nn.Module) -> ConvNorm:
-    """The last convolution and norm of a block's residual function."""
+    """Returns the last convolution and norm of a block's residual function."""
     return cast(ConvNorm, block.conv3 if isinstance(block, Bottleneck) else block.conv2)
 
 

@@ -1,4 +1,4 @@
-"""Changes to a built net: folding and freezing of norms, freezing of stages, exact batch statistics, deepening."""
+"""Modifies built nets: folding and freezing norms, freezing stages, exact batch statistics, deepening."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, cast
@@ -16,9 +16,9 @@ BATCH_NORMS = (nn.BatchNorm2d, FrozenBatchNorm2d)
 
 @torch.no_grad()
 def fold_norms(net: nn.Module) -> int:
-    """Folds each batch norm into the convolution before it, in place, for inference; returns the number of them.
+    """Folds each batch norm into the preceding convolution, in place, for inference; returns the number of norms.
 
-    The output is that of eval mode; the net can no longer be trained as before.
+    The output equals that of eval mode; the net can no longer be trained as before.
     """
     units = [unit for unit in net.modules() if isinstance(unit, ConvNorm) and isinstance(unit.norm, BATCH_NORMS)]
     for unit in units:
@@ -36,7 +36,7 @@ def fold_norms(net: nn.Module) -> int:
 
 @torch.no_grad()
 def freeze_norms(net: nn.Module) -> int:
-    """Replaces each batch norm by a frozen one with its current statistics (appendix A); returns the number of them."""
+    """Replaces each batch norm by a frozen one with its current statistics (appendix A); returns their number."""
     norms = [(parent, name) for parent in net.modules() for name, m in parent.named_children() if is_batch_norm(m)]
     for parent, name in norms:
         setattr(parent, name, frozen_norm(getattr(parent, name)))
@@ -44,7 +44,7 @@ def freeze_norms(net: nn.Module) -> int:
 
 
 def frozen_norm(norm: Any) -> FrozenBatchNorm2d:
-    """A frozen norm with the statistics of a batch norm; timm's have an activation, too."""
+    """Creates a frozen norm with the statistics of a batch norm and, for timm's, its activation."""
     after = dict(norm.named_children())
     channels, eps = norm.num_features, norm.eps
     frozen = FrozenBatchNormAct2d(channels, eps, **after) if after else FrozenBatchNorm2d(channels, eps)
@@ -59,9 +59,9 @@ def is_batch_norm(module: nn.Module) -> bool:
 
 
 def freeze_stages(net: Backbone, count: int) -> None:
-    """Freezes parameters and norms of the first `count` stages; the stem counts as one.
+    """Freezes the parameters and norms of the first `count` stages, counting the stem as one.
 
-    Detectors trained from ImageNet weights commonly freeze two: conv1 and conv2_x (1 and 2 of VGG's five).
+    Detectors trained from ImageNet weights commonly freeze two: conv1 and conv2_x (for VGG, stages 1 and 2 of five).
     """
     modules: list[nn.Module] = [getattr(net, name) for name in net.stages.values()]
     if hasattr(net, "conv1"):
@@ -77,7 +77,7 @@ def freeze_stages(net: Backbone, count: int) -> None:
 
 
 def detach_last_stage(net: Backbone) -> nn.Module:
-    """Removes conv5_x from a net, which then ends with conv4_x (appendix A), and returns it."""
+    """Removes and returns conv5_x of a net, which then ends with conv4_x (appendix A)."""
     level, attribute = [*net.stages.items()][-1]
     stage = getattr(net, attribute)
     delattr(net, attribute)
@@ -87,7 +87,7 @@ def detach_last_stage(net: Backbone) -> nn.Module:
 
 
 def dilate_last_stage(net: Backbone) -> None:
-    """Replaces the stride of conv5_x by dilation, so that it keeps stride 16 and its pretrained filters ("DC5")."""
+    """Replaces the stride of conv5_x by dilation, which preserves stride 16 and the pretrained filters ("DC5")."""
     level, attribute = [*net.stages.items()][-1]
     for unit in getattr(net, attribute).modules():
         if isinstance(unit, nn.Conv2d):
@@ -104,7 +104,7 @@ def exact_batch_statistics(net: Backbone, batches: Iterable[Tensor]) -> int:
     """Sets each batch norm's statistics to the exact mean and variance over a sample; returns the number of images.
 
     The paper's nets are tested with such averages over a large part of the training set, not with moving averages
-    (appendix A). `batches` are normalized images; each runs in training mode. Each process passes its own share of the
+    (appendix A). `batches` are normalized images; each runs in training mode. Each process passes its share of the
     sample; all end with the same statistics.
     """
     norms = [module for module in net.modules() if is_batch_norm(module)]
@@ -131,7 +131,7 @@ def exact_batch_statistics(net: Backbone, batches: Iterable[Tensor]) -> int:
 
 
 def accumulate(total: Tensor) -> Callable[[nn.Module, tuple[Tensor]], None]:
-    """Makes a hook that adds count, sum and sum of squares of each channel to `total` [3, C]."""
+    """Creates a hook that adds count, sum and sum of squares per channel to `total` [3, C]."""
 
     def hook(norm: nn.Module, inputs: tuple[Tensor]) -> None:
         x = inputs[0].double()
@@ -158,11 +158,11 @@ def set_statistics(norm: nn.modules.batchnorm._BatchNorm, total: Tensor) -> None
 
 @torch.no_grad()
 def deepen(shallow: Backbone, deep: Backbone) -> Backbone:
-    """Copies the trained layers of `shallow` to `deep` and makes its additional blocks identities: the same function.
+    """Copies the trained layers of `shallow` to `deep`, with identities as additional blocks, for the same function.
 
-    Section 1: "There exists a solution by construction to the deeper model". Residual blocks become identities by a
-    zero last norm, exactly and also in training; plain blocks by identity filters, in eval mode only.
-    Both nets must be of one family (stem, widths, kind of block, shortcut option, norm), `deep` not shallower.
+    Section 1: "There exists a solution by construction to the deeper model". A zero last norm makes residual blocks
+    exact identities, also in training; identity filters do so for plain blocks, only in eval mode. Both nets must
+    belong to one family (stem, widths, kind of block, shortcut option, norm), with `deep` not shallower.
     """
     if not deep.stages or shallow.stages != deep.stages or shallow.channels != deep.channels:
         raise ConfigError("The two nets are of different families: they must have the same stages, widths and blocks.")
@@ -189,7 +189,7 @@ def deepen_stage(shallow: nn.Sequential, deep: nn.Sequential, name: str) -> None
 
 
 def make_identity(block: nn.Module) -> None:
-    """Makes the block an identity: its input is not negative after a ReLU, so that ReLU(x + 0) = ReLU(x) = x."""
+    """Makes the block an identity: its input follows a ReLU and is not negative, so ReLU(x + 0) = ReLU(x) = x."""
     if isinstance(block, ResidualBlock) and isinstance(block.shortcut, nn.Identity):
         last = cast(nn.BatchNorm2d, last_unit(block).norm)
         nn.init.zeros_(last.weight)

@@ -11,16 +11,16 @@ from torch.distributed._functional_collectives import wait_tensor
 
 @torch.compiler.assume_constant_result
 def process_group() -> str | None:
-    """Name of the group of all processes, None for a single process.
+    """Returns the name of the group of all processes, None for a single process.
 
-    A name, since `torch.compile` caches a traced group and would keep it alive after `destroy_process_group`.
+    A group object would be cached by `torch.compile` and kept alive after `destroy_process_group`.
     """
     group = dist.group.WORLD if dist.is_initialized() and dist.get_world_size() > 1 else None
     return group.group_name if group is not None else None
 
 
 class AllReduceSum(torch.autograd.Function):
-    """Sum of a tensor over the processes of a group; the gradient is the sum of their gradients.
+    """Sums a tensor over the processes of a group; the gradient is the sum of their gradients.
 
     `torch.distributed.nn.functional.all_reduce` is deprecated and not supported by `torch.compile`.
     """
@@ -40,14 +40,14 @@ def all_reduce_sum(x: Tensor, group: str) -> Tensor:
 
 
 def all_gather(x: Tensor, group: str, size: int) -> Tensor:
-    """x [n] of each process of a group of this size: [size, n]."""
+    """Gathers x [n] from all processes of a group of this size: [size, n]."""
     return wait_tensor(torch.ops._c10d_functional.all_gather_into_tensor(x[None], size, group))
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
     """Batch norm over the batches of all processes, on any device; torch's SyncBatchNorm supports GPUs only.
 
-    Every pixel has the same weight, even if processes pad their images to different shapes.
+    Every pixel has the same weight, even if processes pad images to different shapes.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,17 +61,17 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
 
 def has_kernels(x: Tensor) -> bool:
-    """Whether torch has kernels of synchronized norms for x; compiled code fuses the formulas instead."""
+    """Returns whether torch has synchronized norm kernels for x; compiled code fuses the formulas instead."""
     return x.is_cuda and not torch.compiler.is_compiling()
 
 
 def normalize_by_collectives(norm: SyncBatchNorm2d, x: Tensor, group: str) -> Tensor:
-    """Formulas around sums over the processes, which autograd differentiates and `torch.compile` fuses."""
+    """Normalizes by formulas with sums over processes, which autograd differentiates and `torch.compile` fuses."""
     wide, pixels = x.float(), x.numel() // x.shape[1]
     totals = AllReduceSum.apply(torch.cat([pixels * wide.mean((0, 2, 3)), wide.new_full((1,), pixels)]), group)
     count = totals[-1].detach()
     mean = totals[:-1] / count
-    # Centered on the common mean: E[x²] - E[x]² would lose precision.
+    # Centered on the common mean, since E[x²] - E[x]² would lose precision.
     centered = wide - mean[:, None, None]
     var = AllReduceSum.apply(pixels * centered.square().mean((0, 2, 3)), group) / count
     track(norm, mean.detach(), var.detach(), count)
@@ -88,15 +88,15 @@ def track(norm: SyncBatchNorm2d, mean: Tensor, var: Tensor, count: Tensor) -> No
 
 
 def normalize_by_kernels(norm: SyncBatchNorm2d, x: Tensor, group: str) -> Tensor:
-    """torch's kernels: x is read twice and written once, forward and backward."""
+    """Normalizes with torch's kernels: forward and backward read x twice and write it once."""
     parameters = norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.momentum, norm.eps
     return KernelSyncBatchNorm.apply(x, *parameters, group, dist.get_world_size())
 
 
 class KernelSyncBatchNorm(torch.autograd.Function):
-    """As the function of torch's SyncBatchNorm, which waits for the device in each forward pass.
+    """As the function in torch's SyncBatchNorm, but without a device sync in each forward pass.
 
-    It waits to leave out processes without pixels; here, each process has some.
+    torch syncs to exclude processes without pixels; here, each process has pixels.
     """
 
     @staticmethod
@@ -135,5 +135,5 @@ class KernelSyncBatchNorm(torch.autograd.Function):
 
 
 def dense(x: Tensor) -> Tensor:
-    """x in a memory format of the kernels."""
+    """Returns x in a memory format of the kernels."""
     return x if x.is_contiguous(memory_format=torch.channels_last) else x.contiguous()

@@ -10,7 +10,7 @@ from resdet.errors import ConfigError
 
 
 class TimmBackbone(Backbone):
-    """A timm net; features are the deepest map of each stride: c2 at stride 4, c3 at 8, up to c5."""
+    """A timm net; features are the deepest maps of each stride: c2 at stride 4, c3 at 8, up to c5."""
 
     def __init__(self, name: str, num_classes: int, pretrained: bool):
         super().__init__()
@@ -39,7 +39,7 @@ class TimmBackbone(Backbone):
         return self.net(images)
 
     def dense(self, images: Tensor) -> Tensor:
-        """Logits [B, num_classes, 1, 1]: timm's nets pool globally."""
+        """Computes logits [B, num_classes, 1, 1], since timm nets pool globally."""
         return self.net(images)[:, :, None, None]
 
 

@@ -12,7 +12,7 @@ STRIDES = {"c1": 1, "c2": 2, "c3": 4, "c4": 8, "c5": 16}
 
 
 def make_stage(in_channels: int, width: int, count: int, pool: bool, norm: str | None) -> nn.Sequential:
-    """Convolutions of one width; with `pool`, after max pooling, so that feature maps are taken before pooling."""
+    """Creates convolutions of equal width; `pool` puts max pooling first, so feature maps are those before pooling."""
     widths = [in_channels] + [width] * count
     convolutions = [ConvRelu(a, b, 3, norm=norm, bias=True) for a, b in zip(widths, widths[1:])]
     return nn.Sequential(*([nn.MaxPool2d(2)] if pool else []), *convolutions)
@@ -50,7 +50,7 @@ class VGG(Backbone):
         return self.fc(x)
 
     def dense(self, images: Tensor) -> Tensor:
-        """The linear layers slide over the map: fc6 is a 7×7 convolution, the others 1×1 (section 3.4)."""
+        """Applies the linear layers as convolutions: fc6 as 7×7, the others as 1×1 (section 3.4)."""
         x = F.max_pool2d(self.last(images), 2)
         x = F.adaptive_avg_pool2d(x, (max(x.shape[2], 7), max(x.shape[3], 7)))  # enlarges maps of small images
         for layer, kernel in ((self.fc6, 7), (self.fc7, 1)):

@@ -1,4 +1,4 @@
-"""Necks: feature pyramids on the stages of a backbone."""
+"""Necks: feature pyramids on top of a backbone's stages."""
 
 from typing import TYPE_CHECKING
 

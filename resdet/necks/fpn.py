@@ -9,13 +9,13 @@ from torch.nn import functional as F
 from resdet.backbones.layers import Backbone, ConvNorm
 from resdet.necks.base import Neck
 
-FINEST_STRIDE = 4  # in detectors: VGG has finer maps
+FINEST_STRIDE = 4  # in detectors, since VGG has finer maps
 
 
 class FPN(Neck):
-    """`{"c2", …, "c5"}` -> `{"p2", …, "p5", "p6"}` with `width` channels; p6 is p5 subsampled by 2, if `extra`.
+    """Maps `{"c2", …, "c5"}` to `{"p2", …, "p5", "p6"}` with `width` channels; p6, with `extra`, is p5 subsampled by 2.
 
-    Only `channels` and `strides` of `net` are used; maps with strides below `finest` are ignored.
+    Uses only `channels` and `strides` of `net`; ignores maps with strides below `finest`.
     """
 
     def __init__(self, net: Backbone, width: int = 256, norm: str | None = None, extra: bool = True, finest: int = 1):

@@ -1,5 +1,5 @@
-"""Tensor functions of detectors: batched over images, with static shapes.
+"""Tensor functions for detectors, batched over images and with static shapes.
 
-Boxes are xyxy in pixels, right and bottom edge exclusive. Data-dependent functions (NMS, RoIAlign, RoIPool) are
-`torch.library` operators, which compilation and export keep whole.
+Boxes are xyxy in pixels, with exclusive right and bottom edges. Data-dependent functions (NMS, RoIAlign, RoIPool) are
+`torch.library` operators, which remain opaque in compilation and export.
 """

@@ -1,4 +1,4 @@
-"""Buffers that need full precision: box coordinates, pixel statistics."""
+"""Buffers that require full precision, such as box coordinates and pixel statistics."""
 
 from collections.abc import Callable
 from typing import Any

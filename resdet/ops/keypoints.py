@@ -1,4 +1,4 @@
-"""Keypoints as positions in the heatmaps of RoIs (Mask R-CNN, section 5), as in torchvision."""
+"""Keypoints as positions in RoI heatmaps (Mask R-CNN, section 5), as in torchvision."""
 
 import torch
 from torch import Tensor
@@ -6,10 +6,10 @@ from torch.nn import functional as F
 
 
 def heatmap_cells(keypoints: Tensor, rois: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Cells [..., K] int64, y · size + x, of keypoints [..., K, 3] (x, y, visibility) in the heatmaps of RoIs [..., 4].
+    """Returns heatmap cells [..., K] int64, y · size + x, of keypoints [..., K, 3] (x, y, visibility) in RoIs [..., 4].
 
-    The second tensor [..., K] is False, and the cell 0, for a keypoint that is invisible or outside its RoI; right and
-    bottom edges belong to the last cells.
+    The second tensor [..., K] is False, and the cell is 0, for keypoints that are invisible or outside their RoI; right
+    and bottom edges belong to the last cells.
     """
     corner, end = rois[..., None, :2], rois[..., None, 2:]
     points, side = keypoints[..., :2], end - corner
@@ -22,11 +22,11 @@ def heatmap_cells(keypoints: Tensor, rois: Tensor, size: int) -> tuple[Tensor, T
 
 @torch.no_grad()
 def locate(heatmaps: Tensor, boxes: Tensor) -> Tensor:
-    """Keypoints [n, K, 3] (x, y, score) at the maxima of heatmaps [n, K, m, m], logits in boxes [n, 4].
+    """Locates keypoints [n, K, 3] (x, y, score) at the maxima of heatmaps [n, K, m, m], logits in boxes [n, 4].
 
-    Each heatmap is resized to its box by bicubic interpolation, as torchvision and detectron2 do; the score is the
-    resized logit. The sizes are read by the host and the boxes processed one by one: call it after detection, outside
-    of compiled code.
+    Each heatmap is resized to its box by bicubic interpolation, as in torchvision and detectron2; the score is the
+    resized logit. The host reads the sizes and processes boxes one by one, so call it after detection, outside compiled
+    code.
     """
     located = heatmaps.new_zeros((*heatmaps.shape[:2], 3), dtype=torch.float32)
     sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1)
@@ -40,16 +40,16 @@ def locate(heatmaps: Tensor, boxes: Tensor) -> Tensor:
 
 
 def bicubic_weights(length: int, maps: Tensor) -> Tensor:
-    """[length, m]: the matrix of bicubic interpolation along an axis of maps [..., m].
+    """Returns the matrix [length, m] of bicubic interpolation along an axis of maps [..., m].
 
-    Interpolation is separable; two products take half the time of `F.interpolate` of the maps.
+    Interpolation is separable; two products take half the time of `F.interpolate`.
     """
     identity = torch.eye(maps.shape[-1], device=maps.device)
     return F.interpolate(identity[None, None], (length, maps.shape[-1]), mode="bicubic", align_corners=False)[0, 0]
 
 
 def maxima(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Values [K] and places [K, 2] (x, y) of the maxima of maps [K, h, w], of equal ones the first row by row."""
+    """Returns values [K] and positions [K, 2] (x, y) of the maxima of maps [K, h, w], the first row-major in ties."""
     values, rows = maps.amax(2).max(1)
     columns = maps[torch.arange(len(maps), device=maps.device), rows].argmax(1)
     return values, torch.stack([columns, rows], 1)

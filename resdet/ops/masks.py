@@ -1,7 +1,7 @@
 """Mask resampling between object box, RoI and image (Mask R-CNN, section 3).
 
-An object's mask is stored as m x m cells stretched over its box. Resampling is separable: one matrix for the rows, one
-for the columns.
+A mask is stored as m x m cells stretched over the object's box. Resampling is separable, with one matrix for the rows
+and one for the columns.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 CHUNK = 2**26  # float32 pixels pasted on a device at a time
-Extend = Callable[[Tensor, int], Tensor]  # `with_border`, in exact or in torchvision's coordinates
+Extend = Callable[[Tensor, int], Tensor]  # `with_border`, in exact or torchvision's coordinates
 
 
 class Part(NamedTuple):
-    """A window of the image with k masks; pixels outside the window are empty."""
+    """A window of the image with k masks, which are empty outside the window."""
 
     masks: Tensor  # [k, h, w] bool
     left: int
@@ -23,7 +23,7 @@ class Part(NamedTuple):
 
 
 def crop_masks(masks: Tensor, boxes: Tensor, matched: Tensor, rois: Tensor, size: int) -> Tensor:
-    """Mask targets: the matched object's mask, cropped to each RoI.
+    """Computes mask targets: the matched object's mask, cropped to each RoI.
 
     masks [B, G, m, m] uint8, 0 to 255, each stretched over its box; boxes [B, G, 4]; matched [B, M] int64, the object
     index of each RoI; rois [B, M, 4]. Returns [B, M, size, size] float32, 0 to 1: the average over each of the
@@ -38,7 +38,7 @@ def crop_masks(masks: Tensor, boxes: Tensor, matched: Tensor, rois: Tensor, size
 
 
 def _average_weights(start: Tensor, end: Tensor, roi_start: Tensor, roi_end: Tensor, m: int, size: int) -> Tensor:
-    """[..., size, m]: share of each RoI cell that each of the m mask cells covers, along one axis."""
+    """Returns the share of each RoI cell covered by each of m mask cells, along one axis: [..., size, m]."""
     side = end - start
     unit = m / side.clamp(min=1e-6) * (side > 0)
     steps = torch.arange(size + 1, device=start.device, dtype=torch.float32) / size
@@ -58,7 +58,7 @@ def with_border(boxes: Tensor, m: int) -> Tensor:
 
 
 def with_border_as_torchvision(boxes: Tensor, m: int) -> Tensor:
-    """`with_border` as torchvision rounds: in whole pixels, one too large."""
+    """As `with_border`, with torchvision's rounding: whole pixels, one too large."""
     first, last = with_border(boxes, m).trunc().split(2, -1)
     return torch.cat([first, torch.maximum(last, first) + 1], -1)
 
@@ -73,8 +73,8 @@ def paste(
 
 
 def paste_probabilities(masks: Tensor, boxes: Tensor, height: int, width: int, extend: Extend = with_border) -> Tensor:
-    """Masks [..., n, m, m], boxes [..., n, 4] -> [..., n, height, width], with static shapes; `paste` returns the
-    pixels above its threshold."""
+    """Pastes masks [..., n, m, m] into boxes [..., n, 4], with static shapes: [..., n, height, width]; `paste` returns
+    the pixels above its threshold."""
     spans = extend(boxes, masks.shape[-1])
     columns = _bilinear_weights(torch.arange(width, device=spans.device), spans[..., 0::2], masks.shape[-1])
     rows = _bilinear_weights(torch.arange(height, device=spans.device), spans[..., 1::2], masks.shape[-1])
@@ -84,7 +84,7 @@ def paste_probabilities(masks: Tensor, boxes: Tensor, height: int, width: int, e
 def _paste_windows(
     masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float, extend: Extend
 ) -> Iterator[Part]:
-    """Pastes one mask at a time, into its own window."""
+    """Pastes one mask at a time, into a separate window."""
     spans = extend(boxes, masks.shape[-1])
     windows = torch.cat([spans[:, :2].floor(), spans[:, 2:].ceil()], 1).clamp(min=0)
     windows = torch.minimum(windows, torch.tensor([width, height, width, height])).long()
@@ -97,7 +97,7 @@ def _paste_windows(
 def _paste_whole(
     masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float, extend: Extend
 ) -> Iterator[Part]:
-    """Pastes as many masks at once as CHUNK allows, over the whole image; windows would need a host sync."""
+    """Pastes as many masks at a time as CHUNK allows, over the whole image; windows would require a host sync."""
     count = max(1, CHUNK // (height * width))
     for some, places in zip(masks.float().split(count), boxes.split(count)):
         with torch.autocast(masks.device.type, enabled=False):
@@ -106,13 +106,13 @@ def _paste_whole(
 
 
 def overlaps(a: Tensor, b: Tensor) -> Tensor:
-    """IoU [n] of pairs of masks [n, H, W] bool; 1 for two empty masks."""
+    """Returns the IoU [n] of pairs of masks [n, H, W] bool; 1 for two empty masks."""
     shared, union = (a & b).sum((1, 2)), (a | b).sum((1, 2))
     return (shared + (union == 0)) / union.clamp(min=1)
 
 
 def _bilinear_weights(pixels: Tensor, spans: Tensor, m: int) -> Tensor:
-    """[..., length, m]: weight of each mask cell for each of the pixels [length], along one axis.
+    """Returns the weight of each mask cell for each of the pixels [length], along one axis: [..., length, m].
 
     `spans` [..., 2]: start and end of the mask with its border (m + 2 cells); weights are 0 outside the mask.
     """
@@ -122,6 +122,6 @@ def _bilinear_weights(pixels: Tensor, spans: Tensor, m: int) -> Tensor:
 
 
 def _resample(rows: Tensor, masks: Tensor, columns: Tensor) -> Tensor:
-    """[..., a, m] rows, [..., m, m] masks, [..., b, m] columns -> [..., a, b] float32, also under autocast."""
+    """Resamples masks [..., m, m] by rows [..., a, m] and columns [..., b, m] in float32, also under autocast."""
     with torch.autocast(masks.device.type, enabled=False):
         return rows @ masks.float() @ columns.mT

@@ -1,7 +1,7 @@
-"""Greedy non-maximum suppression of a batch of images, within groups (classes or pyramid levels).
+"""Greedy non-maximum suppression for a batch of images, within groups (classes or pyramid levels).
 
-One operator, `resdet::nms`, with static shapes. On the CPU it runs torchvision's kernel per group, since coordinate
-offsets between groups would cost precision; on CUDA a Triton kernel.
+The operator `resdet::nms` has static shapes. On CPUs it runs torchvision's kernel per group, since coordinate offsets
+between groups would reduce precision; on CUDA it is a Triton kernel.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ Survivors = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 def nms(
     boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, threshold: float, keep: int
 ) -> tuple[Tensor, Tensor]:
-    """Keeps at most `keep` boxes per image; a box is suppressed by a better one of its group with IoU > `threshold`.
+    """Keeps at most `keep` boxes per image; better boxes of the same group with IoU > `threshold` suppress a box.
 
     boxes [B, N, 4], scores [B, N], groups [B, N] int64, valid [B, N] bool; invalid boxes neither survive nor suppress.
     Returns indices [B, keep] int64 by descending score (ties by ascending index), and kept [B, keep] bool, False for
@@ -32,10 +32,11 @@ def nms(
 def nms_by_level(
     boxes: Sequence[Tensor], scores: Sequence[Tensor], valid: Sequence[Tensor], threshold: float, keep: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`nms` within each level; returns the best `keep` boxes of all levels [B, keep, 4], their scores, and kept.
+    """Applies `nms` within each level; returns the best `keep` boxes of all levels [B, keep, 4], their scores, and
+    kept.
 
-    boxes [B, N_l, 4], scores and valid [B, N_l] of each level. The levels are suppressed as if they were images: nearly
-    as many comparisons fewer as there are levels, and chains of suppression that run side by side.
+    boxes [B, N_l, 4], scores and valid [B, N_l] of each level. Levels are treated as images, which divides the number
+    of comparisons by nearly the number of levels and runs suppression of the levels in parallel.
     """
     most, levels = max(level.shape[1] for level in scores), len(scores)
     joined, ranks, usable = (_padded(field, most).flatten(0, 1) for field in (boxes, scores, valid))
@@ -53,7 +54,7 @@ def nms_by_level(
 
 
 def _padded(levels: Sequence[Tensor], count: int) -> Tensor:
-    """[B, N_l, …] of each level -> [B, L, count, …], padded with zeros."""
+    """Stacks [B, N_l, …] of each level to [B, L, count, …], padded with zeros."""
     missing = [count - level.shape[1] for level in levels]
     return torch.stack([F.pad(x, (0, 0) * (x.dim() - 2) + (0, more)) for x, more in zip(levels, missing)], 1)
 
@@ -61,7 +62,7 @@ def _padded(levels: Sequence[Tensor], count: int) -> Tensor:
 def _best(
     survivors: Survivors, boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, threshold: float, keep: int
 ) -> tuple[Tensor, Tensor]:
-    """Sorts by score, computes the survivors, and takes the first `keep` of them."""
+    """Sorts by score, computes the survivors, and keeps the first `keep`."""
     batch, count = scores.shape
     if count == 0:
         return scores.new_zeros(batch, keep, dtype=torch.int64), scores.new_zeros(batch, keep, dtype=torch.bool)
@@ -69,15 +70,15 @@ def _best(
     boxes = boxes.float().gather(1, order[..., None].expand(-1, -1, 4))
     survives = survivors(boxes, groups.gather(1, order), valid.gather(1, order), threshold)
     ranks = torch.arange(1, keep + 1, device=scores.device).repeat(batch, 1)
-    positions = torch.searchsorted(survives.cumsum(1), ranks)  # of the first survivor, the second, …
+    positions = torch.searchsorted(survives.cumsum(1), ranks)  # positions of the first survivor, the second, …
     kept = positions < count
     return order.gather(1, positions.clamp(max=count - 1)) * kept, kept
 
 
 def _survivors(boxes: Tensor, groups: Tensor, valid: Tensor, threshold: float) -> Tensor:
-    """[B, N] bool, for boxes sorted by descending score."""
+    """Returns the survivors, [B, N] bool, of boxes sorted by descending score."""
     kernel = torchvision_operators().nms
-    # The kernel compares a float32 IoU with a double threshold: rounded to float32, so that an equal IoU is kept.
+    # The kernel compares a float32 IoU with a double threshold; rounding it to float32 keeps boxes with equal IoU.
     threshold = torch.tensor(threshold, dtype=torch.float32).item()
     descending = -torch.arange(boxes.shape[1], dtype=torch.float32, device=boxes.device)
     survives = torch.zeros_like(valid)

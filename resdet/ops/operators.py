@@ -1,7 +1,7 @@
-"""Defines operators of torch that compilation and export keep whole.
+"""Defines torch operators that remain opaque in compilation and export.
 
-`torch.library.custom_op` does the same, but imports dynamo when an operator first runs, which takes as long as the
-import of torch.
+`torch.library.custom_op` does the same, but imports dynamo when an operator first runs, which takes as long as
+importing torch.
 """
 
 from collections.abc import Callable
@@ -23,9 +23,10 @@ def define(
     backward: Function | None = None,
     setup_context: Function | None = None,
 ) -> OpOverload:
-    """The operator of a schema such as `nms(Tensor boxes, float threshold) -> Tensor`, which mutates no argument.
+    """Defines the operator of a schema such as `nms(Tensor boxes, float threshold) -> Tensor`, which mutates no
+    argument.
 
-    `fake` computes shapes and dtypes only. `backward` and `setup_context` are those of `register_autograd`.
+    `fake` only computes shapes and dtypes. `backward` and `setup_context` are as in `register_autograd`.
     """
     name, parenthesis, rest = schema.partition("(")
     qualified = f"{NAMESPACE}::{name}"

@@ -1,7 +1,7 @@
-"""RoIAlign over pyramid levels: pools RoIs of feature maps to maps of a fixed size.
+"""RoIAlign over pyramid levels: pools RoIs from feature maps to a fixed size.
 
-`resdet::roi_align` has static shapes. On the CPU it gathers rows (roi_taps.py), or runs torchvision's kernel if the
-number of samples is adaptive; on CUDA it is a Triton kernel.
+`resdet::roi_align` has static shapes. On CPUs it gathers rows (roi_taps.py), or runs torchvision's kernel if the number
+of samples is adaptive; on CUDA it is a Triton kernel.
 """
 
 import torch
@@ -16,12 +16,12 @@ from resdet.optional import torchvision_operators
 
 
 def assign_levels(boxes: Tensor, levels: int, canonical_size: float = 224.0, canonical_level: int = 2) -> Tensor:
-    """[..., 4] -> [...] int64, 0 to levels - 1: pyramid level by box size (FPN, eq. 1).
+    """Assigns boxes [..., 4] to pyramid levels by size (FPN, eq. 1): [...] int64, 0 to levels - 1.
 
-    A box of area `canonical_size` squared gets `canonical_level`, counted from the finest map.
+    A box of area `canonical_size` squared belongs to `canonical_level`, counted from the finest map.
     """
     level = canonical_level + torch.log2(area(boxes).sqrt() / canonical_size) + 1e-6
-    # A diverged net gives NaN, which has no integer value.
+    # A diverged net outputs NaN, which has no integer value.
     return level.floor().nan_to_num(0).clamp(0, levels - 1).long()
 
 
@@ -35,18 +35,18 @@ def roi_align(
     aligned: bool = True,
     images: Tensor | None = None,
 ) -> Tensor:
-    """RoIAlign (Mask R-CNN, section 3), each RoI from the feature map of its level.
+    """Applies RoIAlign (Mask R-CNN, section 3), pooling each RoI from the feature map of its level.
 
     Args:
         features: [B, C, h, w] for each level; channels_last is fastest.
-        boxes: [B, N, 4] in image pixels; [A, N, 4] of any A with `images`.
+        boxes: [B, N, 4] in image pixels; [A, N, 4] with any A if `images` is given.
         levels: [B, N] int64, index into `features`.
         scales: pixels of each feature map per image pixel.
         size: side of the output; each of the size x size bins is the mean of its samples.
         sampling: bilinear samples per bin and axis; 0 adapts the number to the size of the RoI.
         aligned: continuous coordinates. False: pixel centers at integers and RoIs at least one pixel wide, as in the
             original Caffe layer.
-        images: [A, N] int64, the image of each RoI; None: row i has the RoIs of image i.
+        images: [A, N] int64, the image of each RoI; None: row i contains the RoIs of image i.
 
     Returns:
         [B, N, C, size, size] in the dtype of the features, channels_last in memory: fastest for convolutions; flatten
@@ -108,7 +108,8 @@ def _backward(
     sampling: int,
     aligned: bool,
 ) -> list[Tensor]:
-    """Gradients of the levels' maps [B, C, h, w], channels_last, from the gradient of the output of `roi_align`."""
+    """Returns the gradients of the levels' maps [B, C, h, w], channels_last, from the output gradient of
+    `roi_align`."""
     size = grad.shape[-1]
     grad = grad.permute(0, 1, 3, 4, 2).flatten(0, 1)
     grads = []
@@ -161,20 +162,20 @@ def _empty(feature: Tensor, boxes: Tensor, size: int) -> Tensor:
 
 
 def _rois_of_level(level: int, boxes: Tensor, images: Tensor, levels: Tensor) -> tuple[Tensor, RoIs]:
-    """The RoIs of a level, and their rows in [B * N]."""
+    """Returns the RoIs of a level, and their rows in [B * N]."""
     rows = (levels.flatten() == level).nonzero()[:, 0]
     return rows, RoIs(images.flatten()[rows], boxes.reshape(-1, 4)[rows])
 
 
 def _adaptive_forward(feature: Tensor, rois: RoIs, bins: Bins) -> Tensor:
-    """`roi_taps.forward` by torchvision's kernel."""
+    """As `roi_taps.forward`, with torchvision's kernel."""
     rows, (scale, size, sampling, aligned) = torchvision_rows(rois, feature), bins
     pooled = torchvision_operators().roi_align(feature.to(rows.dtype), rows, scale, size, size, sampling, aligned)
     return pooled.permute(0, 2, 3, 1).to(feature.dtype)
 
 
 def _adaptive_backward(grad: Tensor, shape: tuple[int, int, int], rois: RoIs, bins: Bins) -> Tensor:
-    """`roi_taps.backward` by torchvision's kernel."""
+    """As `roi_taps.backward`, with torchvision's kernel."""
     batch, height, width = shape
     rows, (scale, size, sampling, aligned) = torchvision_rows(rois, grad), bins
     sizes = (size, size, batch, grad.shape[-1], height, width)

@@ -1,4 +1,4 @@
-"""RoIPool (Appendix A), by torchvision's kernels: pools RoIs of a feature map to maps of a fixed size."""
+"""RoIPool (Appendix A) with torchvision's kernels: pools RoIs from a feature map to a fixed size."""
 
 import torch
 from torch import Tensor
@@ -9,16 +9,16 @@ from resdet.optional import torchvision_operators
 
 
 def roi_pool(feature: Tensor, boxes: Tensor, scale: float, size: int) -> Tensor:
-    """RoIPool (Fast R-CNN, section 2.1): the maximum of each bin of whole pixels.
+    """Applies RoIPool (Fast R-CNN, section 2.1): the maximum of each bin of whole pixels.
 
     feature [B, C, h, w], boxes [B, N, 4] in image pixels, scale: pixels of the map per image pixel. Returns
-    [B, N, C, size, size] in the dtype of the feature; only the feature gets a gradient.
+    [B, N, C, size, size] in the dtype of the feature; only the feature receives a gradient.
     """
     return roi_pool_with_indices(feature, boxes, scale, size)[0]
 
 
 def _forward(feature: Tensor, boxes: Tensor, scale: float, size: int) -> tuple[Tensor, Tensor]:
-    """The maxima, and their flat indices in the map."""
+    """Returns the maxima, and their flat indices in the map."""
     rois = _rows(boxes, feature)
     pooled, indices = torchvision_operators().roi_pool(feature.to(rois.dtype), rois, scale, size, size)
     shape = (*boxes.shape[:2], *pooled.shape[1:])

@@ -1,8 +1,8 @@
-"""RoIAlign of one feature map on the CPU, as a sparse linear map.
+"""RoIAlign of a feature map on the CPU, as a sparse linear map.
 
-Each pixel of a channels_last map is a row of a table [B * h * w, C], and each output bin is a weighted sum of
-4 * sampling² of these rows: an embedding bag. Its gradient is the transposed map, again an embedding bag, over rows of
-the output's gradient. Both use all threads and are deterministic.
+Each pixel of a channels_last map is a row of a table [B * h * w, C], and each output bin is a weighted sum of 4 *
+sampling² of these rows: an embedding bag. Its gradient is the transposed map, an embedding bag over rows of the
+output's gradient. Both use all threads and are deterministic.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from resdet.ops.rois import RoIs
 
 
 class Bins(NamedTuple):
-    """The bins of the RoIs on a feature map; see `resdet.ops.roi_align.roi_align`."""
+    """Bins of RoIs on a feature map; see `resdet.ops.roi_align.roi_align`."""
 
     scale: float
     size: int
@@ -24,7 +24,7 @@ class Bins(NamedTuple):
 
 
 def forward(feature: Tensor, rois: RoIs, bins: Bins) -> Tensor:
-    """feature [B, C, h, w] -> [n, size, size, C]."""
+    """Pools a feature map [B, C, h, w]: [n, size, size, C]."""
     _, channels, height, width = feature.shape
     rows, weights = _taps(rois, bins, height, width)
     table = feature.permute(0, 2, 3, 1).reshape(-1, channels)
@@ -33,7 +33,7 @@ def forward(feature: Tensor, rois: RoIs, bins: Bins) -> Tensor:
 
 
 def backward(grad: Tensor, shape: tuple[int, int, int], rois: RoIs, bins: Bins) -> Tensor:
-    """grad [n, size, size, C] -> gradient of the feature map [B, h, w, C]; shape is (B, h, w)."""
+    """Returns the gradient of the feature map [B, h, w, C] for grad [n, size, size, C]; shape is (B, h, w)."""
     batch, height, width = shape
     channels = grad.shape[-1]
     rows, weights = _taps(rois, bins, height, width)
@@ -50,7 +50,7 @@ def backward(grad: Tensor, shape: tuple[int, int, int], rois: RoIs, bins: Bins) 
 
 
 def _taps(rois: RoIs, bins: Bins, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Row indices into the table and their weights, [n * size * size, 4 * sampling²] each."""
+    """Returns row indices into the table and their weights, [n * size * size, 4 * sampling²] each."""
     low, high = (rois.boxes * bins.scale - (0.5 if bins.aligned else 0.0)).split(2, -1)
     lengths = high - low if bins.aligned else (high - low).clamp(min=1)
     x, x_weights = _axis_taps(low[:, 0], lengths[:, 0], width, bins)
@@ -63,7 +63,7 @@ def _taps(rois: RoIs, bins: Bins, height: int, width: int) -> tuple[Tensor, Tens
 
 
 def _axis_taps(start: Tensor, length: Tensor, limit: int, bins: Bins) -> tuple[Tensor, Tensor]:
-    """[n, size, 2 * sampling] each: the two pixels around each sample of each bin on one axis, and their weights."""
+    """Returns the pixel pair around each sample of a bin on one axis, and weights, [n, size, 2 * sampling] each."""
     bin = length[:, None, None] / bins.size
     numbers = torch.arange(bins.size)[:, None]
     samples = torch.arange(bins.sampling) + 0.5

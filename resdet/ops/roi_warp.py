@@ -8,12 +8,12 @@ from torch.nn import functional as F
 def roi_warp(features: Tensor, boxes: Tensor, scale: float, size: int) -> Tensor:
     """Pools features [B, C, h, w] in boxes [B, N, 4] in image pixels: [B·N, C, size, size].
 
-    `scale`: pixels of the map per image pixel. Each box is sampled bilinearly at the centers of 2·size x 2·size equal
-    cells, followed by 2 x 2 max pooling, with border padding. Features and boxes get gradients.
+    `scale`: pixels of the map per image pixel. Each box is sampled bilinearly, with border padding, at the centers of
+    2·size x 2·size equal cells, followed by 2 x 2 max pooling. Features and boxes receive gradients.
     """
-    if boxes.shape[1] == 0:  # the operators below refuse empty input
+    if boxes.shape[1] == 0:  # the operators below reject empty inputs
         return features.new_zeros(0, features.shape[1], size, size)
-    exact = torch.promote_types(features.dtype, torch.float32)  # coordinates need at least float32
+    exact = torch.promote_types(features.dtype, torch.float32)  # coordinates require at least float32
     height, width = features.shape[2:]
     centers = (torch.arange(2 * size, device=boxes.device, dtype=exact) + 0.5) / (2 * size)
     x1, y1, x2, y2 = (side[..., None].to(exact) for side in boxes.unbind(-1))

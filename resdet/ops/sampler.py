@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def sample(positive: Tensor, negative: Tensor, count: int, positives: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Samples `count` of N candidates per image, uniformly without replacement, with at most `positives` positive ones.
+    """Samples `count` of N candidates per image uniformly without replacement, with at most `positives` positives.
 
     positive, negative: [B, N] bool, disjoint; other candidates are not sampled. `positives` <= `count`. Returns indices
     [B, count], positive [B, count] and valid [B, count]: positives first, then negatives, then padding (not valid,
@@ -26,7 +26,7 @@ def sample(positive: Tensor, negative: Tensor, count: int, positives: int) -> tu
 
 
 def _draw(keys: Tensor, candidates: Tensor, count: int) -> Tensor:
-    """[B, count] indices in random order: candidates first, then others, then zeros if N < count."""
+    """Draws indices [B, count] in random order: candidates first, then others, then zeros if N < count."""
     keys = keys.masked_fill(~candidates, -1)
     among = min(count, candidates.shape[1])
     return F.pad(keys.topk(among).indices, (0, count - among))

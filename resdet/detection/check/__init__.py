@@ -1,1 +1,1 @@
-"""Faults of a detection data set, found before a training: `resdet data check`."""
+"""Finds problems of a detection data set before training: `resdet data check`."""

@@ -1,4 +1,4 @@
-"""Recall of the anchors: the objects that no anchor overlaps enough, and anchors that fit the objects better."""
+"""Recall of the anchors: objects without a sufficiently overlapping anchor, and anchors with a better fit."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from resdet.detection.config import DetectorConfig
 from resdet.detection.heads.anchors import cell
 
 IOU = 0.5
-SAMPLE = 3000  # objects for the search
+SAMPLE = 3000  # objects used in the search
 GOOD = 0.99  # recall at which the search stops adding anchors
 LENGTHS = (1, 2, 3)  # sizes per level, with a pyramid
 SINGLE_LENGTHS = (3, 4, 5, 6)  # with one level
@@ -21,12 +21,12 @@ ROUNDS = 50  # of k-means
 
 @dataclass(frozen=True)
 class AnchorGrid:
-    """The anchors of a detector, without their positions."""
+    """Anchors of a detector, without their positions."""
 
     strides: tuple[int, ...]
     sizes: tuple[tuple[float, ...], ...]  # per level
     ratios: tuple[float, ...]  # height to width
-    rounded: bool  # torchvision's style
+    rounded: bool  # in torchvision's style
     inside_only: bool
     divisor: int  # of the sides of padded images
 
@@ -41,17 +41,17 @@ class AnchorGrid:
 
     @property
     def line(self) -> str:
-        """Overrides of a config."""
+        """The anchors as config overrides."""
         sizes = ",".join("[" + ",".join(f"{side:.6g}" for side in sides) + "]" for sides in self.sizes)
         ratios = ",".join(f"{ratio:g}" for ratio in self.ratios)
         return f"model.rpn.anchors.sizes=[{sizes}] model.rpn.anchors.ratios=[{ratios}]"
 
     def best_ious(self, boxes: np.ndarray, images: np.ndarray) -> np.ndarray:
-        """float64 [M]: the IoU of each box xyxy [M, 4] with the best anchor in its image of `images` [M, 2] (width,
-        height).
+        """Returns the IoU, float64 [M], of each box xyxy [M, 4] with the best anchor in its image of size `images`
+        [M, 2] (width, height).
 
-        IoU with anchors of one shape falls with the distance of the centers in x and in y, so that the best position
-        is the nearest usable one.
+        IoU with anchors of a given shape decreases with the distance of the centers in x and y, so the best position is
+        the nearest usable one.
         """
         best = np.zeros(len(boxes))
         for stride, sides in zip(self.strides, self.sizes):
@@ -60,7 +60,8 @@ class AnchorGrid:
         return best
 
     def _ious(self, boxes: np.ndarray, images: np.ndarray, stride: int, half: np.ndarray) -> np.ndarray:
-        """IoU of each box with the nearest anchor of a level that extends `half` [2] to both sides; 0 for none."""
+        """Returns the IoU of each box with the nearest anchor of a level, of half sides `half` [2]; 0 if there is
+        none."""
         padded = -(-images // self.divisor) * self.divisor
         margin = half if self.inside_only else np.zeros(2)
         first = np.ceil(margin / stride)
@@ -73,7 +74,7 @@ class AnchorGrid:
 
 
 def grid_of(config: DetectorConfig) -> AnchorGrid:
-    """The anchors of a config, whose nets are built without memory for weights."""
+    """Returns the anchors of a config; builds its nets without allocating weights."""
     import torch
 
     with torch.device("meta"):
@@ -83,11 +84,11 @@ def grid_of(config: DetectorConfig) -> AnchorGrid:
 
 
 def better_anchors(grid: AnchorGrid, boxes: np.ndarray, images: np.ndarray) -> tuple[AnchorGrid, float]:
-    """Anchors with the best recall on these boxes [M, 4] in images [M, 2] that a small search finds; and the recall.
+    """Searches for anchors with the best recall on boxes [M, 4] in images [M, 2]; returns them and the recall.
 
-    Sizes are the centers of k-means, or spread evenly between the extremes, both on a logarithmic scale; so are ratios.
-    They are those of all levels, or of the finer half: anchors of a coarse level are far apart. The grid with fewest
-    anchors is taken of those with a recall of `GOOD`.
+    Sizes and ratios are k-means centers, or evenly spaced between the extremes, both on a logarithmic scale. They apply
+    to all levels, or to the finer half, since anchors of coarse levels are far apart. Among grids with a recall of
+    `GOOD`, the one with the fewest anchors is chosen.
     """
     step = -(-len(boxes) // SAMPLE)
     boxes, images = boxes[::step], images[::step]
@@ -102,12 +103,12 @@ def better_anchors(grid: AnchorGrid, boxes: np.ndarray, images: np.ndarray) -> t
 
 
 def recall(grid: AnchorGrid, boxes: np.ndarray, images: np.ndarray) -> float:
-    """Share of the boxes with an anchor of an IoU of 0.5."""
+    """Returns the share of boxes with an anchor of IoU 0.5 or more."""
     return float((grid.best_ious(boxes, images) >= IOU).mean())
 
 
 def _candidates(grid: AnchorGrid, boxes: np.ndarray) -> Iterator[AnchorGrid]:
-    """By ascending number of anchors."""
+    """Yields grids by ascending number of anchors."""
     width, height = np.log(boxes[:, 2:] - boxes[:, :2]).T
     levels = len(grid.strides)
     lengths = SINGLE_LENGTHS if levels == 1 else LENGTHS
@@ -128,7 +129,7 @@ def _rounded(logarithms: Sequence[np.ndarray], digits: int) -> list[list[float]]
 
 
 def _centers(values: np.ndarray, count: int) -> list[np.ndarray]:
-    """Ascending centers of `values`: by k-means, and spread evenly over all but one percent at both ends."""
+    """Returns ascending centers of `values`: from k-means, and evenly spaced between the 1st and 99th percentiles."""
     low, high = np.quantile(values, (0.01, 0.99)).tolist()
     even = np.linspace(low, high, count)
     centers = np.quantile(values, (np.arange(count) + 0.5) / count)

@@ -1,4 +1,4 @@
-"""Findings about boxes: outside of their image, in another format, without area, duplicated."""
+"""Findings about boxes: outside their image, in another format, without area, or duplicated."""
 
 from collections.abc import Iterator
 
@@ -9,8 +9,8 @@ from resdet.detection.check.split import Split
 from resdet.detection.data.pairwise_iou import iou_xyxy
 
 BEYOND = 1.0  # pixels by which a box may exceed its image
-FAR = 0.05  # of the image's side; boxes that reach out farther may be in another format
-SAME = 0.95  # IoU from which two boxes of a class are of the same object
+FAR = 0.05  # share of the image's side; boxes that exceed it by more may be in another format
+SAME = 0.95  # IoU from which two boxes of a class show the same object
 
 
 def check_boxes(split: Split) -> list[Finding]:
@@ -28,8 +28,8 @@ def _of_coordinates(split: Split) -> Iterator[Finding]:
 
 
 def kinds_of(boxes: np.ndarray, sizes: np.ndarray) -> list[str]:
-    """The kind of finding of each box float64 [n, 4] (x, y, width, height) in an image of `sizes` [n, 2]; "" for
-    none."""
+    """Returns the kind of finding for each box float64 [n, 4] (x, y, width, height) in an image of `sizes` [n, 2]; ""
+    for none."""
     low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
     limits = sizes + BEYOND
     within = lambda low, high: ((low >= -BEYOND) & (high <= limits)).all(1)
@@ -64,7 +64,7 @@ def _sentence(split: Split, row: int, size: np.ndarray, kind: str) -> str:
 
 
 def check_copies(split: Split) -> list[Finding]:
-    """Objects annotated twice in an image, as the same or as two classes."""
+    """Finds objects annotated twice in an image, as the same class or as two classes."""
     rows = split.usable()
     table = split.objects()
     findings = []
@@ -82,10 +82,10 @@ def check_copies(split: Split) -> list[Finding]:
 
 
 def copies(images: np.ndarray, boxes: np.ndarray, crowd: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs of objects that are not crowds with boxes of IoU `SAME` or more in an image; `images` [m] ascend.
+    """Returns pairs of objects in an image, without crowds, with a box IoU of `SAME` or more; `images` [m] ascend.
 
-    The second of each pair has one earlier copy only. Each pass compares all objects with the one `step` places
-    later, so that the number of passes is that of objects in an image.
+    The second of each pair occurs only once, with its earliest copy. Each pass compares all objects with those `step`
+    places later, so the number of passes is the number of objects in an image.
     """
     partner = np.full(len(boxes), -1, np.int64)
     boxes = np.asarray(boxes, np.float64)
@@ -95,5 +95,5 @@ def copies(images: np.ndarray, boxes: np.ndarray, crowd: np.ndarray) -> list[tup
             break
         pairs = first[~crowd[first] & ~crowd[first + step]]
         pairs = pairs[iou_xyxy(boxes[pairs], boxes[pairs + step]) >= SAME]
-        partner[pairs + step] = pairs  # the earliest copy: steps ascend
+        partner[pairs + step] = pairs  # the earliest copy, since steps ascend
     return [(int(partner[b]), int(b)) for b in np.flatnonzero(partner >= 0)]

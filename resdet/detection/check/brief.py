@@ -1,4 +1,4 @@
-"""The check at the start of a training: what follows from the index alone, in one sentence."""
+"""The check at the start of training: findings from the index alone, in one sentence."""
 
 from collections.abc import Iterator
 
@@ -13,11 +13,11 @@ from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.config import ScenesConfig
 from resdet.errors import number_of
 
-MOST_PAIRS = 10**6  # pairs of objects of an image that are compared for copies
+MOST_PAIRS = 10**6  # pairs of objects in an image to compare for copies
 
 
 def brief(source: Annotations, validation: Annotations, data: ScenesConfig, grid: AnchorGrid) -> str | None:
-    """A clause for each finding; None if there is none."""
+    """Returns a sentence with a clause per finding; None if there are none."""
     train = ObjectTable.of(source)
     sentences = [*_of_objects(train, data, grid), *_of_classes(train, ObjectTable.of(validation), data)]
     return "; ".join(sentences) or None

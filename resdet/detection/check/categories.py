@@ -1,4 +1,4 @@
-"""Findings about categories: without objects, absent from a split, of nearly the same name."""
+"""Findings about categories: without objects, absent from a split, or with nearly the same name."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ def _mismatch(split: Split, first: Split) -> Finding:
 
 
 def _same_names(split: Split) -> Iterator[Finding]:
-    """Names that differ in case, spaces, - and _ only, or not at all."""
+    """Finds names that differ only in case, spaces, - and _, or not at all."""
     groups = defaultdict(list)
     for name in split.classes.values():
         groups["".join(character for character in name.casefold() if character not in " -_")].append(name)

@@ -17,7 +17,7 @@ from resdet.tasks import CheckOptions
 
 
 def run_check(experiment: DetectionExperiment, options: CheckOptions) -> dict[str, Any]:
-    """The findings as a dict for JSON, with the number of changes of a cleaned copy."""
+    """Returns the findings as a dict for JSON, with the number of changes in a cleaned copy."""
     if options.fix:
         output_folder.check_target(options.fix, *_searched(experiment))
     with Activity("checking the data"):
@@ -39,6 +39,6 @@ def run_check(experiment: DetectionExperiment, options: CheckOptions) -> dict[st
 
 
 def _searched(experiment: DetectionExperiment) -> list[str]:
-    """The folder whose files are all listed to find the data, if there is one."""
+    """Returns the folder that is listed completely to find the data, if any."""
     data = experiment.data
     return [data.root] if isinstance(data, AutoConfig) and not data.named else []

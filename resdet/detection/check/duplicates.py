@@ -1,4 +1,4 @@
-"""Findings about equal and nearly equal images, in a split and across splits."""
+"""Findings about equal and nearly equal images, within and across splits."""
 
 import os
 from collections import defaultdict
@@ -23,7 +23,7 @@ Place = tuple[int, int]  # index of the split, row of the image
 
 
 def check_duplicates(splits: Sequence[Split], near: bool = True) -> list[Finding]:
-    """Compares all images of all splits: by their bytes, and with `near` by a perceptual hash, which decodes them."""
+    """Compares all images of all splits by their bytes and, with `near`, by a perceptual hash, which decodes them."""
     places = _distinct_files(splits)
     copies = dict(_copies(splits, places))
     findings = [_finding(splits, place, other, "leak", "duplicate_image") for place, other in copies.items()]
@@ -33,7 +33,7 @@ def check_duplicates(splits: Sequence[Split], near: bool = True) -> list[Finding
 
 
 def _distinct_files(splits: Sequence[Split]) -> list[Place]:
-    """The images whose files exist; a file that a split lists twice is one image."""
+    """Returns the images with existing files; a file listed twice in a split is one image."""
     places: dict[tuple[int, str], Place] = {}
     for s, split in enumerate(splits):
         for row in split.usable_images().tolist():
@@ -44,7 +44,7 @@ def _distinct_files(splits: Sequence[Split]) -> list[Place]:
 
 
 def _copies(splits: Sequence[Split], places: Sequence[Place]) -> Iterator[tuple[Place, Place]]:
-    """Each image with the first one of the same bytes; only files of equal size are read."""
+    """Yields each image with the first image of the same bytes; reads only files of equal size."""
     by_size = defaultdict(list)
     for s, row in places:
         with suppress(OSError):
@@ -59,7 +59,7 @@ def _copies(splits: Sequence[Split], places: Sequence[Place]) -> Iterator[tuple[
 
 
 def content_hash(path: str) -> str | None:
-    """SHA-256 of a file or a member of a tar file; None if it cannot be read."""
+    """Returns the SHA-256 of a file or a member of a tar file; None if it cannot be read."""
     try:
         if member := member_of(path):
             return sha256(read_member(member)).hexdigest()

@@ -1,4 +1,4 @@
-"""Findings about image files, from their headers: missing, truncated, of another size, rotated."""
+"""Findings about image files, from their headers: missing, truncated, with another size, or rotated."""
 
 import os
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ UNUSABLE = ("missing", "unreadable", "truncated", "undecodable")
 
 
 def check_files(split: Split, decode: bool = False) -> list[Finding]:
-    """Reads the headers; with `decode`, also decodes all images."""
+    """Checks the headers; with `decode`, also decodes all images."""
     rows = split.usable_images().tolist()
     by_image = map_in_threads(lambda row: list(_of_file(split, row, decode)), rows, "checking images")
     return [finding for findings in by_image for finding in findings] + list(_listed_twice(split))
@@ -50,7 +50,7 @@ def _of_file(split: Split, row: int, decode: bool) -> Iterator[Finding]:
 def _of_size(
     split: Split, row: int, image: EncodedImage, size: tuple[int, int], declared: tuple[int, int]
 ) -> Iterator[Finding]:
-    """Findings about the size of a file and its EXIF orientation."""
+    """Yields findings about the size and EXIF orientation of a file."""
     header = read_header(image.data)
     orientation = header.orientation if header else 1
     file = split.files[row]

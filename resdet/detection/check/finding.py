@@ -8,18 +8,18 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
 class Kind(NamedTuple):
-    """The properties that all findings of a kind share."""
+    """Properties shared by all findings of a kind."""
 
     severity: Severity
-    title: str  # names several findings
+    title: str  # title for several findings
     advice: str
 
 
-LEFT_OUT = "left_out"  # a finding for each problem of entries, not for each entry
+LEFT_OUT = "left_out"  # one finding per problem of entries, not per entry
 LABEL = "correct the annotation in your labeling tool"
 
 KINDS: dict[str, Kind] = {
-    # files of images
+    # image files
     "missing": Kind("error", "missing image files", "restore the files, or check the image folder in your config"),
     "unreadable": Kind("error", "unreadable image files", "restore the files"),
     "truncated": Kind("error", "truncated image files", "copy or download the files again"),
@@ -69,7 +69,7 @@ KINDS: dict[str, Kind] = {
     "mask_outside": Kind("warning", "masks that exceed their box", LABEL),
     "mask_holes": Kind("warning", "masks with holes", "write holes as RLE: polygons of an object are joined"),
     "mask_parts": Kind("note", "masks of many parts", LABEL),
-    # a training with the config
+    # training with the config
     "anchors": Kind("warning", "splits with objects that no anchor matches", "set the anchors below"),
     "tiny": Kind(
         "warning", "objects that are too small at the training scale", "raise data.augment.min_size, or use tiles"
@@ -83,14 +83,14 @@ KINDS: dict[str, Kind] = {
 class Finding:
     """A finding, with its place in the data."""
 
-    kind: str  # of KINDS
+    kind: str  # key of KINDS
     split: str
     sentence: str
     image: str | None = None  # file name, as in the annotations
     annotations: tuple[Any, ...] = ()  # ids
     values: dict[str, Any] = field(default_factory=dict)
     image_row: int | None = None  # in the annotation file
-    rows: tuple[int, ...] = ()  # of the annotations in the annotation file
+    rows: tuple[int, ...] = ()  # those of the annotations in the annotation file
 
     @property
     def severity(self) -> Severity:

@@ -1,5 +1,5 @@
-"""Findings about a training with a config: objects that no anchor matches, that are too small or exceed max_objects,
-and rare classes."""
+"""Findings about training with a config: objects without a matching anchor, too small, or beyond max_objects, and rare
+classes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from resdet.detection.check.objects import ObjectTable
 from resdet.detection.data.class_balance import repeat_factors
 from resdet.detection.data.config import ScenesConfig
 
-TINY = 4.0  # pixels; shorter side at the training scale below which an object vanishes
-UNFITTED = 0.05  # share of objects without an anchor from which it is a finding
-RARE = 20  # times fewer images than the most frequent class
+TINY = 4.0  # pixels; objects with a shorter side below this at the training scale vanish
+UNFITTED = 0.05  # minimum share of objects without an anchor for a finding
+RARE = 20  # factor by which a rare class has fewer images than the most frequent one
 
 
 @dataclass
 class AnchorFit:
-    """The fit of the anchors to the objects, without crowds and vanishing objects."""
+    """Fit of the anchors to the objects, excluding crowds and vanishing objects."""
 
     recall: float  # share of objects with an anchor of IoU 0.5 or more
-    unmatched: np.ndarray  # int64 [k]: indices of the objects without one
-    count: int  # of objects
-    better: AnchorGrid | None = None  # anchors of a higher recall
+    unmatched: np.ndarray  # int64 [k]: indices of objects without such an anchor
+    count: int  # number of objects
+    better: AnchorGrid | None = None  # anchors with a higher recall
     better_recall: float = 0.0
 
     @property
@@ -33,35 +33,35 @@ class AnchorFit:
 
 @dataclass
 class Imbalance:
-    """Images per class in an epoch, as they are and with data.sampling=repeat_factor."""
+    """Images per class in an epoch, uniform and with data.sampling=repeat_factor."""
 
     uniform: np.ndarray  # int64 [C]
     repeated: np.ndarray  # float [C]
     threshold: float  # data.repeat_threshold
-    epoch: float  # images of an epoch with repeat_factor
+    epoch: float  # images per epoch with repeat_factor
 
     def rare(self) -> np.ndarray:
-        """int64 [k]: labels of classes with objects and far fewer images than the most frequent one."""
+        """Returns labels of classes with objects but far fewer images than the most frequent class, int64 [k]."""
         most = self.uniform.max(initial=0)
         return np.flatnonzero((self.uniform > 0) & (self.uniform * RARE <= most))
 
 
 def tiny(table: ObjectTable, data: ScenesConfig) -> np.ndarray:
-    """int64 [k]: objects whose shorter side at the training scale is below `TINY`."""
+    """Returns objects whose shorter side at the training scale is below `TINY`, int64 [k]."""
     boxes, _ = table.resized(data.augment)
     sides = (boxes[:, 2:] - boxes[:, :2]).min(1, initial=np.inf)
     return np.flatnonzero((sides < TINY) & ~table.crowd)
 
 
 def crowded(table: ObjectTable, data: ScenesConfig) -> Iterator[tuple[int, int]]:
-    """Images with more objects than data.max_objects, and their number of objects."""
+    """Yields images with more objects than data.max_objects, and their number of objects."""
     counts = np.bincount(table.images, minlength=len(table.sizes))
     for image in np.flatnonzero(counts > data.max_objects).tolist():
         yield image, int(counts[image])
 
 
 def fit_anchors(table: ObjectTable, data: ScenesConfig, grid: AnchorGrid, search: bool) -> AnchorFit:
-    """`search`: also look for better anchors, if too few objects have one."""
+    """Computes the fit of the anchors; with `search`, also looks for better ones if too few objects have an anchor."""
     kept = np.setdiff1d(np.flatnonzero(~table.crowd), tiny(table, data))
     boxes, sizes = table.resized(data.augment)
     boxes, images = boxes[kept], sizes[table.images[kept]]
@@ -77,7 +77,7 @@ def fit_anchors(table: ObjectTable, data: ScenesConfig, grid: AnchorGrid, search
 
 
 def imbalance(table: ObjectTable, data: ScenesConfig) -> Imbalance:
-    """With data.repeat_threshold, or the share of images of the most frequent class if no class is below it."""
+    """Uses data.repeat_threshold or, if no class is below it, the image share of the most frequent class."""
     images, labels = table.presence()
     count = len(table.sizes)
     uniform = np.bincount(labels, minlength=len(table.classes))

@@ -1,7 +1,7 @@
 """Writes a cleaned copy of a data set in COCO's format, with a log of the changes.
 
-Only changes without a judgment are made: what training would leave out is dropped, boxes are clipped, negative sides
-swapped, sizes corrected, copies dropped.
+Makes only changes that need no judgment: drops entries that training would skip, clips boxes, swaps negative sides,
+corrects sizes, and drops copies.
 """
 
 import json
@@ -25,14 +25,14 @@ from resdet.threads import map_in_threads
 LOG = "changes.jsonl"
 DROPPED = ("annotation_invalid", "mask_invalid", "box_duplicate")
 DROPPED_IMAGES = (*UNUSABLE, "image_id", "image_invalid")
-UNCLEAR = ("box_normalized", "box_xyxy", "box_swapped")  # boxes that are not changed
+UNCLEAR = ("box_normalized", "box_xyxy", "box_swapped")  # boxes left unchanged
 Entry = dict[str, Any]
 Changes = list[Entry]
 
 
 def write_fixed(report: Report, folder: Path) -> int:
-    """Writes images and annotations of all splits, in the layout of configs/custom.yaml, and `LOG`; returns the number
-    of changes."""
+    """Writes the images and annotations of all splits, in the layout of configs/custom.yaml, and `LOG`; returns the
+    number of changes."""
     output_folder.refuse_filled(folder)
     changes: Changes = []
 
@@ -59,7 +59,7 @@ def _write_split(split: Split, findings: Sequence[Finding], place: Path, changes
 
 
 class Fixed:
-    """The entries of a split after the changes, by their rows."""
+    """Entries of a split after the changes, by row."""
 
     def __init__(self, split: Split, findings: Sequence[Finding]):
         self.split, self.changes = split, Changes()
@@ -78,7 +78,7 @@ class Fixed:
             self._settle(row)
 
     def file_names(self) -> dict[int, str]:
-        """Paths of the images below the folder of the split; each file has one."""
+        """Returns the images' paths below the folder of the split, one per file."""
         names: dict[str, str] = {}  # by path
         taken = set()
         for row in self.image_rows:
@@ -91,7 +91,7 @@ class Fixed:
         return {row: names[os.path.normpath(self.split.path(row))] for row in self.image_rows}
 
     def _apply(self, finding: Finding) -> None:
-        """Fixes a finding that is not one of a box."""
+        """Fixes a finding that does not concern a box."""
         kind, image = finding.kind, finding.image_row
         if kind in DROPPED_IMAGES or (kind == "duplicate_image" and self._same_objects(finding)):
             self._drop_image(finding)
@@ -106,7 +106,7 @@ class Fixed:
             self.next_id += 1
 
     def _same_objects(self, finding: Finding) -> bool:
-        """Whether a copy of an image has the boxes and categories of the other one, or none."""
+        """Returns whether a copy of an image has the same boxes and categories as the other image, or none."""
         assert finding.image_row is not None
         objects, other_objects = (self._objects(row) for row in (finding.image_row, finding.values["other_row"]))
         return not objects or objects == other_objects
@@ -126,8 +126,8 @@ class Fixed:
         self._log(finding, f"dropped the image and its {number_of(len(dropped), 'annotation')}")
 
     def _settle(self, row: int) -> None:
-        """Swaps negative sides and clips a box to its image, which may have another size now; drops an annotation
-        without image, category or area."""
+        """Swaps negative sides and clips a box to its image, whose size may have changed; drops an annotation without
+        image, category or area."""
         split, image = self.split, int(self.split.owners[row])
         listed = split.owned[row] and image in self.image_rows
         box = split.boxes[row]

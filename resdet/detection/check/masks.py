@@ -1,4 +1,4 @@
-"""Findings about masks: empty, apart from their box, with holes, of many parts."""
+"""Findings about masks: empty, not matching their box, with holes, or with many parts."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -12,10 +12,10 @@ from resdet.detection.data.scene import has_area
 from resdet.detection.data.segmentation import Bitmap, Polygons
 from resdet.detection.data.segmentation_columns import SegmentColumns
 
-AGREEING = 0.7  # IoU of the box of a mask and the annotated box
+AGREEING = 0.7  # IoU of a mask's bounding box and the annotated box
 BEYOND, FAR = 2.0, 0.1  # pixels, and share of a side, by which a mask may exceed its box
 MANY_PARTS = 10
-MANY_HOLES = 3  # in a bitmap: a ring has one
+MANY_HOLES = 3  # in a bitmap, since a ring has one
 NO_AREA = 1e-3  # pixels
 
 
@@ -43,12 +43,12 @@ def check_masks(split: Split) -> list[Finding]:
 
 
 class Shape(NamedTuple):
-    """The measurements of a mask."""
+    """Measurements of a mask."""
 
     bounds: np.ndarray  # float [4], xyxy
     area: float
     parts: int
-    holes: int  # of a bitmap; of polygons, those inside another one
+    holes: int  # for polygons, rings inside another one
 
 
 def _measure(segment: Any, bitmap: bool) -> Shape:
@@ -58,7 +58,7 @@ def _measure(segment: Any, bitmap: bool) -> Shape:
 
 
 def _of_shapes(split: Split, rows: np.ndarray, shapes: Sequence[Shape], bitmaps: np.ndarray) -> Iterator[Finding]:
-    """Findings about the masks of the annotations in these rows."""
+    """Yields findings about the masks of the annotations in these rows."""
     limits = np.tile(split.sizes[split.owners[rows]] if len(rows) else np.zeros((0, 2)), 2)
     bounds = np.clip(np.array([shape.bounds for shape in shapes], np.float64).reshape(-1, 4), 0, limits)
     boxes = split.corners()[rows]
@@ -90,14 +90,14 @@ def _of_shapes(split: Split, rows: np.ndarray, shapes: Sequence[Shape], bitmaps:
 
 
 def _area(ring: np.ndarray) -> float:
-    """Shoelace formula."""
+    """Computes the area by the shoelace formula."""
     x, y = ring.T
     closing = x[-1] * y[0] - y[-1] * x[0]
     return abs(float(np.dot(x[:-1], y[1:]) - np.dot(y[:-1], x[1:]) + closing)) / 2
 
 
 def _topology_of_bitmap(segment: Bitmap) -> tuple[int, int]:
-    """Number of parts and of holes."""
+    """Returns the numbers of parts and holes."""
     import cv2
 
     if not segment.array.any():
@@ -108,7 +108,7 @@ def _topology_of_bitmap(segment: Bitmap) -> tuple[int, int]:
 
 
 def _topology_of_polygons(segment: Polygons) -> tuple[int, int]:
-    """Number of rings outside of all others, and of rings inside another one."""
+    """Returns the numbers of rings outside all others and of rings inside another one."""
     import cv2
 
     if len(segment.rings) == 1:

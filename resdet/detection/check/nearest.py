@@ -1,4 +1,4 @@
-"""The nearest earlier image of each image by the Hamming distance of their hashes."""
+"""Finds the nearest earlier image of each image by the Hamming distance of their hashes."""
 
 import numpy as np
 
@@ -6,9 +6,10 @@ from resdet.images.dhash import THRESHOLD, bit_count, candidates
 
 
 def nearest(hashes: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each of n hashes the nearest earlier one within the threshold, int64 [n], -1 for none; and the distances.
+    """Returns the nearest earlier hash within the threshold for each of n hashes, int64 [n], -1 for none, and
+    distances.
 
-    One of another group is preferred to one of the same. Almost uniform images have none.
+    Hashes of other groups are preferred to those of the same group. Almost uniform images have none.
     """
     others, costs = np.full(len(hashes), -1, np.int64), np.full(len(hashes), 2 * 64, np.int64)
     for members in candidates(hashes):
@@ -19,7 +20,7 @@ def nearest(hashes: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndar
 def _compare(
     hashes: np.ndarray, groups: np.ndarray, members: np.ndarray, others: np.ndarray, costs: np.ndarray
 ) -> None:
-    """Updates the nearest ones by the pairs of members, which are ascending."""
+    """Updates the nearest hashes with the pairs of `members`, which ascend."""
     for k, i in enumerate(members[:-1].tolist()):
         later = members[k + 1 :]
         distances = bit_count(hashes[later] ^ hashes[i]).astype(np.int64)

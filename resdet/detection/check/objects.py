@@ -1,4 +1,4 @@
-"""The objects that a training uses, and their sides at its scale."""
+"""Objects used in training, and their sides at the training scale."""
 
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ class ObjectTable:
         return len(self.boxes)
 
     def resized(self, augment: SceneConfig) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes float64 [M, 4] and image sizes float64 [N, 2] at the training scale."""
+        """Returns boxes float64 [M, 4] and image sizes float64 [N, 2] at the training scale."""
         sizes = np.asarray(self.sizes, np.float64)
         short, long = training_sides(augment)
         known = (sizes > 0).all(1)
@@ -37,17 +37,17 @@ class ObjectTable:
         return self.boxes * scales[self.images, None], np.rint(sizes * scales[:, None])
 
     def presence(self) -> tuple[np.ndarray, np.ndarray]:
-        """Unique pairs of image and class that are not crowds: image indices [k] and labels [k], by image."""
+        """Returns the unique pairs of image and class, without crowds: image indices [k] and labels [k], by image."""
         return unique_pairs(self.images, self.labels, self.crowd)
 
     def label_counts(self) -> np.ndarray:
-        """int64 [C]: objects per class without crowds."""
+        """Counts objects per class, without crowds, int64 [C]."""
         return np.bincount(self.labels[~self.crowd], minlength=len(self.classes))
 
 
 def training_sides(augment: SceneConfig) -> tuple[float, float]:
-    """Short and long side of the middle scale of the augmentation: the median of `min_size`, or the mean factor of
-    `scale_jitter`."""
+    """Returns the short and long sides at the augmentation's middle scale: the median of `min_size`, or the mean factor
+    of `scale_jitter`."""
     if augment.scale_jitter:
         side = augment.jitter_size * sum(augment.scale_jitter) / 2
         return side, side

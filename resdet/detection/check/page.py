@@ -1,4 +1,4 @@
-"""The report as one HTML page without scripts, links or requests: pictures are data URIs."""
+"""The report as an HTML page without scripts, links or requests; pictures are data URIs."""
 
 from base64 import b64encode
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from resdet.detection.check.report import Report
 from resdet.detection.check.text import counts, headline, place
 from resdet.results.page import document
 
-PICTURES = 12  # of each kind
-LISTED = 200  # findings of each kind
-BUDGET = 4 * 10**6  # characters of pictures and sentences
+PICTURES = 12  # per kind
+LISTED = 200  # findings per kind
+BUDGET = 4 * 10**6  # maximum characters of pictures and sentences
 TITLE = "Data check"
 
 
 def page(report: Report) -> str:
-    """The whole page, below 5 MB."""
+    """Returns the whole page, smaller than 5 MB."""
     return document(TITLE, "".join(_body(report)))
 
 
@@ -37,13 +37,13 @@ def _body(report: Report) -> Iterator[str]:
 
 
 class Budget:
-    """Characters that remain for pictures and sentences."""
+    """Remaining characters for pictures and sentences."""
 
     def __init__(self, left: int):
         self.left = left
 
     def take(self, text: str) -> bool:
-        """Whether the text fits; then it is paid for."""
+        """Returns whether the text fits and, if so, subtracts its length."""
         fits = len(text) <= self.left
         self.left -= len(text) if fits else 0
         return fits
@@ -65,7 +65,7 @@ def _kind(report: Report, kind: str, findings: list[Finding], budget: Budget, op
 
 
 def _figures(report: Report, findings: list[Finding], budget: Budget) -> tuple[list[str], list[Finding]]:
-    """The first findings as pictures, and those without one."""
+    """Returns the first findings as pictures, and those without a picture."""
     figures: list[str] = []
     rest: list[Finding] = []
     for finding in findings:
@@ -93,7 +93,7 @@ def _anchors(report: Report) -> Iterator[str]:
 
 
 def _choices(report: Report) -> Iterator[str]:
-    """The keys that a training with the config chooses."""
+    """Yields the keys that training with the config chooses."""
     if report.choices:
         yield "<h2>Chosen by a training with this config</h2><ul>"
         yield from (f"<li><code>{escape(str(choice))}</code></li>" for choice in report.choices)

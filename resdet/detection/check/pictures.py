@@ -1,4 +1,4 @@
-"""Pictures of findings: the image with the annotations in question, as JPEG."""
+"""Pictures of findings: the image with the relevant annotations, as JPEG."""
 
 from collections.abc import Sequence
 
@@ -14,19 +14,19 @@ from resdet.images.resize import new_size, resize_pixels
 from resdet.results.box_format import xywh_to_xyxy
 from resdet.results.visualizer import draw
 
-SIDE = 320  # pixels of the long side
+SIDE = 320  # long side in pixels
 QUALITY = 80
-CONTEXT = 1.5  # sides of the view around small objects, as multiples of their common box, added to both sides
-SMALL = 0.15  # of the image's long side; the view of smaller objects is a part of the image
-MARGIN = 0.25  # of the image's side; how far beyond the image boxes are shown
-THICKER = np.array([-1, -1, 1, 1])  # pixels by which a second line lies around the box
-GRAY = 200  # beyond the image
+CONTEXT = 1.5  # margin around small objects on each side, as a multiple of their common box
+SMALL = 0.15  # share of the image's long side; smaller objects are shown in a part of the image
+MARGIN = 0.25  # share of the image's side; boxes are shown this far beyond the image
+THICKER = np.array([-1, -1, 1, 1])  # offset in pixels of a second line around the box
+GRAY = 200  # outside the image
 MASKED = ("mask_differs", "mask_outside", "mask_holes", "mask_parts")
 PAIRED = ("leak", "near_leak", "duplicate_image", "near_duplicate")
 
 
 def picture(splits: Sequence[Split], finding: Finding) -> bytes | None:
-    """JPEG of a finding about an image; of a pair of images for duplicates. None if an image cannot be read."""
+    """Returns a JPEG for a finding about an image, or a pair for duplicates; None if an image is unreadable."""
     import cv2
 
     if finding.image_row is None:
@@ -46,7 +46,7 @@ def picture(splits: Sequence[Split], finding: Finding) -> bytes | None:
 
 
 def _view(split: Split, row: int, annotations: Sequence[int] = (), masks: bool = False) -> np.ndarray:
-    """The image with the boxes of these annotations drawn, at most `SIDE` pixels; `masks`: also their masks."""
+    """Draws the boxes of these annotations on the image, at most `SIDE` pixels large; `masks`: also their masks."""
     image = read_image(split.path(row), "restore it")
     size = (int(split.sizes[row, 0]), int(split.sizes[row, 1]))
     pixels = image.as_annotated(size).decode()
@@ -66,7 +66,7 @@ def _view(split: Split, row: int, annotations: Sequence[int] = (), masks: bool =
 
 
 def _mask(split: Split, annotation: int, shape: Sequence[int]) -> np.ndarray:
-    """uint8 [H, W, 3], 255 inside the mask."""
+    """Draws a mask, uint8 [H, W, 3], 255 inside."""
     segmentation = split.annotations.entries[annotation].get("segmentation")
     arrays, _ = SegmentColumns.pack([segmentation], split.sizes[split.owners[[annotation]]])
     segment = SegmentColumns.read(arrays, 0, shape[0])
@@ -75,13 +75,13 @@ def _mask(split: Split, annotation: int, shape: Sequence[int]) -> np.ndarray:
 
 
 def _corners(box: np.ndarray) -> np.ndarray:
-    """xyxy of a box as written: x, y, width, height; negative sides are swapped."""
+    """Converts a box as written (x, y, width, height) to xyxy, swapping negative sides."""
     corners = xywh_to_xyxy(box).reshape(2, 2)
     return np.concatenate([corners.min(0), corners.max(0)])
 
 
 def _window(boxes: np.ndarray, width: int, height: int) -> tuple[int, int, int, int]:
-    """The part to show: around small boxes, otherwise the image, and beyond it where boxes are."""
+    """Chooses the part to show: the surroundings of small boxes, else the image, extended to boxes outside."""
     low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
     limits = np.array([width, height])
     if (high - low).max() < SMALL * max(width, height) and (low >= 0).all() and (high <= limits).all():
@@ -95,7 +95,7 @@ def _window(boxes: np.ndarray, width: int, height: int) -> tuple[int, int, int, 
 
 
 def _cut(pixels: np.ndarray, window: tuple[int, int, int, int], beyond: int) -> np.ndarray:
-    """A window of the image, with the value `beyond` outside of it."""
+    """Cuts a window from the image, filled with the value `beyond` outside."""
     left, top, right, bottom = window
     part = np.full((bottom - top, right - left, 3), beyond, np.uint8)
     inner = pixels[max(top, 0) : bottom, max(left, 0) : right]

@@ -1,4 +1,4 @@
-"""Checks all splits of a data set for a training with a config."""
+"""Checks all splits of a data set for training with a config."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ from resdet.detection.data.config import ScenesConfig
 from resdet.detection.recipe import Choice
 from resdet.errors import DataError
 
-TEST = "test"  # the split that no training reads
+TEST = "test"  # the split that training never reads
 
 
 class Depth(NamedTuple):
-    """The reading beyond annotations and headers."""
+    """What to read beyond annotations and headers."""
 
     near: bool = True  # decode images at low resolution, to find near-duplicates
     decode: bool = False  # decode all images
@@ -36,21 +36,21 @@ DEPTH = Depth()
 
 @dataclass
 class Report:
-    """Findings, ordered by severity and kind, and statistics of the training with the config."""
+    """Findings, ordered by severity and kind, and statistics for training with the config."""
 
     splits: list[Split]
     findings: list[Finding]
-    statistics: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by split; per class
+    statistics: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by split, one dict per class
     anchors: dict[str, AnchorFit] = field(default_factory=dict)  # by split
     grid: AnchorGrid | None = None
     imbalance: Imbalance | None = None  # of the training split
-    choices: list[Choice] = field(default_factory=list)  # of the keys that are `auto`
+    choices: list[Choice] = field(default_factory=list)  # for the keys that are `auto`
 
     def count(self, severity: str) -> int:
         return sum(finding.severity == severity for finding in self.findings)
 
     def by_kind(self) -> dict[str, list[Finding]]:
-        """Findings of each kind that has any, worst first."""
+        """Returns the findings by kind, worst first."""
         return {
             kind: findings
             for severity in SEVERITIES
@@ -91,7 +91,7 @@ def size_of_split(split: Split) -> dict[str, int]:
 
 
 def check_config(experiment: DetectionExperiment, depth: Depth = DEPTH) -> Report:
-    """Checks the data of a config. A split that cannot be opened is a finding, unless there is none for training."""
+    """Checks the data of a config; a split that cannot be opened is a finding, except for training."""
     data = experiment.scenes
     splits: list[Split] = []
     failures = []
@@ -114,7 +114,7 @@ def check_splits(
     depth: Depth = DEPTH,
     known: Sequence[Finding] = (),
 ) -> Report:
-    """Checks these splits, the training split first; `known`: findings from before."""
+    """Checks these splits, the training split first; `known`: earlier findings."""
     table = splits[0].objects()
     experiment, sizes = recipe.complete(experiment, table, recipe.SIZE_RULES)  # the other keys keep their defaults
     data, grid = experiment.scenes, grid_of(experiment.model)
@@ -137,7 +137,7 @@ def check_splits(
 
 
 def _check_fit(split: Split, data: ScenesConfig, grid: AnchorGrid, report: Report) -> list[Finding]:
-    """Findings about a training with the config; stores the fit of the anchors in the report."""
+    """Returns findings about training with the config; stores the fit of the anchors in the report."""
     table, rows = split.objects(), split.usable()
     fit = fit_anchors(table, data, grid, search=split is report.splits[0])
     report.anchors[split.name] = fit

@@ -1,4 +1,4 @@
-"""A split as its annotation file has it, with the invalid entries that training leaves out."""
+"""A split as in its annotation file, including invalid entries that training skips."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -33,14 +33,14 @@ KIND_OF = {
 
 
 class Split:
-    """N images and M annotations in rows of the file; `findings` are those of reading it."""
+    """N images and M annotations in rows of the file; `findings` result from reading it."""
 
     def __init__(self, name: str, content: dict[str, Any], folder: str, other_sizes: bool = False):
         """`content` is in COCO's format, with images in `folder`; `other_sizes`: see `Annotations`."""
         require_lists(content, f"the annotation file of {name}")
         self.name, self.content, self.folder, self.other_sizes = name, content, folder, other_sizes
         self.findings: list[Finding] = []
-        self._numbers = np.zeros(0, np.int64)  # [M], of the annotations in the index; empty if ids name them
+        self._numbers = np.zeros(0, np.int64)  # [M], numbers of the annotations in the index; empty if they have ids
         self._read_places: Callable[[], dict[str, str]] = dict
         self._reported: list[tuple[Records, np.ndarray, str, str | None]] = []
         report = lambda *reported: self._reported.append(reported)
@@ -59,7 +59,7 @@ class Split:
         self.annotations.require(coco.in_images, "an image_id that no image has", "image_id")
         self.annotations.require(coco.in_categories, "a category_id that no category has", "category_id")
         self.owners = coco.rows()  # int64 [M]: row of the image
-        self.owned, self.categorized = coco.in_images, coco.in_categories  # bool [M]: whether these are listed
+        self.owned, self.categorized = coco.in_images, coco.in_categories  # bool [M]: whether listed
         coco.check_objects()
         self.boxes = coco.boxes  # float64 [M, 4]: x, y, width, height, as written
         self.crowd = coco.crowd
@@ -76,8 +76,8 @@ class Split:
 
     @classmethod
     def of(cls, name: str, source: Annotations, read_places: Callable[[], dict[str, str]] = dict) -> "Split":
-        """The split of opened annotations. Of formats other than COCO, the entries that the reader left out are in the
-        sentences of `Annotations.problems`, and `read_places` is `ScenesConfig.places`."""
+        """Creates the split of opened annotations. For formats other than COCO, `Annotations.problems` describes
+        entries that the reader skipped, and `read_places` is `ScenesConfig.places`."""
         if source.file:
             return cls(name, read_json(source.file), source.root)
         split = cls(name, source.to_coco(), source.root, source.other_sizes)
@@ -88,12 +88,13 @@ class Split:
         return split
 
     def annotation_name(self, row: int) -> str:
-        """The place of an annotation in the files of a format without ids, such as labels/a.txt:3, or its id."""
+        """Returns the place of an annotation in the files of a format without ids, such as labels/a.txt:3, or its
+        id."""
         return self._places.get(row) or self.annotations.name(row)
 
     @cached_property
     def _places(self) -> dict[int, str]:
-        """Places by row; the files are read again, at the first finding that names an annotation."""
+        """Places by row; reads the files again, at the first finding that names an annotation."""
         places = self._read_places()
         named = enumerate(map(str, self._numbers.tolist()))
         return {row: places[number] for row, number in named if number in places}
@@ -105,11 +106,11 @@ class Split:
         return {os.path.normpath(self.path(row)) for row in range(len(self.files))}
 
     def usable_images(self) -> np.ndarray:
-        """int64 [n]: rows of the images that training uses."""
+        """Returns the rows of images used in training, int64 [n]."""
         return np.flatnonzero(self.images.valid)
 
     def usable(self) -> np.ndarray:
-        """int64 [m]: rows of the annotations that training uses, by ascending image."""
+        """Returns the rows of annotations used in training, int64 [m], by ascending image."""
         corners = self.corners()
         valid = self.annotations.valid & (corners[:, 2:] > corners[:, :2]).all(1)
         if len(self.files):
@@ -118,7 +119,7 @@ class Split:
         return rows[np.argsort(self.owners[rows], kind="stable")]
 
     def corners(self) -> np.ndarray:
-        """float64 [M, 4]: xyxy boxes clipped to their images; without area where invalid or outside."""
+        """Returns xyxy boxes clipped to their images, float64 [M, 4]; without area where invalid or outside."""
         boxes = np.where(self.annotations.valid[:, None], self.boxes, 0)
         limits = np.tile(self.sizes[self.owners] if len(self.sizes) else np.zeros((len(boxes), 2)), 2)
         return np.clip(xywh_to_xyxy(boxes), 0, limits)
@@ -133,7 +134,7 @@ class Split:
     def finding(
         self, kind: str, sentence: str, image: int | None = None, rows: Iterable[int] = (), **values: Any
     ) -> Finding:
-        """A finding about an image and annotations, given by their rows."""
+        """Creates a finding about an image and annotations, given by their rows."""
         rows = tuple(int(row) for row in rows)
         ids = tuple(_id(self.annotations.entries[row]) for row in rows)
         file = None if image is None else self.files[image]
@@ -142,7 +143,7 @@ class Split:
         )
 
     def of_object(self, kind: str, row: int, sentence: str, *others: int, **values: Any) -> Finding:
-        """A finding about an annotation, and possibly others of the same image."""
+        """Creates a finding about an annotation, and possibly others in the same image."""
         image = int(self.owners[row]) if len(self.files) and self.owned[row] else None
         return self.finding(kind, sentence, image, (row, *others), **values)
 
@@ -155,7 +156,7 @@ class Split:
         return sizes
 
     def _report(self) -> None:
-        """Makes findings of the entries that the validation refuses."""
+        """Creates findings for the entries that validation rejects."""
         for records, rows, problem, key in self._reported:
             kind = KIND_OF.get((records.noun, key or ""), f"{records.noun}_invalid")
             for row in rows.tolist():
@@ -173,11 +174,11 @@ class Split:
 
 
 def _id(entry: Any) -> Any:
-    """The id of an entry as a value for JSON."""
+    """Returns the id of an entry as a JSON value."""
     number = entry.get("id") if isinstance(entry, dict) else None
     return number if isinstance(number, (int, str, float)) else None if number is None else brief(number)
 
 
 def name_list(names: Sequence[str], limit: int = 5) -> str:
-    """The first names, and … if there are more."""
+    """Joins the first names, followed by … if there are more."""
     return ", ".join(names[:limit]) + (", …" if len(names) > limit else "")

@@ -1,4 +1,4 @@
-"""Statistics of each class: numbers of images and objects, sizes and aspect ratios at the training scale."""
+"""Statistics per class: numbers of images and objects, sizes and aspect ratios at the training scale."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ QUANTILES = (0.05, 0.5, 0.95)
 
 
 def class_statistics(table: ObjectTable, augment: SceneConfig) -> list[dict[str, Any]]:
-    """Per class: name, images, objects, crowds; `size` (root of the area in pixels) and `ratio` (height to width) at
-    the training scale as quantiles 5, 50 and 95%."""
+    """Returns per class: name, images, objects, crowds, and the 5, 50 and 95% quantiles of `size` (root of the area in
+    pixels) and `ratio` (height to width) at the training scale."""
     boxes, _ = table.resized(augment)
     sides = boxes[:, 2:] - boxes[:, :2]
     size, ratio = np.sqrt(sides.prod(1)), sides[:, 1] / sides[:, 0]

@@ -1,4 +1,4 @@
-"""The report as text of about one screen."""
+"""The report as text, about one screen long."""
 
 from collections.abc import Iterator
 
@@ -7,8 +7,8 @@ from resdet.detection.check.report import Report, size_of_split
 from resdet.detection.check.split import Split
 from resdet.errors import number_of, one_line, printable
 
-EXAMPLES = 2  # of each kind
-MANY = 8  # kinds, from which one example of each is shown
+EXAMPLES = 2  # per kind
+MANY = 8  # number of kinds from which only one example each is shown
 CLASSES = 6  # lines of the table
 WIDTH = 150  # characters of an example
 
@@ -18,19 +18,19 @@ def summary(report: Report) -> str:
 
 
 def headline(report: Report) -> str:
-    """Number of findings by severity."""
+    """Returns the number of findings by severity."""
     counts = [(report.count(severity), severity) for severity in SEVERITIES]
     words = [number_of(count, severity) for count, severity in counts if count]
     return ", ".join(words) or "nothing found"
 
 
 def place(finding: Finding) -> str:
-    """The split and the file of a finding, before its sentence."""
+    """Returns the split and the file of a finding, to precede its sentence."""
     return f"{finding.split}/{one_line(finding.image)}: " if finding.image else f"{finding.split}: "
 
 
 def counts(split: Split) -> str:
-    """The numbers of images, annotations and categories."""
+    """Returns the numbers of images, annotations and categories."""
     singular = {"images": "image", "annotations": "annotation", "categories": "category"}
     sizes = size_of_split(split).items()
     return ", ".join(f"{count:,} {singular[noun] if count == 1 else noun}" for noun, count in sizes)
@@ -65,12 +65,12 @@ def _findings(report: Report) -> Iterator[str]:
 def _example(finding: Finding) -> str:
     where = place(finding) if finding.image and finding.image not in finding.sentence else ""
     text = f"{where}{finding.sentence}"
-    whole = len(text) <= WIDTH or finding.kind == LEFT_OUT  # which is of many entries, and ends with their files
+    whole = len(text) <= WIDTH or finding.kind == LEFT_OUT  # covers many entries, and ends with their files
     return text if whole else f"{text[: WIDTH - 1]}…"
 
 
 def _classes(report: Report) -> Iterator[str]:
-    """The classes with most and fewest objects of the first split."""
+    """Yields the classes with the most and the fewest objects in the first split."""
     split, classes = next(iter(report.statistics.items()))
     ordered = sorted(classes, key=lambda each: -each["objects"])
     shown = ordered if len(ordered) <= CLASSES else [*ordered[: CLASSES // 2], *ordered[-CLASSES // 2 :]]
@@ -91,7 +91,7 @@ def _anchors(report: Report) -> Iterator[str]:
 
 
 def _choices(report: Report) -> Iterator[str]:
-    """The keys that a training with the config chooses."""
+    """Yields the keys that training with the config chooses."""
     if report.choices:
         yield "a training with this config chooses"
         yield from (f"  {choice}" for choice in report.choices)

@@ -1,1 +1,1 @@
-"""The report of a detection run, and the comparison of several: `resdet report`."""
+"""Reports of detection runs, and comparisons of several: `resdet report`."""

@@ -1,7 +1,7 @@
 """AP over resampled images.
 
-Detections are matched once. A resample weights each image by the number of times that it was drawn, which gives exactly
-the AP of a data set with these copies.
+Detections are matched once. A resample weights each image by how often it was drawn, which gives exactly the AP of a
+data set with these copies.
 """
 
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ import numpy as np
 from resdet.detection.evaluation.coco import RECALLS
 from resdet.detection.report.matches import Matches
 
-CELLS = 1 << 24  # resamples × detections that are computed at once
+CELLS = 1 << 24  # resamples × detections computed at once
 
 
 def average_precisions(matches: Matches, copies: np.ndarray) -> np.ndarray:
-    """float64 [R, T, K]: AP of each resample [R, I], IoU threshold and class; NaN for a class without objects."""
+    """Returns the AP of each resample [R, I], IoU threshold and class, float64 [R, T, K]; NaN without objects."""
     result = np.full((len(copies), len(matches.ious), len(matches.classes)), np.nan)
     for label in range(len(matches.classes)):
         objects = matches.object_images[(matches.object_labels == label) & matches.counted]
@@ -32,7 +32,7 @@ def split(arrays: Sequence[np.ndarray], parts: int) -> list[list[np.ndarray]]:
 
 
 def class_aps(matches: Matches, rows: np.ndarray, copies: np.ndarray, totals: np.ndarray) -> np.ndarray:
-    """AP [R, T] of the detections `rows` of a class with `totals` [R] objects."""
+    """Returns the AP [R, T] of the detections `rows` of a class with `totals` [R] objects."""
     drawn = copies[:, matches.images[rows]]
     seen = drawn.cumsum(1, dtype=np.int32)
     columns = [
@@ -45,11 +45,11 @@ def class_aps(matches: Matches, rows: np.ndarray, copies: np.ndarray, totals: np
 def interpolated_ap(
     drawn: np.ndarray, seen: np.ndarray, hit: np.ndarray, ignored: np.ndarray, totals: np.ndarray
 ) -> np.ndarray:
-    """COCO's AP [R] at 101 recalls. Detections by descending score: copies [R, n] and their cumulative sum, hit and
-    ignored bool [n]; `totals` [R] objects."""
+    """Returns COCO's AP [R] at 101 recalls. Detections by descending score: copies [R, n] and their cumulative sum, hit
+    and ignored bool [n]; `totals` [R] objects."""
     if ignored.any():
         seen = seen - (drawn * ignored).cumsum(1, dtype=np.int32)
-    at = np.flatnonzero(hit)  # recall rises only there, and the highest precisions are there
+    at = np.flatnonzero(hit)  # only there does recall increase and precision peak
     true = drawn[:, at].cumsum(1, dtype=np.int32)
     precision = true / np.maximum(seen[:, at], 1)
     highest = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
@@ -58,6 +58,6 @@ def interpolated_ap(
 
 
 def overall(aps: np.ndarray) -> np.ndarray:
-    """[R]: the mean of AP [R, K] over the classes with objects."""
+    """Returns the mean of AP [R, K] over classes with objects: [R]."""
     present = ~np.isnan(aps)
     return np.where(present, aps, 0).sum(1) / np.maximum(present.sum(1), 1)

@@ -1,4 +1,4 @@
-"""Compares runs on the same validation images with the first of them."""
+"""Compares runs on the same validation images to the first one."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,21 +17,22 @@ from resdet.results.differences import ALL, COLUMNS, explanation, most, resample
 from resdet.results.sections import TRUTH, Cell, Gallery, Part, Picture, Section, Table
 from resdet.tasks import EvaluatedRun
 
-HIGHER, NO_OBJECTS = 1, "no objects"  # AP is better if it is higher; the verdict of a class without objects
+HIGHER, NO_OBJECTS = 1, "no objects"  # higher AP is better; verdict for a class without objects
 
 
 def compare(runs: Sequence[EvaluatedRun], precision: float | None) -> list[Section]:
-    """A section for each run but the first."""
+    """Returns a section for each run except the first."""
     first, *others = (evaluate_detector(run, precision) for run in runs)
     check_same_data(first, others)
-    # The same file, so that objects are in the same order.
+    # Uses the same file, so that objects are in the same order.
     others = [replace(other, matches=Matches.of(first.truth, other.results)) for other in others]
     copies = resample(len(first.matches.image_ids))
     masks = all(run.results.masks is not None and run.source.has_masks for run in (first, *others))
     base = all_aps(first, first.truth, copies, masks)
     sections = []
     for number, other in enumerate(others, 2):
-        table = differences(first, other, base, all_aps(other, first.truth, copies, masks), number)
+        aps = all_aps(other, first.truth, copies, masks)
+        table = differences(other.matches.classes, base, aps, number)
         note = explanation(first.run.name, other.run.name, copies.shape[1])
         parts: list[Part] = [table, *galleries(first, other, number, room(len(others)))]
         title = f"{other.run.name} against {first.run.name}"
@@ -57,20 +58,14 @@ def check_same_data(first: EvaluatedDetector, others: Sequence[EvaluatedDetector
             )
 
 
-def differences(
-    first: EvaluatedDetector,
-    other: EvaluatedDetector,
-    base: dict[str, np.ndarray],
-    aps: dict[str, np.ndarray],
-    number: int,
-) -> Table:
+def differences(classes: Sequence[str], base: dict[str, np.ndarray], aps: dict[str, np.ndarray], number: int) -> Table:
     """Compares the AP of the first run, `base`, with that of another one; both as returned by `all_aps`."""
     rows = []
     for prefix in aps:
         pair = (base[prefix], aps[prefix])
         rows.append(ap_row(ALL, f"{prefix}AP", *(overall(values.mean(1)) for values in pair)))
         rows.append(ap_row(ALL, f"{prefix}AP50", *(overall(values[:, 0]) for values in pair)))
-    for label, name in enumerate(other.matches.classes):
+    for label, name in enumerate(classes):
         for prefix in aps:
             pair = (base[prefix][:, :, label], aps[prefix][:, :, label])
             rows.append(ap_row(name, f"{prefix}AP", *(values.mean(1) for values in pair)))
@@ -83,7 +78,7 @@ def ap_row(name: str, metric: str, first: np.ndarray, other: np.ndarray) -> list
 
 
 def galleries(first: EvaluatedDetector, other: EvaluatedDetector, number: int, room: int) -> list[Gallery]:
-    """Images with objects that only one of the two finds, at the score threshold of each and IoU 0.5."""
+    """Returns images with objects that only one of the two finds, at the respective score thresholds and IoU 0.5."""
     by_first, by_other = (each.matches.matched(each.score) & each.matches.counted for each in (first, other))
     images, count = first.matches.object_images, len(first.matches.image_ids)
     lost, gained = (np.bincount(images[only], minlength=count) for only in (by_first & ~by_other, by_other & ~by_first))

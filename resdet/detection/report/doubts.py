@@ -1,4 +1,4 @@
-"""Objects whose labels the model doubts: candidates for mistakes in the annotations."""
+"""Objects whose labels the model contradicts: candidates for annotation errors."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,15 +16,15 @@ BACKGROUND_IOU, MATCH_IOU = 0.1, 0.5  # as in TIDE
 @dataclass(frozen=True)
 class Doubt:
     kind: str  # MISSING or OTHER
-    row: int  # of the detection in the results
+    row: int  # the detection's row in the results
     score: float
-    object: dict[str, Any] | None  # the annotation of another class
+    object: dict[str, Any] | None  # annotation of another class
 
 
 def label_doubts(truth: Any, results: Results, score: float) -> list[Doubt]:
-    """Detections of at least this score that touch no object (IoU below 0.1), or lie on an object of another class (IoU
-    of at least 0.5) and on none of their own; by descending score. An object is doubted once, and not if a detection
-    of its own class with a higher score lies on it."""
+    """Returns detections with at least this score that touch no object (IoU below 0.1), or lie on an object of another
+    class (IoU of at least 0.5) and on none of their own, by descending score. Each object is doubted at most once, and
+    not at all if a higher-scoring detection of its class lies on it."""
     content = ground_truth.read(truth)
     doubts = []
     for objects, rows in by_image(content, results, score):
@@ -36,7 +36,7 @@ def label_doubts(truth: Any, results: Results, score: float) -> list[Doubt]:
 def doubts_of(
     objects: list[dict[str, Any]], rows: list[int], categories: np.ndarray, scores: np.ndarray, overlaps: np.ndarray
 ) -> list[Doubt]:
-    """The doubts of an image; detections by descending score, overlaps [D, G]."""
+    """Returns the doubts of an image; detections by descending score, overlaps [D, G]."""
     owners = np.array([entry["category_id"] for entry in objects], np.int64)
     crowd = np.array([bool(entry["iscrowd"]) for entry in objects], bool)
     settled = np.zeros(len(objects), bool)

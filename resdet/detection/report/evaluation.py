@@ -1,4 +1,4 @@
-"""The validation data of a run, its detections and their matches."""
+"""Validation data of a run, with detections and their matches."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,29 +33,29 @@ class EvaluatedDetector:
     left_out: list[int]  # indices of unreadable images
     truth: str | Path | dict[str, Any]
     matches: Matches
-    curves: ScoreCurves  # of all classes at IoU 0.5
+    curves: ScoreCurves  # over all classes at IoU 0.5
     threshold: Threshold | None
 
     @property
     def score(self) -> float:
-        """The threshold to use; above all scores if there is none."""
+        """The score threshold; above all scores if there is none."""
         return self.threshold.score if self.threshold else np.inf
 
     @property
     def counted(self) -> str:
-        """The detections that count, at the beginning of a sentence."""
+        """Beginning of a sentence: the detections that count."""
         if self.threshold is None:
             return "No detections, since there is no score threshold"
         return f"Detections with a score of at least {self.score:.3f}, at IoU 0.5"
 
     @cached_property
     def indices(self) -> dict[int, int]:
-        """Image id of results -> index in the source."""
+        """Image id in results -> index in the source."""
         return {self.source.result_id(index): index for index in range(len(self.source))}
 
 
 def evaluate_detector(run: EvaluatedRun, precision: float | None) -> EvaluatedDetector:
-    """Detects on the validation images, unless these detections are cached, and matches."""
+    """Detects objects in the validation images, unless cached, and matches the detections."""
     experiment = cast(DetectionExperiment, run.experiment)
     source = open_scenes(experiment.scenes, "val")
     check_not_inputs(run.outputs, [source.file] if source.file else [])
@@ -80,13 +80,13 @@ def evaluate_detector(run: EvaluatedRun, precision: float | None) -> EvaluatedDe
 
 
 def state_of(source: Annotations) -> str:
-    """Identifies the images and categories, which detections name by ids."""
+    """Identifies the images and categories, to which detections refer by id."""
     ids = [source.result_id(index) for index in range(len(source))]
     return digest_of([list(source.files), ids, list(map(int, source.category_ids)), source.classes])
 
 
 def curves_of(matches: Matches, label: int | None = None) -> ScoreCurves:
-    """Precision, recall and F1 at IoU 0.5 of a class, or of all detections together."""
+    """Computes precision, recall and F1 at IoU 0.5, for a class or all detections together."""
     chosen = ~matches.ignored[0] & ((label is None) | (matches.labels == label))
     totals = matches.totals()
     total = int(totals.sum() if label is None else totals[label])

@@ -1,4 +1,4 @@
-"""The worst and the best images of an evaluation, and the objects whose labels the model doubts."""
+"""The worst and best images of an evaluation, and objects whose labels the model doubts."""
 
 import numpy as np
 
@@ -11,13 +11,13 @@ from resdet.results.box_format import xywh_to_xyxy
 from resdet.results.sections import TRUTH, Gallery, Mark, Part, Picture, Section, Table, picture
 
 WORST, BEST, CROPS = 12, 6, 24  # pictures
-DOUBT_SCORE, DOUBTS = 0.5, 200  # lowest score of doubts, and rows of their table
-CROP_SIDE, MARGIN = 200, 0.5  # of crops: longest side in pixels, and surroundings as a share of the box
+DOUBT_SCORE, DOUBTS = 0.5, 200  # minimum score of doubts, and rows of their table
+CROP_SIDE, MARGIN = 200, 0.5  # longest side of crops in pixels, and their margin as a share of the box
 DETECTIONS = "detections"  # layer of a picture
 
 
 def image_galleries(evaluated: EvaluatedDetector) -> Section:
-    """The images with the lowest and with the highest F1 at the score threshold."""
+    """Shows the images with the lowest and highest F1 at the score threshold."""
     counts = evaluated.matches.image_counts(evaluated.score)
     score = f1_of(counts)
     busy = np.flatnonzero(counts.sum(1))
@@ -33,12 +33,12 @@ def image_galleries(evaluated: EvaluatedDetector) -> Section:
 
 
 def f1_of(counts: np.ndarray) -> np.ndarray:
-    """F1 [I] of true positives, false positives and missed objects [I, 3]."""
+    """Computes F1 [I] from true positives, false positives and missed objects [I, 3]."""
     return 2 * counts[:, 0] / np.maximum(2 * counts[:, 0] + counts[:, 1] + counts[:, 2], 1)
 
 
 def drawn(evaluated: EvaluatedDetector, image: int, counts: np.ndarray) -> Picture:
-    """An image, by its position in `matches.image_ids`, with its objects and detections."""
+    """Draws an image, given by its position in `matches.image_ids`, with its objects and detections."""
     index = evaluated.indices[int(evaluated.matches.image_ids[image])]
     true, false, missed = counts.tolist()
     caption = f"{true} found, {missed} missed, {false} false"
@@ -50,7 +50,7 @@ def drawn(evaluated: EvaluatedDetector, image: int, counts: np.ndarray) -> Pictu
 
 
 def scene_picture(source: Annotations, index: int, caption: str, layers: dict[str, list[Mark]]) -> Picture:
-    """The image with marks given in annotated pixels."""
+    """Returns the image with marks, given in annotated pixels."""
     pixels = source.image(index).decode()
     stretch = np.tile(scale_of(source, index, pixels), 2)
     moved = {name: [mark.moved(stretch) for mark in part] for name, part in layers.items()}
@@ -58,7 +58,7 @@ def scene_picture(source: Annotations, index: int, caption: str, layers: dict[st
 
 
 def doubts_section(evaluated: EvaluatedDetector) -> Section:
-    """Labels to check: detections with high scores that contradict the annotations."""
+    """Lists labels to check: high-scoring detections that contradict the annotations."""
     score = max(DOUBT_SCORE, evaluated.score) if evaluated.threshold else DOUBT_SCORE
     doubts = label_doubts(evaluated.truth, evaluated.results, score)
     source, results, indices = evaluated.source, evaluated.results, evaluated.indices
@@ -87,7 +87,7 @@ def doubts_section(evaluated: EvaluatedDetector) -> Section:
 
 
 def crop(evaluated: EvaluatedDetector, doubt: Doubt) -> Picture:
-    """The surroundings of a doubted object."""
+    """Crops the surroundings of a doubted object."""
     source, results = evaluated.source, evaluated.results
     index = evaluated.indices[int(results.image_ids[doubt.row])]
     pixels = source.image(index).decode()

@@ -1,4 +1,4 @@
-"""Annotated objects and detections as marks of a picture: boxes, outlines of masks, and keypoints."""
+"""Annotated objects and detections as marks on a picture: boxes, mask outlines, and keypoints."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from resdet.results.visualizer import MIN_KEYPOINT_SCORE
 
 
 def truth_marks(source: Annotations, index: int) -> list[Mark]:
-    """The objects of an image, in annotated pixels."""
+    """Returns the objects of an image, in annotated pixels."""
     objects, (width, height) = source.objects(index), source.sizes[index].tolist()
     marks = []
     for k, (box, label, crowd, segment) in enumerate(
@@ -32,7 +32,7 @@ def truth_marks(source: Annotations, index: int) -> list[Mark]:
 
 
 def detection_marks(source: Annotations, index: int, results: Results, score: float) -> list[Mark]:
-    """The detections of an image with at least this score, in annotated pixels."""
+    """Returns the detections of an image with at least this score, in annotated pixels."""
     rows = results.rows_of(source.result_id(index), score)
     return [detection_mark(source, results, row) for row in rows.tolist()]
 
@@ -48,15 +48,15 @@ def detection_mark(source: Annotations, results: Results, row: int) -> Mark:
 
 
 def outline(mask: np.ndarray) -> list[np.ndarray]:
-    """Rings [k, 2] (x, y) around the parts and the holes of a mask [H, W]."""
+    """Returns rings [k, 2] (x, y) around the parts and holes of a mask [H, W]."""
     import cv2
 
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    return [contour[:, 0] + 0.5 for contour in contours]  # through the centers of pixels
+    return [contour[:, 0] + 0.5 for contour in contours]  # through pixel centers
 
 
 def with_keypoints(mark: Mark, source: Annotations, keypoints: np.ndarray, least: float) -> Mark:
-    """Adds the keypoints [K, 3] with a third value above `least`, and the skeleton between them."""
+    """Adds keypoints [K, 3] with a third value above `least`, and the skeleton between them."""
     shown = keypoints[:, 2] > least
     pairs = source.keypoints.skeleton if source.keypoints else []
     limbs = [keypoints[[a, b], :2] for a, b in pairs if shown[a] and shown[b]]

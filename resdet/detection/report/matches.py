@@ -1,4 +1,4 @@
-"""Detections matched to objects by COCO's rules, in columns, for everything that a report counts."""
+"""Detections matched to objects by COCO's rules, in columns, as the basis of a report's counts."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,14 +22,14 @@ class Matches:
     ious: np.ndarray  # float64 [T]: 0.5, 0.55, … 0.95
     rows: np.ndarray  # int64 [n]: row of the detection in the results
     scores: np.ndarray  # float64 [n]
-    labels: np.ndarray  # int64 [n]: class
+    labels: np.ndarray  # int64 [n]: classes
     images: np.ndarray  # int64 [n]: position of the image in `image_ids`
     hit: np.ndarray  # bool [T, n]: whether it matches an object
-    ignored: np.ndarray  # bool [T, n]: whether it matches a crowd, and counts neither way
-    partners: np.ndarray  # int64 [n]: the object that it matches at IoU 0.5; NONE without
+    ignored: np.ndarray  # bool [T, n]: whether it matches a crowd, and does not count
+    partners: np.ndarray  # int64 [n]: the object matched at IoU 0.5, or NONE
     object_labels: np.ndarray  # int64 [m]
     object_images: np.ndarray  # int64 [m]
-    counted: np.ndarray  # bool [m]: no crowd
+    counted: np.ndarray  # bool [m]: not a crowd
 
     @classmethod
     def of(cls, truth: Any, results: Results, kind: Literal["bbox", "segm"] = "bbox") -> "Matches":
@@ -39,7 +39,7 @@ class Matches:
         evaluator.params.area_rng, evaluator.params.area_rng_lbl = [[0, 1e10]], ["all"]
         evaluator.evaluate()
         image_ids, category_ids = (np.array(sorted(ids)) for ids in (objects.get_img_ids(), objects.get_cat_ids()))
-        pairs = evaluator.eval_imgs  # an entry for each pair of image and class
+        pairs = evaluator.eval_imgs  # one entry per pair of image and class
         images = np.searchsorted(image_ids, [pair["image_id"] for pair in pairs])
         labels = np.searchsorted(category_ids, [pair["category_id"] for pair in pairs])
         detections, owned = ([len(pair[ids]) for pair in pairs] for ids in ("dtIds", "gtIds"))
@@ -69,18 +69,18 @@ class Matches:
         )
 
     def totals(self) -> np.ndarray:
-        """int64 [K]: objects of each class."""
+        """Number of objects per class, int64 [K]."""
         return np.bincount(self.object_labels[self.counted], minlength=len(self.classes))
 
     def matched(self, score: float) -> np.ndarray:
-        """bool [m]: objects that a detection of at least this score matches at IoU 0.5."""
+        """Returns bool [m]: whether a detection with at least this score matches the object at IoU 0.5."""
         matched = np.zeros(len(self.counted), bool)
         matched[self.partners[(self.scores >= score) & (self.partners != NONE)]] = True
         return matched
 
     def image_counts(self, score: float) -> np.ndarray:
-        """int64 [I, 3]: the true and false positives and the missed objects of each image, at IoU 0.5, of the
-        detections of at least this score."""
+        """Returns true positives, false positives and missed objects of each image, int64 [I, 3], at IoU 0.5, for
+        detections with at least this score."""
         kept = (self.scores >= score) & ~self.ignored[0]
         missed = self.counted & ~self.matched(score)
         chosen = (self.images[kept & self.hit[0]], self.images[kept & ~self.hit[0]], self.object_images[missed])

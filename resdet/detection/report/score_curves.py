@@ -1,4 +1,4 @@
-"""Precision, recall and F1 against the lowest score, and the threshold to use a detector with."""
+"""Precision, recall and F1 against the score threshold, and the choice of a threshold."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class ScoreCurves:
-    """Detections of at least each distinct score, which descend; [n] each."""
+    """Metrics of detections with at least each distinct score, in descending order; [n] each."""
 
     scores: np.ndarray
     precision: np.ndarray
@@ -24,15 +24,15 @@ class Threshold:
 
 
 def score_curves(scores: np.ndarray, hit: np.ndarray, total: int) -> ScoreCurves:
-    """Scores [n] in descending order, hit bool [n], of `total` objects."""
+    """Computes curves from scores [n] in descending order, hit bool [n], and `total` objects."""
     last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True)[: len(scores)])
     true, seen = np.cumsum(hit)[last], last + 1
     return ScoreCurves(scores[last], true / seen, true / max(total, 1), 2 * true / (seen + total))
 
 
 def choose_threshold(curves: ScoreCurves, precision: float | None = None) -> Threshold | None:
-    """The score of the highest F1, or of the highest recall with at least this precision; None if there is none, or if
-    nothing is found. Of several, the highest score."""
+    """Returns the score with the highest F1, or with the highest recall at this precision or more, and the highest of
+    several such scores; None if there is none, or if nothing is found."""
     allowed = (curves.f1 > 0) & (curves.precision >= (precision or 0))
     if not allowed.any():
         return None

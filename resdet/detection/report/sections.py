@@ -1,4 +1,4 @@
-"""The sections of the report of a detector."""
+"""Sections of a detector's report."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,8 +22,8 @@ from resdet.results.sections import Chart, Part, Section, Table, facts
 from resdet.results.spread import spread
 from resdet.tasks import EvaluatedRun
 
-POINTS = 200  # of curves against scores
-TIDE = {  # error of TIDE -> its meaning
+POINTS = 200  # points of curves against scores
+TIDE = {  # TIDE's error -> meaning
     "Cls": "right place, wrong class",
     "Loc": "right class, IoU from 0.1 to 0.5",
     "Both": "wrong class and IoU from 0.1 to 0.5",
@@ -68,7 +68,7 @@ def summary_section(
         if name != "per_class"
     }
     losses = {f"loss {name}": value for name, value in evaluated.losses.items()}
-    other = {name: value for name, value in headline.items() if name not in values}  # of another eval.metric
+    other = {name: value for name, value in headline.items() if name not in values}  # from another eval.metric
     return Section("summary", "Metrics", [facts("metrics", "All images", {**other, **values, **losses})])
 
 
@@ -101,7 +101,7 @@ def scores_section(evaluated: EvaluatedDetector, curves: dict[str, Any], precisi
 
 
 def precision_recall(evaluated: EvaluatedDetector, curves: dict[str, Any]) -> Chart:
-    """Precision against recall: the mean at three IoU thresholds, and the classes with the most objects."""
+    """Plots precision against recall: the mean at three IoU thresholds, and the classes with the most objects."""
     totals = dict(zip(evaluated.matches.classes, evaluated.matches.totals().tolist()))
     largest = sorted(curves, key=lambda name: -totals[name])[: len(COLORS) - 3]
     recall = coco.RECALLS.tolist()

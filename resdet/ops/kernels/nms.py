@@ -1,7 +1,7 @@
-"""NMS on CUDA: a bit matrix of suppressing pairs, then one sweep per image from the best box to the worst.
+"""NMS on CUDA: a bit matrix of suppressing pairs, then one sweep per image from the best to the worst box.
 
-No host sync. The bit matrix takes N² / 8 bytes per image. The sweep takes 64 boxes at a time: their survivors are the
-fixed point of "not suppressed by a survivor", which a few parallel rounds reach, at most 64.
+Needs no host sync. The bit matrix takes N² / 8 bytes per image. The sweep processes 64 boxes at a time; their survivors
+are the fixed point of "not suppressed by a survivor", reached in a few parallel rounds, at most 64.
 """
 
 import torch
@@ -10,12 +10,13 @@ import triton.language as tl
 from torch import Tensor
 
 BITS = 64  # boxes per word
-CHUNK = 32  # words that the sweep updates at once
-WARPS = 8  # per program; with fewer, registers spill
+CHUNK = 32  # words updated at once by the sweep
+WARPS = 8  # per program; registers spill with fewer
 
 
 def survivors(boxes: Tensor, groups: Tensor, valid: Tensor, threshold: float) -> Tensor:
-    """boxes [B, N, 4] float32, groups [B, N], valid [B, N] bool, by descending score, N > 0 -> [B, N] bool."""
+    """Computes the survivors [B, N] bool of boxes [B, N, 4] float32, groups [B, N] and valid [B, N] bool, by descending
+    score, N > 0."""
     batch, count = valid.shape
     words = triton.cdiv(count, BITS)
     boxes, groups, valid = boxes.contiguous(), groups.contiguous(), valid.contiguous()
@@ -24,11 +25,11 @@ def survivors(boxes: Tensor, groups: Tensor, valid: Tensor, threshold: float) ->
     survives = torch.empty_like(valid)
     _suppress[(words, words, batch)](
         boxes, groups, valid, suppressed, count, words, threshold,
-        BITS=BITS, num_warps=WARPS, enable_fp_fusion=False,  # rounds like the CPU, so that the same boxes survive
+        BITS=BITS, num_warps=WARPS, enable_fp_fusion=False,  # rounds as on the CPU, so the same boxes survive
     )  # fmt: skip
     _sweep[(batch,)](
         valid, suppressed, removed, survives, count, words,
-        BITS=BITS, CHUNK=CHUNK, num_warps=WARPS, enable_fp_fusion=False,  # given, since Triton 3.9 warns without it
+        BITS=BITS, CHUNK=CHUNK, num_warps=WARPS, enable_fp_fusion=False,  # explicit, since Triton 3.9 warns otherwise
     )  # fmt: skip
     return survives
 
@@ -44,7 +45,7 @@ def _box(boxes, index, exists):
 
 @triton.jit(do_not_specialize=["count", "words"])
 def _suppress(boxes, groups, valid, suppressed, count, words, threshold, BITS: tl.constexpr):
-    """Sets bit j of word w of box i if i suppresses box 64w + j, a worse one. Words before that of i stay unset."""
+    """Sets bit j of word w of box i if i suppresses the worse box 64w + j; words before that of i stay unset."""
     word = tl.program_id(0)
     block = tl.program_id(1)
     first = tl.program_id(2).to(tl.int64) * count
@@ -79,9 +80,9 @@ def _or(a, b):
 
 @triton.jit(do_not_specialize=["count", "words"])
 def _sweep(valid, suppressed, removed, survives, count, words, BITS: tl.constexpr, CHUNK: tl.constexpr):
-    """Sweeps the words of one image: survivors within the word, then the boxes they suppress in later words.
+    """Sweeps the words of an image: finds survivors within a word, then the boxes they suppress in later words.
 
-    `removed` [B, words] holds a bit for each box suppressed so far, and starts with zeros.
+    `removed` [B, words] contains a bit per box suppressed so far, initially zeros.
     """
     first = tl.program_id(0).to(tl.int64) * count
     removed += tl.program_id(0).to(tl.int64) * words
@@ -109,9 +110,9 @@ def _sweep(valid, suppressed, removed, survives, count, words, BITS: tl.constexp
 
 @triton.jit
 def _fixed_point(candidate, bits, bit):
-    """Which candidates no survivor suppresses, for the bits that each of the 64 boxes suppresses among them.
+    """Finds the candidates that no survivor suppresses, given the `bits` that each of the 64 boxes suppresses.
 
-    Boxes suppress later ones only, so that round n settles the first n boxes at least.
+    Boxes only suppress later ones, so round n settles at least the first n boxes.
     """
     keep = candidate
     changed = 1

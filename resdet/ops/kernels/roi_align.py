@@ -1,7 +1,7 @@
-"""RoIAlign on CUDA: one launch per level over all RoIs; programs of RoIs of other levels return immediately.
+"""RoIAlign on CUDA: one launch per level over all RoIs; programs for RoIs of other levels return immediately.
 
-So there is no sorting, no counting and no host sync. A program computes one row of bins of one RoI for a block of
-channels; its reads are contiguous on channels_last maps. Sums are in float32, and round as on the CPU.
+This avoids sorting, counting and host syncs. A program computes one row of bins of an RoI for a block of channels, with
+contiguous reads on channels_last maps. Sums are in float32, with the same rounding as on the CPU.
 """
 
 import torch
@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 MAX_CHANNELS = 256  # per program
-WARPS = 1  # per program: four neighboring channels are added by one instruction
+WARPS = 1  # per program; one instruction adds four neighboring channels
 
 
 def forward(
@@ -49,7 +49,7 @@ def backward(
     sampling: int,
     aligned: bool,
 ) -> list[Tensor]:
-    """As `resdet.ops.roi_align.roi_align_backward`; not deterministic: the order of summation differs between runs."""
+    """As `resdet.ops.roi_align.roi_align_backward`; not deterministic, since the order of summation varies."""
     channels, size = grad.shape[2:4]
     incoming = grad.permute(0, 1, 3, 4, 2).contiguous()
     boxes, images, levels = boxes.float().contiguous(), images.contiguous(), levels.contiguous()
@@ -73,14 +73,14 @@ def _launch(rois: int, size: int, channels: int) -> tuple[int, tuple[int, int, i
 
 @triton.jit
 def _axis(low, high, scale, SIZE: tl.constexpr, SAMPLING: tl.constexpr, ALIGNED: tl.constexpr):
-    """Start of an RoI along one axis of the map, length of a bin, and samples per bin."""
+    """Returns the start of an RoI along one axis of the map, the length of a bin, and the samples per bin."""
     start = low * scale
     length = (high - low) * scale
     if ALIGNED:
         start -= 0.5
     else:
         length = tl.maximum(length, 1.0)
-    bin = tl.div_rn(length, SIZE * 1.0)  # as the CPU: a multiplication by 1 / SIZE rounds up one bin of some RoIs
+    bin = tl.div_rn(length, SIZE * 1.0)  # as on the CPU; multiplying by 1 / SIZE would round up one bin of some RoIs
     if SAMPLING == 0:
         samples = tl.ceil(bin).to(tl.int32)
     else:
@@ -90,7 +90,7 @@ def _axis(low, high, scale, SIZE: tl.constexpr, SAMPLING: tl.constexpr, ALIGNED:
 
 @triton.jit
 def _around(position, limit):
-    """The two pixels around a sample and their weights; weights are 0 outside the map and for NaN."""
+    """Returns the two pixels around a sample and their weights, which are 0 outside the map and for NaN."""
     inside = (position >= -1.0) & (position <= limit)
     position = tl.minimum(tl.maximum(tl.where(inside, position, 0.0), 0.0), limit - 1.0)
     low = tl.floor(position)
@@ -156,7 +156,7 @@ def _backward(
     for column in range(SIZE):
         source = grad + ((roi * SIZE + row) * SIZE + column) * channels + channel
         incoming = tl.load(source, mask=exists, other=0.0).to(tl.float32) * share
-        # Padded RoIs have no gradient. A mask per channel would keep the additions from being vectorized.
+        # Padded RoIs have no gradient. A mask per channel would prevent vectorized additions.
         if tl.max((incoming != 0.0).to(tl.int32), axis=0) != 0:
             for i in range(y_samples):
                 y = top + row * y_bin + (i + 0.5) * y_bin / y_samples
