@@ -32,7 +32,7 @@ class AnchorGrid:
 
     @classmethod
     def of(cls, config: DetectorConfig, strides: Sequence[int]) -> "AnchorGrid":
-        """`strides`: those of the RPN's levels."""
+        """Creates the grid of a config; `strides`: those of the RPN's levels."""
         rpn, levels = config.rpn, anchor_sizes(config, len(strides))
         return cls(
             tuple(strides), tuple(tuple(sides) for sides in levels), tuple(rpn.anchors.ratios),

@@ -90,13 +90,13 @@ class Annotations:
         return image.size
 
     def image_id(self, i: int) -> int | str:
-        """Id in the annotation file: COCO's id, or the file name without folder and extension."""
+        """Returns the id in the annotation file: COCO's id, or the file name without folder and extension."""
         if "image_ids" in self.arrays:
             return int(self.arrays["image_ids"][i])
         return PurePath(self.files[i]).stem
 
     def result_id(self, i: int) -> int:
-        """Image id in results and in `to_coco`: COCO's id, otherwise 1 to N."""
+        """Returns the image id in results and in `to_coco`: COCO's id, otherwise 1 to N."""
         return int(self.arrays["image_ids"][i]) if self.file else i + 1
 
     @property

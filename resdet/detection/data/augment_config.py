@@ -34,7 +34,7 @@ class SceneConfig:
         check(self)
 
     def limits(self) -> tuple[int, int]:
-        """Maximum of the short and of the long side of an augmented image."""
+        """Returns the maximum short and long sides of augmented images."""
         return (self.jitter_size, self.jitter_size) if self.scale_jitter else (max(self.min_size), self.max_size)
 
 

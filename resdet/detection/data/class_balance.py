@@ -9,7 +9,7 @@ import numpy as np
 def repeat_factors(
     presence_images: np.ndarray, presence_labels: np.ndarray, count_images: int, threshold: float
 ) -> np.ndarray:
-    """Repeat-factor sampling of LVIS (arXiv 1908.03195): float [N].
+    """Returns copies for repeat-factor sampling as in LVIS (arXiv 1908.03195): float [N].
 
     The repeat factor of a class is sqrt(t / f) for threshold t and share f of images with the class; an image takes the
     maximum over its classes, at least 1.
@@ -24,7 +24,7 @@ def repeat_factors(
 def class_aware(
     presence_images: np.ndarray, presence_labels: np.ndarray, count_images: int, negatives: float = 0.0
 ) -> np.ndarray:
-    """Class-aware sampling: uniform over classes, then over the images of a class; float [N], summing to N.
+    """Returns copies for class-aware sampling, uniform over classes, then over a class's images: float [N], with sum N.
 
     `negatives`, 0 to 1, is the share of images without objects; ignored if all images or none have objects.
     """

@@ -141,7 +141,7 @@ def file_name(image: dict[str, Any]) -> str | None:
 
 
 def is_possible(name: str) -> bool:
-    """Whether a file can have this name."""
+    """Returns whether a file can have this name."""
     try:
         return bool(name) and b"\0" not in os.fsencode(name)
     except UnicodeEncodeError:

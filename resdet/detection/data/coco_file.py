@@ -43,7 +43,7 @@ class CocoFile:
         self.crowd = self._crowd()  # bool [M]
 
     def rows(self) -> np.ndarray:
-        """Row of each annotation's image, int64 [M]; arbitrary for unknown images."""
+        """Returns the row of each annotation's image, int64 [M]; arbitrary for unknown images."""
         if not len(self.images):
             return np.zeros(len(self.annotations), np.int64)
         order = np.argsort(self.image_ids, kind="stable")

@@ -175,7 +175,7 @@ def size_of(file: Path | str) -> tuple[int, int] | None:
 
 
 def unchanged(arrays: Arrays, folder: Path | str) -> bool:
-    """Whether the files that an index depends on are unchanged."""
+    """Returns whether the files that an index depends on are unchanged."""
     files = Strings.from_arrays(arrays, "measured")
     return np.array_equal(file_states(Path(folder), files), arrays["measured.states"])
 

@@ -24,7 +24,7 @@ class Polygons:
         return Polygons([ring * np.asarray(scale, ring.dtype) + np.asarray(shift, ring.dtype) for ring in self.rings])
 
     def crop(self, box: np.ndarray, size: int) -> np.ndarray:
-        """Mask cropped to `box` (xyxy) and resized: uint8 [size, size], 255 for full coverage of a cell."""
+        """Crops the mask to `box` (xyxy) and resizes it: uint8 [size, size], 255 for full coverage of a cell."""
         import cv2
 
         fine = size * SUPERSAMPLED
@@ -66,7 +66,7 @@ class Bitmap:
         return Bitmap(array, (x, y), (self.pixel[0] * abs(scale[0]), self.pixel[1] * abs(scale[1])))
 
     def crop(self, box: np.ndarray, size: int) -> np.ndarray:
-        """Mask cropped to `box` (xyxy) and resized: uint8 [size, size], 255 for full coverage of a cell."""
+        """Crops the mask to `box` (xyxy) and resizes it: uint8 [size, size], 255 for full coverage of a cell."""
         columns = np.linspace(box[0], box[2], size + 1, dtype=np.float64)
         rows = np.linspace(box[1], box[3], size + 1, dtype=np.float64)
         return np.rint(255 * self._coverage(rows, columns)).astype(np.uint8)

@@ -115,7 +115,7 @@ class DataSet:
         return loaded
 
     def contents(self) -> dict[str, Content]:
-        """All splits in COCO's format, including a generated validation split."""
+        """Returns all splits in COCO's format, including a generated validation split."""
         contents = {split: each.content for split, each in self.loaded.items()}
         return contents | self._divided(contents["train"]) if self.val_split else contents
 

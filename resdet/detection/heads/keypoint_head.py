@@ -29,7 +29,7 @@ class KeypointHead(nn.Module):
         init_convs(self.convs, self.heatmaps)
 
     def forward(self, x: Tensor) -> Tensor:
-        """RoI features [R, C, s, s] -> logits [R, K, 4s, 4s]."""
+        """Maps RoI features [R, C, s, s] to logits [R, K, 4s, 4s]."""
         return F.interpolate(self.heatmaps(self.convs(x)), scale_factor=2.0, mode="bilinear", align_corners=False)
 
 

@@ -32,7 +32,7 @@ class MaskHead(nn.Module):
         nn.init.zeros_(cast(nn.Parameter, self.masks.bias))
 
     def forward(self, x: Tensor) -> Tensor:
-        """RoI features [R, C, s, s] -> logits [R, classes, 2s, 2s]."""
+        """Maps RoI features [R, C, s, s] to logits [R, classes, 2s, 2s]."""
         return self.masks(F.relu(self.upsample(self.convs(x)), inplace=True))
 
 

@@ -42,7 +42,7 @@ class RPN(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, maps: Sequence[Tensor], image: Sequence[int]) -> RPNOutput:
-        """`image`: padded height and width."""
+        """Predicts for each anchor; `image`: padded height and width."""
         anchors = self.anchors(maps, self.strides, image)
         logits, deltas = zip(*(self.slide(x) for x in maps))
         return RPNOutput(anchors, list(logits), list(deltas))

@@ -69,7 +69,7 @@ class Matches:
         )
 
     def totals(self) -> np.ndarray:
-        """Number of objects per class, int64 [K]."""
+        """Counts objects per class, int64 [K]."""
         return np.bincount(self.object_labels[self.counted], minlength=len(self.classes))
 
     def matched(self, score: float) -> np.ndarray:
