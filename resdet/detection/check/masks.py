@@ -15,7 +15,7 @@ from resdet.detection.data.segmentation_columns import SegmentColumns
 AGREEING = 0.7  # IoU of a mask's bounding box and the annotated box
 BEYOND, FAR = 2.0, 0.1  # pixels, and share of a side, by which a mask may exceed its box
 MANY_PARTS = 10
-MANY_HOLES = 3  # in a bitmap, since a ring has one
+MANY_HOLES = 3  # in a bitmap; a ring-shaped object has one
 NO_AREA = 1e-3  # pixels
 
 

@@ -22,7 +22,7 @@ def training_shape(height: int, width: int, shapes: list[Shape]) -> Shape:
 
 
 def inference_shapes(short: int, long: int, divisor: int = 32) -> list[Shape]:
-    """Returns at most seven shapes for photographs in both orientations: 1:1, 4:3, 3:2, and 16:9 or the long side."""
+    """Returns at most seven shapes for photographs in both orientations: 1:1, 4:3, 3:2, up to 16:9 or the long side."""
     longest = min(short * 16 / 9, long)
     sides = sorted(
         {_round_up(side, divisor) for side in (short, short * 4 / 3, short * 3 / 2, longest) if side <= longest}
