@@ -1,6 +1,6 @@
 """resdet: the classifiers, detectors and localizers of Deep Residual Learning for Image Recognition, in PyTorch.
 
-Nothing heavy is imported before it is used: `import resdet` alone does not import torch.
+Heavy dependencies are imported at first use: `import resdet` alone does not import torch.
 """
 
 from typing import TYPE_CHECKING

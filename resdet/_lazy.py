@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first used, so that `resdet --help` never waits for torch."""
+"""Lazy imports of a package's names, so that `resdet --help` does not import torch."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -6,10 +6,10 @@ from typing import Any
 
 
 def attach(package: str, homes: dict[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` for `package`: each name of `homes` is found in the module it maps to.
+    """Returns `__getattr__` and `__dir__` for `package`; `homes` maps each name to the module that defines it.
 
-    A name that maps to a module of that name (`{"coco": "evaluation.coco"}`) is the submodule; one that maps to
-    `module:attribute` is the attribute.
+    A name that maps to a module of the same name (`{"coco": "evaluation.coco"}`) is that submodule; `module:attribute`
+    selects an attribute with another name.
     """
 
     def __getattr__(name: str) -> Any:

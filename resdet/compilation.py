@@ -1,7 +1,7 @@
-"""Compiled inference with a bounded number of graphs, one for each shape of the inputs.
+"""Compiled inference with a bounded number of graphs, one per input shape.
 
-Compilation runs where the call runs, not in a thread: dynamo's and fx's tracing states are global to the process, so
-that a compiled call during a trace in another thread fails.
+Compilation runs in the calling thread: the tracing states of dynamo and fx are global to the process, so a compiled
+call fails while another thread traces.
 """
 
 import logging
@@ -18,25 +18,25 @@ from torch.utils._pytree import tree_leaves
 from resdet.cudnn import fastest_algorithms
 from resdet.progress import Activity
 
-GRAPHS = 8  # of a function, at most
+GRAPHS = 8  # maximum per function
 log = logging.getLogger("resdet")
 
 
 class CompiledPerShape:
-    """A function of tensors that is compiled for a shape once `after` elements of its first tensor have run eagerly.
+    """Compiles a function of tensors for each shape, after `after` elements of its first tensor have run eagerly.
 
-    At most `limit` shapes are compiled; calls of further ones run eagerly, and so do all if the compiler fails.
+    At most `limit` shapes are compiled. Other shapes run eagerly, as do all shapes after a failed compilation.
     """
 
     def __init__(self, function: Callable[..., Any], after: int = 0, limit: int = GRAPHS, **options: Any):
-        """`options` of torch.compile."""
+        """`options` are passed to torch.compile."""
         self.function: Callable[..., Any] = function
-        if isinstance(function, CompiledPerShape):  # compiled before: not twice
+        if isinstance(function, CompiledPerShape):  # do not compile twice
             self.function = function.function
         self.after, self.limit = after, limit
         self.options = {"fullgraph": True, "dynamic": False, **options}
         self.graphs: dict[Any, Callable[..., Any]] = {}
-        self.seen: Counter[Any] = Counter()  # elements of each shape that ran eagerly
+        self.seen: Counter[Any] = Counter()  # elements that ran eagerly, per shape
 
     def __call__(self, *inputs: Any) -> Any:
         tensors = [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
@@ -47,7 +47,7 @@ class CompiledPerShape:
             progress = Activity(title)
             log.info(title)
             self.graphs[key] = torch.compile(isolated(self.function), **self.options)
-        compiled = self.graphs.get(key)  # another thread, whose compilation fails, drops all graphs
+        compiled = self.graphs.get(key)  # a failed compilation in another thread drops all graphs
         if compiled is None:
             recurs = self.seen[key] > 0
             self.seen[key] += tensors[0].numel()
@@ -63,13 +63,13 @@ class CompiledPerShape:
             return self.function(*inputs)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Graphs hold the weights that they were compiled with: a copy compiles its own."""
+        """Drops the graphs, which hold the weights they were compiled with: a copy compiles again."""
         return {**self.__dict__, "graphs": {}}
 
 
 def isolated(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function with code of its own. dynamo counts graphs, and stops at `recompile_limit`, by code: without this,
-    all models and shapes of a process share that limit."""
+    """Returns a copy of the function with a separate code object. dynamo counts graphs, up to `recompile_limit`, per
+    code object: without the copy, all models and shapes of a process share this limit."""
 
     def call(*inputs: Any) -> Any:
         return function(*inputs)

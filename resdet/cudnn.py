@@ -1,4 +1,4 @@
-"""cuDNN's choice of algorithms."""
+"""Selection of cuDNN's algorithms."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,10 +8,10 @@ import torch
 
 @contextmanager
 def fastest_algorithms() -> Iterator[None]:
-    """Context in which cuDNN times its algorithms at the first convolution of each shape, and then uses the fastest.
+    """Enables cuDNN's benchmark mode: the first convolution of each shape selects the fastest algorithm.
 
-    For shapes that recur, since a search takes as long as dozens of convolutions. Off with deterministic algorithms:
-    timings differ between runs, and so would the algorithms and their rounding.
+    Use it for recurring shapes, since a search takes as long as dozens of convolutions. It stays off with deterministic
+    algorithms: timings differ between runs, and so would the selected algorithms and their rounding.
     """
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()

@@ -1,4 +1,4 @@
-"""Out-of-memory errors of a GPU: a sentence with a remedy, and prediction of smaller groups."""
+"""Handling of GPU out-of-memory errors: a message with a remedy, and prediction in smaller groups."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ def memory_remedy(work: str, remedy: str) -> Iterator[None]:
 
 
 def in_halves(predict: Callable[[Sequence[T]], Sequence[R]], images: Sequence[T]) -> Sequence[R]:
-    """`predict(images)`, or, if the GPU has no memory for all of them, the results of each half."""
+    """Returns `predict(images)`, or the results of each half if the GPU runs out of memory."""
     if len(images) == 1:
         with memory_remedy("One image", "use --device cpu, or a smaller size"):
             return predict(images)
@@ -32,5 +32,5 @@ def in_halves(predict: Callable[[Sequence[T]], Sequence[R]], images: Sequence[T]
         return predict(images)
     except OutOfMemoryError:
         middle = len(images) // 2
-    # Not in the handler, whose traceback holds the tensors of the failed attempt.
+    # Outside the handler, since the traceback keeps the tensors of the failed attempt alive.
     return [*in_halves(predict, images[:middle]), *in_halves(predict, images[middle:])]

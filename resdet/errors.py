@@ -1,6 +1,6 @@
-"""Errors that users can cause: one sentence with the problem, the place and the remedy.
+"""Errors that users can cause: one sentence with the problem, its location and the remedy.
 
-The command prints the sentence and exits with status 2; a traceback indicates a bug of resdet.
+The command prints the sentence and exits with status 2; a traceback indicates a bug in resdet.
 """
 
 import difflib
@@ -9,14 +9,14 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-LIMIT = 399  # characters of a message
-LONGEST_WORD = 100  # characters of a word in a message above the limit
-# Text that YAML reads as text without quotes.
+LIMIT = 399  # maximum length of a message in characters
+LONGEST_WORD = 100  # maximum length of a word in a shortened message
+# Text that YAML parses as a string without quotes.
 NAME = re.compile(r"(?!(true|false|null)$)([a-z/]|\d[\d_]*[a-df-z])([\w./:+-]*\w)?", re.ASCII | re.IGNORECASE)
 
 
 class Error(Exception):
-    """Base class of resdet's errors; its text is one line of limited length."""
+    """Base class of resdet's errors; the message is a single line of limited length."""
 
     def __str__(self) -> str:
         return one_line(super().__str__())
@@ -44,19 +44,19 @@ def at_least(least: int, config: Any, section: str, *keys: str) -> None:
 
 
 def hint(name: object, known: Iterable[str], otherwise: str) -> str:
-    """The end of a sentence on an unknown name: the nearest known one, without regard to case, or `otherwise`."""
+    """Returns the end of a message about an unknown name: the closest known name, ignoring case, or `otherwise`."""
     spellings = {one.lower(): one for one in known}
     near = difflib.get_close_matches(str(name).lower(), spellings, n=1)
     return f"did you mean {spellings[near[0]]}?" if near else otherwise
 
 
 def number_of(count: int, one: str, several: str | None = None) -> str:
-    """A count with its noun: 1 image, 2 images; `several` is an irregular plural."""
+    """Formats a count with its noun: 1 image, 2 images; `several` is an irregular plural."""
     return f"{count} {one if count == 1 else several or f'{one}s'}"
 
 
 def spelled(value: Any) -> str:
-    """A value of a key as configs spell it: true, not True; text in quotes unless it is a name."""
+    """Formats a value as in a config: true, not True; text in quotes unless it is a name."""
     bare = isinstance(value, str) and NAME.fullmatch(value)
     return value if bare else json.dumps(value, ensure_ascii=False, default=str)
 
@@ -65,7 +65,7 @@ class DataError(Error):
     """A file of a data set is missing, damaged or inconsistent."""
 
     def in_data_set(self) -> "DataError":
-        """The error for an image of a data set, with the remedies that data sets have."""
+        """Returns the error for an image of a data set, with the remedies for data sets."""
         return self
 
 
@@ -93,7 +93,7 @@ class DownloadError(Error):
 
 
 def one_line(text: str) -> str:
-    """Escapes control characters, and shortens a long text: first its long words, then the whole."""
+    """Escapes control characters, and shortens a long text: first its long words, then the whole text."""
     text = printable(text)
     if len(text) > LIMIT:
         text = " ".join(shorten(word, LONGEST_WORD) for word in text.split(" "))
@@ -101,7 +101,7 @@ def one_line(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Escapes control characters, such as those of a name in a file."""
+    """Escapes control characters, such as those in file names."""
     return "".join(character if character.isprintable() else escape(character) for character in text)
 
 
@@ -110,7 +110,7 @@ def escape(character: str) -> str:
 
 
 def shorten(text: str, length: int) -> str:
-    """Replaces the middle of a long text by …"""
+    """Replaces the middle of a long text with …"""
     if len(text) <= length:
         return text
     head = (length - 1) * 2 // 3

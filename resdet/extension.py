@@ -1,7 +1,7 @@
-"""Import of user modules, which register their own backbones, heads, data formats, evaluators and tasks.
+"""Import of user modules that register backbones, heads, data formats, evaluators and tasks.
 
-A config (`imports: [my_module]`) or a command (`--import my_module`) names them. Checkpoints store the names, but
-loading one imports nothing, since an untrusted file could name any module.
+They are named in a config (`imports: [my_module]`) or on the command line (`--import my_module`). Checkpoints store the
+names, but loading a checkpoint does not import them, since an untrusted file could name any module.
 """
 
 import os
@@ -16,7 +16,7 @@ GIVEN: list[str] = []  # modules of `--import`, imported for each config of the 
 
 
 def import_modules(names: Iterable[str], origin: str) -> None:
-    """Imports modules by name, also from the working directory; `origin`: the config or option, for errors."""
+    """Imports modules by name, including those in the working directory; `origin`: the config or option, for errors."""
     for name in names:
         if name in sys.modules:
             continue
@@ -39,7 +39,7 @@ def import_modules(names: Iterable[str], origin: str) -> None:
 
 
 def load_object(name: str, origin: str) -> Any:
-    """The object named by `module:attribute`; `origin`: the config key, for errors."""
+    """Returns the object named `module:attribute`; `origin`: the config key, for errors."""
     module, _, attribute = name.partition(":")
     import_modules([module], origin)
     if not hasattr(sys.modules[module], attribute):
@@ -48,7 +48,7 @@ def load_object(name: str, origin: str) -> Any:
 
 
 def require_modules(names: Iterable[str], origin: str) -> None:
-    """Refuses a checkpoint that needs modules not yet imported; `origin`: its file, for errors."""
+    """Refuses a checkpoint that requires modules not yet imported; `origin`: its file, for errors."""
     for name in names:
         if name not in sys.modules:
             raise ConfigError(

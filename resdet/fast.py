@@ -1,4 +1,4 @@
-"""Fast inference: folded norms, channels_last, bfloat16 where the device computes in it, packed or compiled."""
+"""Fast inference: folded norms, channels_last, bfloat16 on devices with native support, packed or compiled layers."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,8 +14,8 @@ from resdet.onednn import pack_convolutions
 
 Compile = bool | Literal["auto"]
 
-# Elements of one shape that run on a GPU before it is compiled: about 500 images of 800 x 1344. A CPU computes
-# convolutions for nearly all of the time, and gains nothing that packed ones do not have already.
+# Elements of one shape that run on a GPU before compilation: about 500 images of 800 x 1344. On a CPU, convolutions
+# take nearly all of the time, and compilation gains nothing over packed ones.
 PAYS = 3 * 2**29
 
 
@@ -27,11 +27,11 @@ def accelerate(
 ) -> M:
     """Prepares a model in place for inference on its device, and returns it; it can no longer be trained or saved.
 
-    `dtype` of convolutions and linear layers: by default bfloat16 where the device computes in it, else float32;
-    the normalization of images and boxes stay in float32. `compile`: True compiles each shape of images at its first
-    use, "auto" on a GPU after so many images that it pays (a first compilation takes 10 to 60 seconds), and never on a
-    CPU, False never. Without a C++ compiler on the machine, the model stays uncompiled. Uncompiled models on x86 CPUs
-    pack the weights of convolutions, see `resdet.onednn`.
+    `dtype`: type of convolutions and linear layers; by default bfloat16 on devices with native support, else float32.
+    The normalization of images and boxes stay in float32. `compile`: True compiles each image shape at its first use,
+    False never compiles, and "auto" compiles on a GPU after enough images to amortize the compilation (10 to 60 seconds
+    for the first one), and never on a CPU. Without a C++ compiler on the machine, the model stays uncompiled.
+    Uncompiled models on x86 CPUs pack the weights of convolutions, see `resdet.onednn`.
     """
     device = model.device
     model.accelerated = True
@@ -48,7 +48,7 @@ def accelerate(
 
 
 def eager_elements(compile: Compile, device: torch.device) -> int | None:
-    """Elements of one shape that run before it is compiled; None: it never is."""
+    """Returns the number of elements of one shape that run before compilation; None: never compile."""
     if compile == "auto":
         return PAYS if device.type == "cuda" else None
     return 0 if compile else None

@@ -100,16 +100,18 @@ def load(
 ) -> Any:
     """Loads a trained model with its classes and preprocessing, in eval mode, on `device` (default: the CPU).
 
-    `path`: a file of `resdet train`, or of `resdet export --to onnx` or `openvino`; a file of torchvision, timm,
-    detectron2, MSRA or Keras-applications, recognized by content; or the name of a published model, downloaded once:
-    `torchvision/maskrcnn_resnet50_fpn_v2`, `detectron2/COCO-Detection/faster_rcnn_R_50_FPN_3x`; `resdet zoo` lists all.
+    `path`: a checkpoint of `resdet train`; an ONNX or OpenVINO file of `resdet export`; a checkpoint of torchvision,
+    timm, detectron2, MSRA or Keras-applications, recognized by its content; or the name of a published model,
+    downloaded once, such as `torchvision/maskrcnn_resnet50_fpn_v2` or
+    `detectron2/COCO-Detection/faster_rcnn_R_50_FPN_3x`; `resdet zoo` lists all.
 
-    `mode`: "exact" computes in float32, as the library of the weights; "fast" prepares the model for inference only
-    (`resdet.fast.accelerate`, which explains `compile`). ONNX files run in the exported precision; OpenVINO files
-    compute in float32 in exact mode, and in OpenVINO's default precision in fast mode; both run on the CPU, whatever
-    `device` is.
-    `expect`: the class of the model, for type checkers: `expect=resdet.detection.Detector`; a file with a model of
-    another class is refused.
+    `mode`: "exact" computes in float32, as the library of the weights does; "fast" prepares the model for inference
+    only (see `resdet.fast.accelerate`, also for `compile`). ONNX files run in the exported precision. OpenVINO files
+    compute in float32 in exact mode, and in OpenVINO's default precision in fast mode. Both run on the CPU, regardless
+    of `device`.
+
+    `expect`: the class of the model, for type checkers, such as `resdet.detection.Detector`; a model of another class
+    is refused.
     """
     if mode not in get_args(Mode):
         raise ConfigError(f"mode is {mode!r}: give exact or fast.")
@@ -126,7 +128,7 @@ def load(
 
 
 def checked(model: Any, expect: type[Any] | None, origin: str | Path) -> Any:
-    """The model, if it is of the expected class."""
+    """Returns the model if it is of the expected class, else raises a ConfigError."""
     if expect is not None and not isinstance(model, expect):
         raise ConfigError(
             f"{origin}: the model is of class {type(model).__name__}, not {expect.__name__}; omit expect or change it."
@@ -142,7 +144,7 @@ def load_model(path: str | Path) -> Model:
 
 
 def load_foreign(checkpoint: checkpoint_file.Checkpoint) -> Model:
-    """Loads weights of another library into the model inferred from them, with their classes if known."""
+    """Loads weights of another library into a model inferred from them, with their classes if known."""
     layout = recognize(checkpoint)
     if layout.settings is None:
         raise WeightsError(

@@ -10,37 +10,37 @@ Kind = Literal["backbone", "classifier", "detector", "localizer"]
 
 
 class Prepared(NamedTuple):
-    """An image decoded and resized by `prepare_image`, the input of `predict_prepared`."""
+    """An image decoded and resized by `prepare_image`; the input of `predict_prepared`."""
 
-    shape: Hashable  #: images of one shape can be predicted together
-    content: Any  #: depends on the model
+    shape: Hashable  #: : images of equal shape can be predicted as one batch
+    content: Any  #: : specific to the model
     size: tuple[int, int]  #: height and width of the original image
 
 
 class Model(nn.Module):
-    """A network with its preprocessing, its classes and the config that it was built from.
+    """A network with its preprocessing, its classes and its config.
 
     Arguments and results of `predict` and `losses` depend on the class: Classifier, Detector, Localizer, …
     """
 
     task: str  #: name of the task in the registry
     kind: Kind  #: the layout of its weights
-    exported: bool = False  #: whether it runs an exported file, which has no weights
-    accelerated: bool = False  #: whether it is prepared for inference only (`resdet.fast`): it cannot be saved
+    exported: bool = False  #: : whether it runs an exported file without weights
+    accelerated: bool = False  #: : whether it is prepared for inference only (`resdet.fast`) and cannot be saved
     classes: list[str]
     experiment: dict[str, Any]  #: the resolved config, saved in checkpoints
 
     losses: Callable[..., dict[str, Tensor]]  #: (images, targets) -> scalars by name; their sum is minimized
     predict: Callable[..., Any]  #: (images, …) -> one result per image
-    #: `predict` in two stages, for servers: images are prepared in any thread, and predicted together in one.
+    #: : `predict` in two stages, for servers: any thread prepares images, and one thread predicts them in batches.
     prepare_image: Callable[[Any], Prepared]
     predict_prepared: Callable[..., list[Any]]  #: (images, score=None, top=None) -> one result per image
-    #: Replaces each slow function of inference by `compile(function)`.
+    #: : Replaces each expensive function of inference with `compile(function)`.
     compile_inference: Callable[[Callable[[Callable[..., Any]], Callable[..., Any]]], None]
 
     @property
     def device(self) -> torch.device:
-        """The device of the weights; the CPU without weights, as of exported models."""
+        """The device of the weights; the CPU for models without weights, such as exported ones."""
         return next((weight.device for weight in self.parameters()), torch.device("cpu"))
 
     @device.setter

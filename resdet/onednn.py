@@ -1,7 +1,7 @@
-"""Convolutions of oneDNN for inference on x86 CPUs: weights in its layout, ReLU and addition within the convolution.
+"""oneDNN convolutions for inference on x86 CPUs: prepacked weights, with ReLU and addition fused into the convolution.
 
-torch converts the weights of a convolution to oneDNN's layout in each call, which takes as long as half of the
-arithmetic of ResNet-50 on one image of 224 x 224. The operators used here are those that inductor emits.
+torch converts the weights of a convolution to oneDNN's layout in each call, which takes half as long as the arithmetic
+of ResNet-50 on one image of 224 x 224. The operators used here are those that inductor emits.
 """
 
 import platform
@@ -15,15 +15,15 @@ from torch.nn import functional as F
 from resdet.backbones.resnet import BasicBlock, Bottleneck, PlainBlock
 
 X86 = ("x86_64", "AMD64")
-KEPT = 4  # heights and widths, such as those of upright and of wide photographs
+KEPT = 4  # input heights and widths, such as those of portrait and landscape photographs
 
 
 class PackedConv2d(nn.Conv2d):
-    """A convolution that keeps its weight in oneDNN's layout, which depends on the shape of the input.
+    """A convolution that keeps its weight in oneDNN's layout, which depends on the input shape.
 
-    It keeps the layouts for the last few heights and widths. Batch sizes commonly share one, and so do the sizes of a
-    1×1 convolution. Another weight, or one changed in place, is converted again; changes through `weight.data` are not
-    noticed.
+    It keeps the layouts of the last few heights and widths. Batch sizes commonly share a layout, as do the input sizes
+    of a 1×1 convolution. A weight that is replaced or changed in place is converted again; changes through
+    `weight.data` are not detected.
     """
 
     def __init__(self, conv: nn.Conv2d):
@@ -39,7 +39,7 @@ class PackedConv2d(nn.Conv2d):
         return super().forward(x) if needs_torch(x) else self.pointwise(x, "none")
 
     def relu(self, x: Tensor) -> Tensor:
-        """ReLU(convolution(x))."""
+        """Computes ReLU(convolution(x))."""
         return F.relu(super().forward(x)) if needs_torch(x) else self.pointwise(x, "relu")
 
     def pointwise(self, x: Tensor, function: str) -> Tensor:
@@ -47,7 +47,7 @@ class PackedConv2d(nn.Conv2d):
         return operator(x, self.packed_for(x), self.bias, *self.geometry(), function, [], "")
 
     def add_relu_(self, total: Tensor, x: Tensor) -> Tensor:
-        """ReLU(total + convolution(x)); overwrites `total`, except in graphs and on other devices."""
+        """Computes ReLU(total + convolution(x)); overwrites `total`, except in graphs and on other devices."""
         if needs_torch(x):
             return F.relu(total + super().forward(x))
         operator = torch.ops.mkldnn._convolution_pointwise_.binary
@@ -70,26 +70,26 @@ class PackedConv2d(nn.Conv2d):
         kept = {other: weight for other, weight in self.packed.items() if other[1:] in sizes}
         expected = layout(new)
         packed = next((weight for weight in kept.values() if layout(weight) == expected), new)
-        self.packed = {**kept, shape: packed}  # other threads read it
+        self.packed = {**kept, shape: packed}  # a new dict, since other threads may read the old one
         return packed
 
-    def _apply(self, *args: Any, **kwargs: Any) -> "PackedConv2d":  # .to(…), which does not count as a change in place
+    def _apply(self, *args: Any, **kwargs: Any) -> "PackedConv2d":  # .to(…) does not increment the version
         self.packed = {}
         return super()._apply(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tensors in oneDNN's layout cannot be copied."""
+        """Drops the packed weights: tensors in oneDNN's layout cannot be copied."""
         return {**self.__dict__, "packed": {}, "source": (None, 0)}
 
 
 def needs_torch(x: Tensor) -> bool:
-    """Whether torch's own convolution is needed: for other devices and types, and in graphs, which may run on other
+    """Whether torch's convolution is required: for other devices and dtypes, and in graphs, which may run on other
     machines."""
     return torch.compiler.is_compiling() or not x.is_cpu or x.numel() == 0 or x.dtype not in packed_types()
 
 
 def version(weight: Tensor) -> int:
-    """The number of changes in place, which inference tensors do not count."""
+    """Returns the version counter of the weight; inference tensors have none."""
     return 0 if weight.is_inference() else weight._version
 
 
@@ -98,7 +98,7 @@ def layout(weight: Tensor) -> bytes:
 
 
 class PackedBlock(nn.Module):
-    """A block of a residual or plain net with packed convolutions, which compute its ReLUs and the addition.
+    """A block of a residual or plain net whose packed convolutions include its ReLUs and its addition.
 
     Overwrites its input if the shortcut is the identity. Hooks of its layers do not run.
     """
@@ -145,7 +145,7 @@ def packed_types() -> list[torch.dtype]:
 
 
 def layers(block: nn.Module) -> list[str]:
-    """Names of the convolutions with norm, in order."""
+    """Returns the names of the convolutions with norm, in order."""
     return [name for name, _ in block.named_children() if name != "shortcut"]
 
 

@@ -1,4 +1,4 @@
-"""Imports of libraries that may fail, with an error message."""
+"""Imports of optional or fragile libraries, with an error message on failure."""
 
 from contextlib import suppress
 from functools import cache
@@ -12,7 +12,7 @@ from resdet.errors import Error
 
 
 def torchvision() -> ModuleType:
-    """The module torchvision, which fails to import with a torch it was not built for."""
+    """Returns the module torchvision; its import fails with a torch that it was not built for."""
     try:
         import torchvision
         import torchvision.models
@@ -26,9 +26,9 @@ def torchvision() -> ModuleType:
 
 @cache
 def torchvision_operators() -> Any:
-    """`torch.ops.torchvision`.
+    """Returns `torch.ops.torchvision`.
 
-    Loads the library of the operators alone where that works: the package imports dynamo and takes as long as torch.
+    Loads only the operator library if possible: the package imports dynamo and takes as long to import as torch.
     """
     import torch
 
@@ -43,7 +43,7 @@ def torchvision_operators() -> Any:
 
 
 def required(module: str, package: str, caller: str) -> ModuleType:
-    """A module of an optional package; an Error names the package to install for `caller`."""
+    """Imports a module of an optional package; if it is missing, an Error names the package to install for `caller`."""
     try:
         return import_module(module)
     except ImportError:

@@ -1,4 +1,4 @@
-"""Progress of long work on stderr: a bar on a terminal, otherwise a line at intervals; nothing on ranks above 0."""
+"""Progress of long work on stderr: a bar on a terminal, otherwise periodic lines; nothing on ranks above 0."""
 
 import os
 import sys
@@ -10,16 +10,16 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 FIRST, INTERVAL = 2.0, 30.0  # seconds until the first line of an activity, and between lines
-POLL = 1.0  # seconds between checks whether a line is due
+POLL = 1.0  # seconds between checks for a due line
 T = TypeVar("T")
 A = TypeVar("A", bound="Activity")
 
 
 class Activity:
-    """Work that takes a while, as a context; `advance` counts what is done of `total`, if that is known.
+    """A context for long work; `advance` counts finished items, out of `total` if it is known.
 
-    The remaining time follows from the rate since the first `advance`: what is done first may compile, or start
-    workers.
+    The remaining time is estimated from the rate since the first `advance`, because the first items may include
+    compilation or the start of workers.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class Activity:
         self.base = self.base or (self.latest, self.done)
 
     def seconds_left(self) -> float | None:
-        """None if unknown."""
+        """Returns the estimated remaining seconds; None if unknown."""
         if self.base is None or self.total is None or self.done <= self.base[1]:
             return None
         each = (self.latest - self.base[0]) / (self.done - self.base[1])
         return max((self.total - self.done) * each - (self.display.clock() - self.latest), 0.0)
 
     def report(self) -> None:
-        """Prints a line now, unless the bar shows it."""
+        """Prints a line now, unless a bar shows the activity."""
         self.display.report(self)
 
     def text(self) -> str:
@@ -74,7 +74,7 @@ class Activity:
 
 
 def track(items: Iterable[T], title: str, total: int | None, count: Callable[[T], int] = lambda item: 1) -> Iterator[T]:
-    """The items, as an activity; `count` is the number of images in an item."""
+    """Yields the items within an activity; `count` returns the number of images in an item."""
     with Activity(title, total) as activity:
         for item in items:
             yield item
@@ -86,13 +86,13 @@ def duration(seconds: float) -> str:
 
 
 class Display:
-    """Shows the running activities: all of them in the bar, the innermost one in lines."""
+    """Shows the running activities: all of them as bars, or the innermost one as lines."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self.clock = clock
         self.active: list[Activity] = []
         self.bar: Any = None  # rich's Progress
-        self.tasks: dict[Activity, Any] = {}  # of the bar
+        self.tasks: dict[Activity, Any] = {}  # tasks of the bar
         self.last_line = -INTERVAL
         self.lock = threading.RLock()
         self.stopped = threading.Event()
@@ -118,7 +118,7 @@ class Display:
                 self.stop()
 
     def close(self) -> None:
-        """Ends all activities, such as those of generators that an error left open."""
+        """Ends all activities, including those of generators that an error left open."""
         for activity in list(self.active):
             self.end(activity)
 
@@ -159,7 +159,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """Prints a line, above the bar if there is one."""
-        with self.lock, suppress(OSError):  # a closed terminal or a full disk behind 2> must not end the work
+        with self.lock, suppress(OSError):  # the work continues with a closed terminal or a full disk behind 2>
             self.last_line = self.clock()
             if self.bar:
                 self.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -183,7 +183,7 @@ def new_bar() -> Any:
         def render(self, task: Any) -> Text:
             return Text(task.fields["activity"].text(), no_wrap=True, overflow="ellipsis")
 
-    # What a command prints to stdout passes above the bar on the same terminal, and into a file or a pipe unchanged.
+    # The command's stdout appears above a bar on the same terminal, and is unchanged in a file or a pipe.
     columns = Bar(Column(width=10)), Words(Column(ratio=1, no_wrap=True, overflow="ellipsis"))
     console = Console(stderr=True)
     return Progress(*columns, console=console, expand=True, transient=True, redirect_stdout=sys.stdout.isatty())

@@ -1,4 +1,4 @@
-"""Registries of named entries that configs refer to; user modules can add their own."""
+"""Registries of named entries for configs; user modules can add entries."""
 
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
@@ -10,15 +10,15 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Mapping from names to entries. An entry given as "module:attribute" is imported at first use."""
+    """Maps names to entries. An entry given as "module:attribute" is imported at first use."""
 
     def __init__(self, kind: str, key: str, entries: Mapping[str, T | str] | None = None):
-        """For error messages: `kind` is the noun for an entry, `key` the config key that names one."""
+        """For error messages: `kind` is the noun for an entry, `key` the config key that selects one."""
         self.kind, self.key = kind, key
         self.entries: dict[str, T | str] = dict(entries or {})
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Decorator that adds an entry; raises ConfigError if the name is taken by another one."""
+        """Returns a decorator that adds an entry; it raises a ConfigError if another entry has the name."""
 
         def add(entry: T) -> T:
             known = self.entries.get(name)
@@ -38,7 +38,7 @@ class Registry(Generic[T]):
         return entry
 
     def check(self, name: str) -> None:
-        """Raises a ConfigError where there is no such entry, without importing it."""
+        """Raises a ConfigError for an unknown name; does not import the entry."""
         if name not in self.entries:
             raise ConfigError(f"{self.key}: there is no {self.kind} named {name!r}: {self.hint(name)}", self.key)
 
@@ -49,13 +49,13 @@ class Registry(Generic[T]):
         return iter(self.entries)
 
     def hint(self, name: str) -> str:
-        """A suggestion for an unknown name: the nearest name, or all names."""
+        """Returns a suggestion for an unknown name: the closest name, or all names."""
         names = ", ".join(self.entries)
         return hint(name, self.entries, f"choose from {names}, or name the module that registers yours (--import).")
 
 
 def identity(entry: object) -> str:
-    """module:qualname of an entry, equal for an object and its successor after its module is reloaded."""
+    """Returns module:qualname of an entry, which stays the same when its module is reloaded."""
     if isinstance(entry, str):
         return entry
     named = entry if hasattr(entry, "__qualname__") else type(entry)

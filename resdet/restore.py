@@ -1,4 +1,4 @@
-"""Builds the model that a checkpoint describes."""
+"""Rebuilds a model from a checkpoint."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -15,7 +15,7 @@ Build = Callable[[Any, Sequence[str], Sequence[int] | None], M]  # experiment, c
 
 
 def restore(checkpoint: checkpoint_file.Checkpoint, build: Build[M]) -> M:
-    """The model, with its weights, that the config in a checkpoint of resdet describes."""
+    """Builds the model described by the config in a resdet checkpoint, and loads its weights."""
     description, name = checkpoint.description, f"the config inside {checkpoint.origin}"
     assert description.experiment is not None and description.classes is not None  # validated together
     experiment = config.from_dict(description.experiment, name)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Images(NamedTuple):
-    """A batch of images, padded at the right and the bottom."""
+    """A batch of images, padded on the right and at the bottom."""
 
     pixels: Tensor  #: [B, 3, H, W] uint8 or float with values 0 to 255, RGB
     sizes: Tensor  #: [B, 2] float32: height and width without padding
@@ -24,7 +24,7 @@ class Targets(NamedTuple):
     labels: Tensor  #: [B, G] int64, 0 to C - 1
     valid: Tensor  #: [B, G] bool: False for padding
     crowd: Tensor  #: [B, G] bool: ignored in training (COCO's crowds, VOC's difficult objects)
-    masks: Tensor | None = None  #: [B, G, m, m] uint8, 0 to 255: each object's mask, resized from its box
+    masks: Tensor | None = None  #: : [B, G, m, m] uint8, 0 to 255: the mask of each object within its box, resized
     #: [B, G, K, 3] float32: x, y and visibility of each keypoint; 0: not labeled, 1: hidden, 2: visible
     keypoints: Tensor | None = None
 
@@ -63,7 +63,7 @@ class Batch(NamedTuple):
     indices: Tensor  # [B] int64 on the CPU: indices into the data set
 
     def parts(self, count: int) -> list["Batch"]:
-        """Splits the batch into `count` micro-batches, whose sizes differ by one image at most."""
+        """Splits the batch into `count` micro-batches, whose sizes differ by at most one image."""
         shares = [share(len(self.indices), number, count) for number in range(count)]
         return [each(self, lambda field: field[part.start : part.stop]) for part in shares]
 
@@ -74,12 +74,13 @@ class Batch(NamedTuple):
 
 
 def share(count: int, number: int, shares: int) -> range:
-    """Share `number` of `count` items in `shares` consecutive parts, whose sizes differ by at most one."""
+    """Returns the indices of part `number` when `count` items are split into `shares` consecutive parts, whose sizes
+    differ by at most one."""
     return range(number * count // shares, (number + 1) * count // shares)
 
 
 def upload(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on the device; to a GPU through pinned memory, without waiting."""
+    """Copies the tensor to the device; copies to a GPU are asynchronous, through pinned memory."""
     pinned = tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
     return pinned.to(device, non_blocking=True)
 
@@ -88,19 +89,19 @@ BUCKETS = (8, 16, 32, 64)
 
 
 def bucket(count: int, most: int) -> int:
-    """Rounds `count` up to one of few sizes, at most `most`."""
+    """Rounds `count` up to one of a few sizes, at most `most`."""
     return next((size for size in BUCKETS if count <= size < most), most)
 
 
 def each(record: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """Applies a function to all tensors of a record, also of nested records; None stays None."""
+    """Applies a function to all tensors of a record, including nested records; None stays None."""
     if isinstance(record, Tensor):
         return function(record)
     return None if record is None else type(record)(*(each(field, function) for field in record))
 
 
 def tensors_of(record: Any) -> list[Tensor]:
-    """The tensors of a nested record, in order."""
+    """Returns the tensors of a nested record, in order."""
     tensors: list[Tensor] = []
 
     def collect(tensor: Tensor) -> Tensor:

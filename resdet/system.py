@@ -1,6 +1,6 @@
-"""What differs between operating systems: signals, ports, reads at a position, locks, renames over open files, memory.
+"""Differences between operating systems: signals, ports, positional reads, locks, renames over open files, memory.
 
-No other module uses functions of the standard library that one of them lacks.
+Other modules use only functions of the standard library that are available on all systems.
 """
 
 import ctypes
@@ -15,24 +15,25 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, BinaryIO
 
-HANG_UP: int | None = getattr(signal, "SIGHUP", None)  # the terminal closes
+HANG_UP: int | None = getattr(signal, "SIGHUP", None)  # sent when the terminal closes
 CHILD_ENDED: int | None = getattr(signal, "SIGCHLD", None)
-# SIGBREAK is the close of a console on Windows.
+# Windows sends SIGBREAK when a console closes.
 STOP_SIGNALS: tuple[int, ...] = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)
 )
-LOCKED_BYTE = 2**30  # beyond the content: Windows forbids others to read locked bytes
-PATIENCE = 2.0  # seconds until a rename over an open file fails; virus scanners hold new files open for a moment
-PAUSE = 0.05  # seconds between two attempts
-# Options of glibc's mallopt and their values. One arena, since those of other threads cannot hold large blocks.
+LOCKED_BYTE = 2**30  # beyond the content, since other processes cannot read locked bytes on Windows
+PATIENCE = 2.0  # seconds before a rename over an open file fails; virus scanners hold new files open for a moment
+PAUSE = 0.05  # seconds between attempts
+# Options of glibc's mallopt and their values. A single arena, since those of other threads cannot hold large blocks.
 MALLOC = {"M_MMAP_THRESHOLD": (-3, 2**30), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_ARENA_MAX": (-8, 1)}
 INTERRUPTED = 128 + signal.SIGINT  # exit status
-CGROUPS = Path("/sys/fs/cgroup")  # of the container, inside it
+CGROUPS = Path("/sys/fs/cgroup")  # of the container, as mounted inside it
 _reading = threading.Lock()
 
 
 def usable_cores() -> int:
-    """CPU cores of this process: those of its affinity, as of Slurm and taskset, at most the quota of its container."""
+    """Returns the number of CPU cores of this process: its affinity, as set by Slurm or taskset, limited by the
+    container's quota."""
     cores = os.cpu_count() or 1
     if sys.platform == "linux":
         cores = len(os.sched_getaffinity(0))
@@ -40,7 +41,8 @@ def usable_cores() -> int:
 
 
 def cpu_quota() -> int | None:
-    """Cores that the quota of the container allows, as of `docker run --cpus`, rounded up; None without a quota."""
+    """Returns the container's CPU quota in cores, such as that of `docker run --cpus`, rounded up; None without a
+    quota."""
     with suppress(OSError, ValueError):  # cgroup v2; without a quota, the first word is "max"
         quota, period = map(int, (CGROUPS / "cpu.max").read_text().split())
         return math.ceil(quota / period)
@@ -51,16 +53,16 @@ def cpu_quota() -> int | None:
 
 
 def keep_to_quota() -> None:
-    """Limits torch, if not yet imported, to the threads of the container's quota: its default is one per core of the
-    machine. `OMP_NUM_THREADS` takes precedence."""
+    """Limits the number of torch's threads to the container's quota, before torch is imported: the default is one
+    thread per core of the machine. `OMP_NUM_THREADS` takes precedence."""
     if cpu_quota():
         os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
 
 
 def read_at(file: BinaryIO, size: int, offset: int) -> bytes:
-    """Reads `size` bytes of an unbuffered file from `offset`, or fewer at its end; threads may share the file, and
-    forked processes too."""
-    if sys.platform == "win32":  # where no processes are forked
+    """Reads `size` bytes of an unbuffered file from `offset`, fewer at its end; threads and forked processes may share
+    the file."""
+    if sys.platform == "win32":  # no forked processes here
         with _reading:
             file.seek(offset)
             return file.read(size)
@@ -68,9 +70,10 @@ def read_at(file: BinaryIO, size: int, offset: int) -> bytes:
 
 
 def lock_or_fail(file: IO) -> None:
-    """Locks a file, opened for writing, against other processes; a BlockingIOError or PermissionError if it is locked.
+    """Locks a file, opened for writing, against other processes; raises BlockingIOError or PermissionError if it is
+    locked.
 
-    The system releases the lock when its process ends in any way, and forked processes do not inherit it.
+    The system releases the lock when the process ends for any reason; forked processes do not inherit it.
     """
     if sys.platform == "win32":
         import msvcrt
@@ -84,8 +87,9 @@ def lock_or_fail(file: IO) -> None:
 
 
 def share_lock(file: IO) -> None:
-    """Locks a file, opened for reading and writing, against `lock_or_fail` of other processes, which may share this
-    lock; turns an own lock into a shared one. Windows has no shared locks: an own lock remains."""
+    """Acquires a shared lock on a file, opened for reading and writing, which excludes `lock_or_fail` in other
+    processes; downgrades this process's exclusive lock. Windows has no shared locks: there, the exclusive lock
+    remains."""
     if sys.platform != "win32":
         import fcntl
 
@@ -93,8 +97,7 @@ def share_lock(file: IO) -> None:
 
 
 def wait_and_lock(file: IO) -> None:
-    """Locks a file, opened for writing, against other processes and threads, when the one that locks it has closed
-    it."""
+    """Waits for the lock of a file, opened for writing, and acquires it against other processes and threads."""
     if sys.platform == "win32":
         while True:
             with suppress(PermissionError):
@@ -106,7 +109,7 @@ def wait_and_lock(file: IO) -> None:
 
 
 def remove_locked(path: Path, file: IO) -> None:
-    """Removes the file at `path`, and closes `file`, which is open and locked there."""
+    """Removes the file at `path`, and closes `file`, its open and locked handle."""
     if sys.platform == "win32":  # open files cannot be removed
         file.close()
         with suppress(PermissionError):  # another process has locked it since
@@ -117,7 +120,8 @@ def remove_locked(path: Path, file: IO) -> None:
 
 
 def replace(source: Path, target: Path) -> None:
-    """Renames a file over another one; on Windows, waits for a moment until no process has the other one open."""
+    """Renames a file over another one; on Windows, first waits for a moment until other processes have closed the
+    target."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
@@ -135,12 +139,12 @@ def replaces_empty_folders() -> bool:
 
 
 def shares_ports() -> bool:
-    """Whether SO_REUSEADDR lets two servers listen at one port; elsewhere, it frees the port of a server that ended."""
+    """Whether SO_REUSEADDR lets two servers listen on one port; elsewhere, it frees the port of a server that ended."""
     return sys.platform == "win32"
 
 
 def peak_memory() -> int | None:
-    """Peak of the resident memory of this process in bytes; None on Windows."""
+    """Returns the peak resident memory of this process in bytes; None on Windows."""
     if sys.platform == "win32":
         return None
     import resource
@@ -150,20 +154,20 @@ def peak_memory() -> int | None:
 
 
 def keep_freed_memory() -> bool:
-    """Lets this process reuse freed memory instead of returning it to Linux; returns whether it does so.
+    """Configures malloc on Linux to reuse freed memory instead of returning it to the system; returns whether it does.
 
-    By default, glibc takes blocks of 32 MB and more, such as feature maps, from the system and returns them, and the
-    system clears each page again: a tenth of the time of a detector on a CPU. Now this applies to blocks of 1 GB. The
-    variables `MALLOC_…` and `GLIBC_TUNABLES` of the environment take precedence.
+    By default, glibc returns freed blocks of 32 MB and more, such as feature maps, to the system, which clears each
+    page when it is allocated again: a tenth of a detector's time on a CPU. This function raises the threshold to 1 GB.
+    The environment variables `MALLOC_…` and `GLIBC_TUNABLES` take precedence.
     """
     if sys.platform != "linux" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not in musl
     return mallopt is not None and all([mallopt(*option) for option in MALLOC.values()])
 
 
 def kill_group(process: subprocess.Popen) -> None:
-    """Ends a process that leads a process group and, except on Windows, those that it started."""
+    """Kills the leader of a process group and, except on Windows, its descendants."""
     if sys.platform == "win32":
         process.kill()
     else:

@@ -1,6 +1,6 @@
-"""The registry of tasks, the interface of classification, detection and localization to the hub and the commands.
+"""The registry of tasks, the interface of classification, detection and localization for the hub and the commands.
 
-A task is a package with config, model, data, training and evaluation, and one subclass of `Task`.
+A task is a package with config, model, data, training and evaluation, and a subclass of `Task`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ from resdet.results.sections import Section
 from resdet.results.stream import Source
 
 Outputs = Mapping[str, str | None]  # files to write, by option
-EVALUATE_OPTIONS = {  # option of `resdet evaluate` -> error of tasks without it
+EVALUATE_OPTIONS = {  # option of `resdet evaluate` -> error of tasks that do not support it
     "per_class": "--per-class is for classifiers and detectors, and {path} is a localizer: omit it.",
     "save": "--save is for detectors, and {path} is none: use --json for its metrics.",
     "classifiers": "--classifier is for localizers, and {path} is none: omit it.",
@@ -33,7 +33,7 @@ EVALUATE_OPTIONS = {  # option of `resdet evaluate` -> error of tasks without it
 class EvaluateOptions:
     """The options of `resdet evaluate`."""
 
-    per_class: bool = False  # print a table of metrics by class
+    per_class: bool = False  # print metrics per class
     json: str | None = None  # output file of the metrics
     submission: str | None = None  # output file for a test server, instead of metrics
     save: str | None = None  # output file of the detections
@@ -46,8 +46,8 @@ class PredictOptions:
     """The options of `resdet predict`; None if not given."""
 
     top: int | None = None  # number of classes per image
-    score: float | None = None  # lowest score of detections
-    classes: Sequence[str] = ()  # of the detections that remain; empty: all
+    score: float | None = None  # minimum score of detections
+    classes: Sequence[str] = ()  # classes of the returned detections; empty: all
     draw: Path | None = None  # output folder of images with drawn results
     overrides: Sequence[str] = ()  # overrides of the section `eval`
     classifiers: Mapping[str, Model] = field(default_factory=dict)
@@ -61,15 +61,15 @@ class EvaluatedRun:
     name: str
     model: Any  # of the task, on the device
     experiment: Any
-    cache: Path  # folder of predictions
-    key: str  # of the checkpoint and the settings; predictions with another key are out of date
+    cache: Path  # folder of cached predictions
+    key: str  # identifies the checkpoint and the settings; predictions with another key are out of date
     outputs: Outputs = field(default_factory=dict)
 
     def predictions(self, compute: Callable[[], Any], state: str = "") -> Any:
-        """The return value of `compute`, in JSON types, from the cache if possible.
+        """Returns the result of `compute` as JSON types, from the cache if possible.
 
-        `state` identifies the data, for example by `resdet.files.keyed_cache.digest_of`; predictions of another state
-        are out of date.
+        `state` identifies the data, for example with `resdet.files.keyed_cache.digest_of`; predictions for another
+        state are out of date.
         """
         return cached_json(self.cache / "predictions.json", self.key + state, compute)
 
@@ -80,7 +80,7 @@ class CheckOptions:
 
     html: str | None = None  # output file of the page
     fix: str | None = None  # output folder of a cleaned copy
-    near_duplicates: bool = True  # search them, which decodes all images at a low resolution
+    near_duplicates: bool = True  # search for them, which decodes all images at a low resolution
     decode: bool = False  # decode all images
 
 
@@ -91,15 +91,15 @@ class Step:
     name: str  # name of its folder
     experiment: Experiment
     open: Callable[[Experiment, World, Log, str | None], TrainingTask]
-    init: str | None  # file of initial weights, possibly written by an earlier step
+    init: str | None  # file with initial weights, possibly written by an earlier step
 
 
 class Task:
-    """The base class of tasks. Experiments, data configs and models are of the classes of the task."""
+    """The base class of tasks. Experiments, data configs and models are of the task's classes."""
 
-    predict_options: ClassVar[frozenset[str]] = frozenset()  # supported ones of `top`, `score` and `draw`
-    evaluate_options: ClassVar[frozenset[str]] = frozenset()  # supported ones of EVALUATE_OPTIONS
-    image_keys: ClassVar[frozenset[str]] = frozenset()  # keys of data that a model keeps: the size of its images
+    predict_options: ClassVar[frozenset[str]] = frozenset()  # the supported ones of `top`, `score` and `draw`
+    evaluate_options: ClassVar[frozenset[str]] = frozenset()  # the supported ones of EVALUATE_OPTIONS
+    image_keys: ClassVar[frozenset[str]] = frozenset()  # data keys that a trained model fixes: the size of its images
 
     def build(self, experiment: Any, classes: Sequence[str], category_ids: Sequence[int] | None = None) -> Model:
         """Builds an untrained model for these classes."""
@@ -110,7 +110,7 @@ class Task:
         raise NotImplementedError
 
     def steps(self, experiment: Any, folder: Path, init: str | None) -> list[Step]:
-        """The training runs of an experiment with several, in order; empty for a single one."""
+        """Returns the training runs of an experiment with several, in order; empty for a single one."""
         return []
 
     def evaluate(
@@ -127,25 +127,26 @@ class Task:
         raise NotImplementedError
 
     def predictor(self, models: Sequence[Any], weights: Sequence[str], options: PredictOptions) -> Any:
-        """The program that `resdet serve` and `resdet predict --parquet` predict with: `prepare_image` and
-        `predict_prepared` as a Model has them."""
+        """Returns the object that predicts for `resdet serve` and `resdet predict --parquet`, with the methods
+        `prepare_image` and `predict_prepared` of a Model."""
         return models[0]
 
     def threshold(self, options: PredictOptions) -> float | None:
-        """The lowest score of detections; None for the model's own."""
+        """Returns the minimum score of detections; None: the model's default."""
         return options.score
 
     def report(self, run: EvaluatedRun, precision: float | None) -> list[Section]:
-        """Evaluates a run on its validation data. `precision`: the least one at the score threshold, if given."""
+        """Evaluates a run on its validation data. `precision`: the minimum precision at the score threshold, if
+        given."""
         raise ConfigError(f"{run.name}: the task {run.experiment.task} has no report: see resdet.tasks.Task.report.")
 
     def compare(self, runs: Sequence[EvaluatedRun], precision: float | None) -> list[Section]:
-        """Compares runs with the first on the same validation data."""
+        """Compares runs with the first one on the same validation data."""
         task = runs[0].experiment.task
         raise ConfigError(f"{runs[0].name}: the task {task} has no comparison: see resdet.tasks.Task.compare.")
 
     def calibration_images(self, data: Any) -> Sequence[Any]:
-        """The training images, as input of `predict`, to calibrate int8 with."""
+        """Returns the training images, as inputs of `predict`, for int8 calibration."""
         raise ConfigError(f"The data set {data.name} does not support calibration: give a folder of images.")
 
     def check_data(self, experiment: Any, options: CheckOptions) -> dict[str, Any]:
@@ -153,15 +154,15 @@ class Task:
         raise ConfigError(f"data.name is {experiment.data.name}: resdet data check is for the data of detectors.")
 
     def smoke_data(self, experiment: Any, out: Path) -> list[str]:
-        """Overrides that replace the data of the experiment by generated data, written to `out`."""
+        """Writes generated data to `out`; returns the overrides that make the experiment use it."""
         raise NotImplementedError
 
     def smoke_training(self, experiment: Any) -> list[str]:
-        """Overrides for a small model and a short training."""
+        """Returns overrides for a small model and a short training run."""
         raise NotImplementedError
 
     def smoke_evaluation(self, experiment: Any, overrides: Sequence[str] = ()) -> list[str]:
-        """Overrides for a short evaluation; `overrides`: those that it has already."""
+        """Returns overrides for a short evaluation; `overrides`: those already given."""
         raise NotImplementedError
 
     def check_evaluate_options(self, given: Mapping[str, Any], path: str) -> None:
@@ -172,13 +173,13 @@ class Task:
 
 
 def refuse_precision(run: EvaluatedRun, precision: float | None, kind: str) -> None:
-    """For reports of tasks without a score threshold; `kind`: what has none, for the error."""
+    """Refuses --precision for tasks without a score threshold; `kind`: the kind of model, for the error."""
     if precision is not None:
         raise ConfigError(f"{run.name} is a run of {kind}, which has no score threshold: omit --precision.")
 
 
 def register(name: str, experiment: type[Experiment]) -> Callable[[type[Task]], type[Task]]:
-    """Class decorator that registers a task by its name in configs, with its experiment class."""
+    """Returns a class decorator that registers a task and its experiment class under the task's name in configs."""
 
     def add(kind: type[Task]) -> type[Task]:
         experiments.register(name)(experiment)
@@ -201,7 +202,7 @@ tasks: Registry[Task] = Registry(
 
 
 def refuse_model_settings(before: Experiment, after: Experiment, overrides: Sequence[str], path: str) -> None:
-    """Refuses overrides of what a checkpoint determines: the model, and the size of its images."""
+    """Refuses overrides of settings that a checkpoint fixes: the model, and the size of its images."""
     named = {word.partition("=")[0] for word in overrides} & tasks[before.task].image_keys
     for key, (old, new) in config.differences(config.to_dict(before), config.to_dict(after)).items():
         if key.startswith("model.") or key in named:

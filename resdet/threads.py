@@ -1,4 +1,4 @@
-"""Maps a function over many files in threads, and shows the progress."""
+"""Maps a function over many files in threads, with a progress display."""
 
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -8,10 +8,10 @@ from resdet.progress import track
 
 T = TypeVar("T")
 R = TypeVar("R")
-WORKERS = 16  # threads, mostly waiting for the disk
+WORKERS = 16  # threads, which mostly wait for the disk
 
 
 def map_in_threads(function: Callable[[T], R], items: Collection[T], title: str, workers: int = WORKERS) -> list[R]:
-    """`function` of each item, in their order; `title` is that of the progress."""
+    """Returns `function` of each item, in order; `title` names the progress display."""
     with ThreadPoolExecutor(workers) as pool:
         return list(track(pool.map(function, items), title, len(items)))

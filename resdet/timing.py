@@ -1,4 +1,4 @@
-"""Times the same work in several libraries in turn, so that a temporary slowdown affects all of them."""
+"""Times several libraries on the same work in alternation, so that a temporary slowdown affects all of them."""
 
 import math
 import time
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-MIN_SECONDS = 0.5  # of a round: shorter work is repeated
+MIN_SECONDS = 0.5  # minimum duration of a round; shorter work is repeated
 MAX_SECONDS = 20.0  # longer work is timed in the first round only
 
-Side = Callable[[], Any] | str  # the work of one library, or the reason why it cannot do it
+Side = Callable[[], Any] | str  # the work of one library, or the reason why the library cannot do it
 MEGABYTES = "MB"  # unit of cases that measure memory
 
 
 @dataclass
 class Case:
-    """The same work by several sides, named by library; the first is the reference."""
+    """The same work in several libraries, called sides; the first is the reference."""
 
     name: str
     count: int  # units of work (such as images) per call
@@ -28,28 +28,28 @@ class Case:
 
 
 class Timer:
-    """Times calls by a clock of the host, which suits work that is done when a call returns."""
+    """Times calls with a host clock, for work that is complete when the call returns."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter):
         self.clock = clock
 
     def seconds(self, side: Callable[[], object], repeats: int) -> float:
-        """Mean seconds of `repeats` calls."""
+        """Returns the mean seconds of `repeats` calls."""
         start = self.clock()
         for _ in range(repeats):
             side()
         return (self.clock() - start) / repeats
 
     def details(self, side: Side) -> dict[str, float]:
-        """Further measurements of a side."""
+        """Returns further measurements of a side."""
         return {}
 
 
 class CudaTimer(Timer):
     """Times calls between two CUDA events.
 
-    `details`: medians of the milliseconds until a call returns to Python, and of the memory that it takes in addition
-    to what was allocated before it.
+    `details` returns medians of the milliseconds until a call returns to Python, and of the peak memory allocated in
+    addition to the memory in use before the call.
     """
 
     def __init__(self) -> None:
@@ -77,12 +77,12 @@ class CudaTimer(Timer):
 
 
 def measure(case: Case, rounds: int, log: Callable[[str], None], timer: Timer | None = None) -> dict[str, list[float]]:
-    """Seconds per call, or megabytes, of each side."""
+    """Returns the seconds per call, or the megabytes, of each side."""
     return measure_memory(case, log) if case.unit == MEGABYTES else compare(case, rounds, log, timer)
 
 
 def measure_memory(case: Case, log: Callable[[str], None]) -> dict[str, list[float]]:
-    """The value that each available side returns."""
+    """Returns the value of each available side."""
     megabytes = {}
     for name, side in case.sides.items():
         if callable(side):
@@ -92,7 +92,7 @@ def measure_memory(case: Case, log: Callable[[str], None]) -> dict[str, list[flo
 
 
 def compare(case: Case, rounds: int, log: Callable[[str], None], timer: Timer | None = None) -> dict[str, list[float]]:
-    """Seconds per call of each available side, one value per round; sides take turns: A B C A B C …"""
+    """Returns the seconds per call of each available side, one value per round; the sides alternate: A B C A B C …"""
     timer = timer or Timer()
     sides = {name: side for name, side in case.sides.items() if callable(side)}
     repeats = dict.fromkeys(sides, 1)
@@ -108,7 +108,7 @@ def compare(case: Case, rounds: int, log: Callable[[str], None], timer: Timer | 
 
 
 def warm_up(side: Callable[[], object], timer: Timer) -> int:
-    """Calls once to compile and allocate; returns the number of calls per round."""
+    """Calls the side once to compile and allocate; returns the number of calls per round."""
     side()
     return max(1, math.ceil(MIN_SECONDS / timer.seconds(side, 1)))
 

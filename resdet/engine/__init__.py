@@ -1,4 +1,4 @@
-"""One trainer for all tasks: it handles losses, batches and evaluations, and is independent of the model."""
+"""The trainer of all tasks. It handles losses, batches and evaluations, and is independent of the model."""
 
 from typing import TYPE_CHECKING
 

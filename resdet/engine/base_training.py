@@ -25,24 +25,25 @@ from resdet.weights.checkpoint_file import Checkpoint
 from resdet.weights.kind import has_heads, kind_of
 from resdet.weights.layouts.recognition import recognize
 
-REPORTED = 5  # damaged images reported before the first step; the others are reported when they are read
+REPORTED = 5  # damaged images reported before the first step; the loader reports the others when it reads them
 
 
 class BaseTraining:
-    """Subclasses set the attributes below."""
+    """Base class of training tasks; subclasses set the attributes below."""
 
-    experiment: Any  # of the task's class
+    experiment: Any  # an instance of the task's class
     model: Any
     step: nn.Module
     training: Training
     notes: Notes
 
     def sources(self) -> Mapping[str, Source]:
-        """The source of each split with image files."""
+        """Returns the source of each split with image files."""
         return {}
 
     def check_images(self, log: Log) -> None:
-        """Reads all image headers; a damaged image raises a DataError, or is reported if the config skips it."""
+        """Reads all image headers; raises a DataError for a damaged image, or reports it if the config skips such
+        images."""
         for split, source in self.sources().items():
             started = time.monotonic()
             damaged = distributed.from_main(lambda: check_headers(source))
@@ -51,7 +52,7 @@ class BaseTraining:
             self.report_damaged(list(damaged.values()), log)
 
     def check_ground_truth(self) -> None:
-        """Raises an Error for annotations that the evaluation would refuse."""
+        """Raises an Error for annotations that the evaluation would reject."""
 
     def report_damaged(self, errors: list[DataError], log: Log) -> None:
         if not errors:
@@ -64,17 +65,17 @@ class BaseTraining:
             self.notes.note([self.left_out(str(error)) for error in errors[:REPORTED]])
 
     def left_out(self, sentence: str) -> str:
-        """The loader's message for an image that is skipped with this error."""
+        """Returns the loader's message for an image that this error causes it to skip."""
         return sentence
 
     def start_from(self, weights: str | Path | Checkpoint, log: Log) -> None:
-        """Loads the weights of `--init` without the layers of other classes, and logs what was loaded."""
+        """Loads the weights of `--init`, except layers for other classes, and logs the result."""
         log.info(str(load_weights.load(self.model, weights, new_classifier=True)))
 
     def load_strict(self, weights: str) -> list[str]:
-        """Loads weights that must match all layers, for an evaluation; returns notes on them.
+        """Loads weights for an evaluation, which must match all layers; returns notes on them.
 
-        Refuses weights that have a class of the data under another number. If a classifier or a detector has the same
+        Refuses weights with a different index for a class of the data. If a classifier or a detector has the same class
         names in another order, its rows are matched by name.
         """
         checkpoint = load_weights.as_checkpoint(weights)
@@ -90,7 +91,8 @@ class BaseTraining:
         return [*notes, *([note] if note else [])]
 
     def exact_statistics(self, model: nn.Module, images: int) -> None:
-        """Recomputes the backbone's batch norm statistics over augmented training images, the same at each call."""
+        """Recomputes the backbone's batch norm statistics over augmented training images, the same ones in each
+        call."""
         size = self.experiment.train.batch
         steps = max(1, images // size)
 
@@ -102,9 +104,9 @@ class BaseTraining:
         exact_batch_statistics(cast(Backbone, model.backbone), batches())
 
     def pictures(self, count: int) -> dict[str, np.ndarray]:
-        """Pictures of validation images, by name; none by default."""
+        """Returns pictures of validation images by name; none by default."""
         return {}
 
     def pixels(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Normalized images of a training batch."""
+        """Returns the normalized images of a training batch."""
         return cast(nn.Module, model.normalize)(batch.images)

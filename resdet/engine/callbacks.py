@@ -1,6 +1,7 @@
-"""Callbacks: code of one's own at points of a run, named by `train.callbacks`; imports no torch.
+"""Callbacks: user code that runs at fixed points of a run, selected by `train.callbacks`; does not import torch.
 
-A logger receives values and can fail without harm; a callback may act on the run, so its exceptions end the run.
+A logger only receives values, and its failure does not end the run. A callback may control the run, so its exceptions
+end it.
 """
 
 import traceback
@@ -13,26 +14,27 @@ from resdet.registry import Registry
 
 
 class Callback:
-    """The base class of callbacks, whose methods do nothing.
+    """Base class of callbacks; its methods do nothing.
 
-    They are called on rank 0 only, so they must not call collective operations. `run.stop()` of `on_train_start`'s
-    argument stops the run. An exception ends the run after its state is saved.
+    Callbacks run on rank 0 only, so they must not call collective operations. To stop the run, call `run.stop()` of the
+    run passed to `on_train_start`. An exception ends the run after its state is saved.
     """
 
     def on_train_start(self, run: Run) -> None:
-        """Before the first step, also of a resumed run."""
+        """Called before the first step, including that of a resumed run."""
 
     def on_step_end(self, step: int, values: Mapping[str, float]) -> None:
-        """After each step. `values` are those of the log line, if this step has one (`train.log_every`), else empty."""
+        """Called after each step. `values` are those of the log line if the step has one (`train.log_every`), else
+        empty."""
 
     def on_evaluation_end(self, step: int, metrics: Mapping[str, float]) -> None:
-        """After an evaluation, whose checkpoints are written."""
+        """Called after an evaluation, when its checkpoints are written."""
 
     def on_checkpoint(self, path: Path) -> None:
-        """After last.pth or best.pth is written."""
+        """Called after last.pth or best.pth is written."""
 
     def on_train_end(self) -> None:
-        """After the last step, or a stop; not after an error."""
+        """Called after the last step, or a stop; not after an error."""
 
 
 callbacks: Registry[type[Callback]] = Registry("callback", "train.callbacks")
@@ -40,7 +42,7 @@ register_callback = callbacks.register
 
 
 class Callbacks:
-    """The callbacks of a run; keeps the first exception until the trainer has saved its state."""
+    """The callbacks of a run; stores the first exception until the trainer has saved its state."""
 
     def __init__(self, members: Sequence[Callback] = (), run: Run | None = None):
         self.members, self.run = members, run
@@ -55,7 +57,7 @@ class Callbacks:
             self.call("on_train_start", self.run)
 
     def call(self, hook: str, *arguments: object) -> None:
-        """Calls a method of all callbacks, unless one has failed."""
+        """Calls a method of all callbacks, until one fails."""
         for member in self.members:
             if self.failure is None:
                 self.call_one(member, hook, arguments)

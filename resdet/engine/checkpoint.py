@@ -1,6 +1,6 @@
-"""Checkpoints of a run: `last.pth` to resume from, `best.pth` to use.
+"""Checkpoints of a run: `last.pth` for resuming, `best.pth` for inference.
 
-They hold tensors and plain values only, so that torch.load reads them with weights_only=True.
+They contain only tensors and plain values, so that torch.load reads them with weights_only=True.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ LAST, BEST = "last.pth", "best.pth"
 
 
 def is_stale(waited: int, patience: int | None) -> bool:
-    """Whether a run stops early: `waited` evaluations since its best have reached `patience`."""
+    """Whether a run stops early: `waited` evaluations without improvement have reached `patience`."""
     return patience is not None and waited >= patience
 
 
@@ -29,7 +29,8 @@ def has_ended(content: dict[str, Any]) -> bool:
 
 
 def check_classes(before: Sequence[str], classes: Sequence[str], path: Path) -> None:
-    """Refuses data that gives a class of the checkpoint another number: its last layers would learn another class."""
+    """Refuses data with another index for a class of the checkpoint, whose last layers would be assigned to other
+    classes."""
     for number, name in enumerate(classes):
         if before[number : number + 1] != [name] and name in before:
             raise ConfigError(
@@ -39,7 +40,7 @@ def check_classes(before: Sequence[str], classes: Sequence[str], path: Path) -> 
 
 
 def read_last(out: Path) -> dict[str, Any]:
-    """The validated content of a run's last.pth."""
+    """Reads and validates the last.pth of a run."""
     content = saved_state.validate(torch_files.read(out / LAST), out / LAST)
     content["model"] = current_names(content["model"])
     if content["trainer"]["averaged"]:

@@ -1,8 +1,8 @@
-"""CUDA graphs of whole training steps: a step is captured once per batch shape, and replayed by one launch.
+"""CUDA graphs of whole training steps: a step is captured once per batch shape, and replayed with one launch.
 
 Without a graph, the host enqueues thousands of kernels per step and cannot keep up with a fast GPU: small nets, small
-images and few images per GPU are bound by launches. A step that waits for the device cannot be captured: it runs
-eagerly, and a warning tells why.
+images and few images per GPU are launch-bound. A step that synchronizes with the device cannot be captured: it runs
+eagerly, and a warning gives the reason.
 """
 
 import warnings
@@ -17,15 +17,15 @@ from resdet.engine.distributed import World
 from resdet.errors import ConfigError
 from resdet.structures import each, tensors_of
 
-MAX_GRAPHS = 32  # batch shapes; others run eagerly
-EAGER_STEPS = 3  # of a shape before its capture: they compile kernels, choose algorithms and allocate momentum
+MAX_GRAPHS = 32  # maximum number of batch shapes with a graph; others run eagerly
+EAGER_STEPS = 3  # per shape before its capture: they compile kernels, select algorithms and allocate momentum
 
-StepInputs = Sequence[tuple[Any, ...]]  # of the step module, for each micro-batch
+StepInputs = Sequence[tuple[Any, ...]]  # arguments of the step module for each micro-batch
 Step = Callable[[StepInputs], Tensor]
 
 
 def uses_graph(train: TrainConfig, precision: str, world: World) -> bool:
-    """Whether steps are captured in CUDA graphs; loss scaling and gradient exchange stay eager."""
+    """Whether steps are captured in CUDA graphs; steps with loss scaling or gradient exchange run eagerly."""
     if train.graph == "auto":
         own_graphs = train.compile and train.compile_mode != "default"
         return world.device.type == "cuda" and world.size == 1 and precision != "fp16" and not own_graphs
@@ -43,15 +43,15 @@ class Captured(NamedTuple):
 
 
 class GraphedStep:
-    """Calls `step(inputs)`, which returns a tensor on the device; replays its graph once the shape is known.
+    """Calls `step(inputs)`, which returns a tensor on the device; replays its graph once the shape is captured.
 
     All graphs share one memory pool, so that they take as much memory as the largest of them.
     """
 
     def __init__(self, step: Step, before_capture: Callable[[], None]):
-        """`before_capture` frees what a step allocates for itself, such as gradients."""
+        """`before_capture` frees the memory that a step allocates for itself, such as gradients."""
         self.step, self.before_capture = step, before_capture
-        self.stream = torch.cuda.Stream()  # eager steps use it too: gradients are accumulated on one stream
+        self.stream = torch.cuda.Stream()  # also for eager steps: gradients are accumulated on one stream
         self.pool = torch.cuda.graph_pool_handle()
         self.captured: dict[tuple, Captured] = {}
         self.counts: dict[tuple, int] = {}
@@ -89,24 +89,24 @@ class GraphedStep:
             self.captured[key] = self.capture(inputs)
         except RuntimeError as error:
             self.limit = 0
-            self.before_capture()  # what was recorded has no values
+            self.before_capture()  # tensors allocated during the capture have no values
             reason = str(error).strip().splitlines()[0]
             warnings.warn(f"training continues without CUDA graphs: {reason} (train.graph=false)", stacklevel=2)
         return self.captured.get(key)
 
     def capture(self, inputs: StepInputs) -> Captured:
-        """Records a step without executing it."""
+        """Captures a step without executing it."""
         inputs = [tuple(each(record, torch.clone) for record in part) for part in inputs]
         self.before_capture()
         graph = torch.cuda.CUDAGraph()
-        # Other threads may call CUDA meanwhile: the loader's pins memory.
+        # Other threads may call CUDA during the capture: the loader's thread pins memory.
         with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
             output = self.step(inputs)
         return Captured(graph, inputs, output)
 
 
 def signature(inputs: StepInputs) -> tuple:
-    """The key of a graph: shape, dtype and memory layout of each tensor, and which ones are absent."""
+    """Returns the key of a graph: shape, dtype and memory layout of each tensor, and which fields are None."""
     present = tuple(tuple(none_of(record) for record in part) for part in inputs)
     return present, tuple((tensor.shape, tensor.dtype, tensor.stride()) for tensor in all_tensors(inputs))
 

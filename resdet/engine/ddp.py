@@ -1,4 +1,4 @@
-"""Gradients of several processes: DistributedDataParallel as configured by `train.ddp`."""
+"""Gradient averaging over processes: DistributedDataParallel as configured by `train.ddp`."""
 
 import warnings
 
@@ -12,9 +12,9 @@ from resdet.engine.config import DDPConfig
 
 
 def in_parallel(step: nn.Module, config: DDPConfig, device: torch.device) -> DistributedDataParallel:
-    """The module with gradients averaged over all processes."""
+    """Wraps the module so that its gradients are averaged over all processes."""
     with warnings.catch_warnings():
-        # The argument's replacement is not in all supported versions of torch.
+        # Not all supported versions of torch have the replacement of this argument.
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
         module = DistributedDataParallel(
             step,
@@ -29,7 +29,7 @@ def in_parallel(step: nn.Module, config: DDPConfig, device: torch.device) -> Dis
 
 
 def compress(module: DistributedDataParallel, config: DDPConfig) -> None:
-    """Registers torch's hook that compresses gradients for their way between processes."""
+    """Registers torch's communication hook that compresses gradients."""
     if config.compress == "powersgd":
         state = powerSGD_hook.PowerSGDState(
             dist.group.WORLD,

@@ -1,4 +1,4 @@
-"""Distributed training with torchrun: gloo on CPUs, NCCL on GPUs. Without torchrun, one process."""
+"""Distributed training with torchrun: gloo on CPUs, NCCL on GPUs. Without torchrun, a single process."""
 
 import gc
 import os
@@ -23,11 +23,11 @@ T = TypeVar("T")
 
 TIMEOUT = 1800.0  # seconds that a process waits for another one
 DEVICES = r"cpu|cuda(:\d+)?"
-BACKENDS = ("gloo", "Gloo", "NCCL", "ProcessGroup")  # one of them is in each message of a failed collective
+BACKENDS = ("gloo", "Gloo", "NCCL", "ProcessGroup")  # each error message of a failed collective contains one of these
 
 
 class LostProcess(Error):
-    """Another process has ended or does not answer."""
+    """Another process has ended or does not respond."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,16 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that writes files and prints."""
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
     def share(self, count: int) -> range:
-        """The indices below `count` that this process evaluates."""
+        """Returns the indices below `count` that this process evaluates."""
         return range(self.rank, count, self.size)
 
     def options(self, data: Any) -> dict[str, Any]:
-        """Keyword arguments of an evaluation: loader workers, handling of damaged images, rank and world size."""
+        """Returns keyword arguments of an evaluation: loader workers, handling of damaged images, rank and world
+        size."""
         return {"workers": data.workers, "on_bad_image": data.on_bad_image, "rank": self.rank, "world": self.size}
 
     def require_single(self) -> None:
@@ -58,17 +59,17 @@ class World:
 
 
 def join(device: str = "auto", timeout: float = TIMEOUT, key: str = "train.device") -> World:
-    """Joins the process group of torchrun; without torchrun, a world of one process."""
+    """Joins the process group of torchrun; without torchrun, returns a world of one process."""
     rank, size, local = (
         int(os.environ.get(key, default)) for key, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
     )
     chosen = choose_device(device, local, key)
     if size > 1 and not dist.is_initialized():
-        # DistributedDataParallel imports this module. Its default arguments would keep an existing group alive
-        # forever, so import it before there is one.
+        # DistributedDataParallel imports this module, whose default arguments would keep an existing process group
+        # alive forever: import it before the group is created.
         import torch.distributed.nn.functional  # noqa: F401
 
-        # gloo in addition to NCCL, so that processes agree on a stop without waiting for their devices.
+        # gloo in addition to NCCL, so that processes can agree on a stop without synchronizing with their devices.
         backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
         limit = timedelta(seconds=timeout)
         with tell_loss(lambda: "before the start"):
@@ -80,10 +81,10 @@ def join(device: str = "auto", timeout: float = TIMEOUT, key: str = "train.devic
 
 
 def numbers_in(store: dist.Store) -> Callable[[str], int]:
-    """A function that numbers the names that processes give, from 1; it returns 0 for one that was given before."""
+    """Returns a function that numbers the names given by all processes, from 1; it returns 0 for a repeated name."""
 
     def number(name: str) -> int:
-        key = f"resdet/name/{name}".encode("utf-8", "backslashreplace").decode()  # of a file name that is not UTF-8
+        key = f"resdet/name/{name}".encode("utf-8", "backslashreplace").decode()  # file names that are not UTF-8
         is_new = store.add(key, 1) == 1
         return store.add("resdet/names", 1) if is_new else 0
 
@@ -91,7 +92,8 @@ def numbers_in(store: dist.Store) -> Callable[[str], int]:
 
 
 def choose_device(device: str, local_rank: int = 0, key: str = "train.device") -> torch.device:
-    """The torch device; `auto` is the GPU of this process if there is one, else the CPU. `key` names it in errors.
+    """Returns the torch device; `auto` is the GPU of this process if it has one, else the CPU. `key`: the config key,
+    for errors.
 
     A GPU becomes torch's current device, which streams and CUDA graphs use.
     """
@@ -102,7 +104,7 @@ def choose_device(device: str, local_rank: int = 0, key: str = "train.device") -
 
 
 def device_of(device: str, local_rank: int = 0, key: str = "train.device") -> torch.device:
-    """The torch device, checked; a GPU has its number."""
+    """Returns the validated torch device; a GPU has its index."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     require(bool(re.fullmatch(DEVICES, device)), key, device, "give auto, cpu, cuda or cuda:N")
@@ -117,7 +119,7 @@ def device_of(device: str, local_rank: int = 0, key: str = "train.device") -> to
 
 @contextmanager
 def tell_loss(place: Callable[[], str]) -> Iterator[None]:
-    """Turns a failed collective into a sentence with this process and the place."""
+    """Converts the error of a failed collective to a LostProcess that names this process and the place."""
     try:
         yield
     except RuntimeError as error:
@@ -132,7 +134,7 @@ def tell_loss(place: Callable[[], str]) -> Iterator[None]:
 
 
 def is_loss(error: BaseException) -> bool:
-    """Whether the error is of a collective that failed or took too long."""
+    """Whether a collective failed or timed out."""
     known = isinstance(error, RuntimeError) and any(name in str(error) for name in BACKENDS)
     return known or isinstance(error, dist.DistError)
 
@@ -141,8 +143,8 @@ def leave() -> None:
     """Destroys the process group and gloo's threads.
 
     A gloo thread that outlives the interpreter aborts the process (pytorch/pytorch#179291). The threads end with the
-    last reference to the group, so this first releases modules in reference cycles and the variables in the traceback
-    of an error in flight.
+    last reference to the group, so this function first releases modules in reference cycles and the variables in the
+    traceback of an error in flight.
     """
     if not dist.is_initialized():
         return
@@ -157,7 +159,7 @@ def leave() -> None:
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether `flag` is true on any rank. Processes wait for each other, but not for their devices."""
+    """Whether `flag` is true on any rank. Synchronizes the processes, but not their devices."""
     if not dist.is_initialized():
         return flag
     vote = torch.tensor(float(flag))
@@ -166,7 +168,7 @@ def any_rank(flag: bool) -> bool:
 
 
 def from_main(compute: Callable[[], T]) -> T:
-    """Computes on rank 0 and returns the result, or raises its Error, on all ranks."""
+    """Computes on rank 0; all ranks return the result or raise its Error."""
     if not dist.is_initialized():
         return compute()
     shared: list = [None, None]  # the result, the error
@@ -182,7 +184,7 @@ def from_main(compute: Callable[[], T]) -> T:
 
 
 def average(tensors: Iterable[Tensor]) -> None:
-    """Replaces each tensor by its mean over all processes."""
+    """Replaces each tensor with its mean over all processes."""
     if not dist.is_initialized():
         return
     for tensor in tensors:
@@ -191,7 +193,7 @@ def average(tensors: Iterable[Tensor]) -> None:
 
 
 def gather(parts: list) -> list:
-    """The concatenated lists of all processes."""
+    """Concatenates the lists of all processes."""
     if not dist.is_initialized():
         return parts
     shares: list[Any] = [None] * dist.get_world_size()

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 
 class ModelEMA(nn.Module):
-    """The average of a model's parameters and norm statistics; the first update copies them.
+    """The moving average of a model's parameters and norm statistics; the first update copies them.
 
-    Nothing waits for the device. The state has the format of torch's `AveragedModel`.
+    Updates do not synchronize with the device. The state has the format of torch's `AveragedModel`.
     """
 
     n_averaged: Tensor

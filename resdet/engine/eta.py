@@ -1,4 +1,4 @@
-"""The remaining time of a run, and its steps as an activity of the progress display."""
+"""The remaining time of a run, and the progress display of its steps."""
 
 from resdet.engine.pace import Pace
 from resdet.engine.throughput import Throughput
@@ -7,14 +7,14 @@ from resdet.progress import Activity, Display, duration
 
 
 class Remaining:
-    """Estimates the remaining time from the duration of a step and of the last evaluation."""
+    """Estimates the remaining time from the durations of a step and of the last evaluation."""
 
     def __init__(self, pace: Pace, throughput: Throughput):
         self.pace, self.throughput = pace, throughput
 
     def seconds(self) -> float | None:
-        """With the evaluations to come, once one is measured; None during the first steps, and until the speed fits the
-        time of a run."""
+        """Returns the remaining seconds, including evaluations once one is measured; None during the first steps, and
+        until the speed is fitted to `train.minutes`."""
         if not self.pace.fits:
             return None
         step = self.throughput.typical_step() if self.pace.remaining else 0.0
@@ -30,7 +30,7 @@ class Remaining:
 
 
 class Steps(Activity):
-    """The steps of a run, with the last metrics."""
+    """The progress display of a run's steps, with the last metrics."""
 
     def __init__(self, remaining: Remaining, step: int, total: int, display: Display | None = None):
         super().__init__("step", total, "steps", step, display)

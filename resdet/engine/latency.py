@@ -11,12 +11,12 @@ from resdet.engine.run_record import processor
 from resdet.results.sections import Cell, Table, facts
 from resdet.system import peak_memory
 
-IMAGES = 5  # timed; one more warms up
-PIXELS, FILES = "decoded pixels", "an image file"  # what a prediction starts from
+IMAGES = 5  # timed images, in addition to one for warmup
+PIXELS, FILES = "decoded pixels", "an image file"  # the input of a prediction
 
 
 def latency_table(predict: Callable[[Any], Any], images: Sequence[Any], device: torch.device, start: str) -> Table:
-    """Times `predict` of each image, after a warmup with the first."""
+    """Times `predict` for each image, after a warmup with the first."""
     gpu = device.type == "cuda"
     if gpu:
         torch.cuda.reset_peak_memory_stats(device)

@@ -13,7 +13,7 @@ from resdet.progress import say
 
 
 class Log:
-    """Prints from the start, and writes to `out` after `open`; silent if `out` is None (all ranks but 0)."""
+    """Prints from the start, and writes to `out` after `open`; silent if `out` is None (all ranks except 0)."""
 
     def __init__(self, out: Path | None):
         self.out = out
@@ -21,8 +21,8 @@ class Log:
         self.loggers: list[Logger] = []
 
     def open(self, resumed_at: int, evaluation_due: bool = False) -> None:
-        """Opens metrics.jsonl; drops the metrics that a resumed run writes again: those after its checkpoint, and of
-        the evaluation that is due."""
+        """Opens metrics.jsonl; drops the metrics that a resumed run writes again: those after its checkpoint, and those
+        of a pending evaluation."""
         if self.out is None:
             return
         path = self.out / METRICS
@@ -32,7 +32,7 @@ class Log:
         self.file = path
 
     def add_loggers(self, loggers: Sequence[Logger], run: Run) -> None:
-        """Opens loggers, after `open`: they may read metrics.jsonl."""
+        """Opens loggers, which may read metrics.jsonl: call it after `open`."""
         for logger in loggers:
             logger.open(run)
             self.loggers.append(logger)
@@ -44,11 +44,11 @@ class Log:
         self.each(lambda logger: logger.metrics(step, kind, {**values}))
 
     def images(self, step: int, images: dict[str, np.ndarray]) -> None:
-        """Passes pictures uint8 [H, W, 3] by name to the loggers."""
+        """Passes images, uint8 [H, W, 3] by name, to the loggers."""
         self.each(lambda logger: logger.images(step, {**images}))
 
     def each(self, call: Callable[[Logger], None]) -> None:
-        """Calls all loggers; one that fails, for example without network, is turned off."""
+        """Calls all loggers; removes a logger that fails, for example without a network."""
         for logger in list(self.loggers):
             try:
                 call(logger)
@@ -66,10 +66,10 @@ class Log:
             say(text)
 
     def warn(self, text: str) -> None:
-        """Prints from any rank."""
+        """Prints on any rank."""
         say(text)
 
     def close(self, complete: bool = True) -> None:
-        """Closes the loggers of a run that is complete, or that may be resumed."""
+        """Closes the loggers; `complete`: whether the run is complete, or may be resumed."""
         self.each(lambda logger: logger.close(complete))
         self.loggers.clear()

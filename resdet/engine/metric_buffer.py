@@ -1,4 +1,4 @@
-"""Losses and measures of the steps between two log lines, kept on the device so that no step waits for it."""
+"""Losses and measures of the steps between two log lines, kept on the device to avoid synchronization in each step."""
 
 from collections.abc import Callable
 
@@ -19,10 +19,10 @@ class MetricBuffer:
         self.rows: list[Tensor] = []  # [K] per step, on the device
         self.indices: list[Tensor] = []  # the images of each step
         self.names: list[str] = []
-        self.losses = 0  # number of names that are losses; they come first
+        self.losses = 0  # number of names that are losses, which come first
 
     def row(self, losses: dict[str, Tensor], measures: dict[str, Tensor]) -> Tensor:
-        """The values of a step, [K], whose names it remembers."""
+        """Stacks the values of a step to [K], and stores their names."""
         self.names, self.losses = [*losses, *measures], len(losses)
         return torch.stack([value.detach().float() for value in (*losses.values(), *measures.values())])
 
@@ -34,11 +34,11 @@ class MetricBuffer:
         return len(self.rows)
 
     def table(self) -> Tensor:
-        """[steps, K] on the CPU; waits for the device."""
+        """Returns all rows [steps, K] on the CPU; synchronizes with the device."""
         return torch.stack(self.rows).cpu()
 
     def check(self, table: Tensor, last_step: int, name_of: Callable[[int], str]) -> None:
-        """Raises NonFiniteLoss for a loss that is not finite, with its name, step and images."""
+        """Raises NonFiniteLoss with the name, step and images of a loss that is not finite."""
         bad = ~torch.isfinite(table[:, : self.losses])
         if not bad.any():
             return

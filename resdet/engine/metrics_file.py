@@ -1,4 +1,4 @@
-"""metrics.jsonl: one line for each log step and each evaluation of a run."""
+"""metrics.jsonl: one line for each logged step and each evaluation of a run."""
 
 import json
 import math
@@ -13,7 +13,7 @@ METRICS = "metrics.jsonl"
 
 
 def entry_of(step: int, kind: str, values: Mapping[str, float]) -> dict[str, Any]:
-    """The content of a line, without NaN and infinity, which JSON lacks; `kind` is train or val."""
+    """Returns the content of a line, without NaN and infinity, which JSON does not support; `kind` is train or val."""
     finite = {key: float(f"{value:.6g}") for key, value in values.items() if math.isfinite(value)}
     return {"step": step, "kind": kind, **finite}
 
@@ -23,7 +23,7 @@ def append(path: Path, step: int, kind: str, values: Mapping[str, float]) -> Non
 
 
 def read_entries(path: Path) -> list[dict[str, Any]]:
-    """The entries of the undamaged lines: a killed run or a full disk leaves damaged ones."""
+    """Reads the entries of all undamaged lines; a killed run or a full disk can damage a line."""
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
@@ -32,8 +32,8 @@ def read_entries(path: Path) -> list[dict[str, Any]]:
 
 
 def keep_until(path: Path, step: int, evaluation_due: bool) -> int:
-    """Drops the lines that a run resumed at `step` writes again: those of later steps, and of the evaluation at this
-    step if it is due. Also drops damaged lines, which a killed run or a full disk leaves; returns their number."""
+    """Drops the lines that a run resumed at `step` writes again: those of later steps, and of a pending evaluation at
+    this step. Also drops lines damaged by a killed run or a full disk; returns their number."""
     if not path.exists():
         return 0
     kept, lost = [], 0
@@ -48,7 +48,7 @@ def keep_until(path: Path, step: int, evaluation_due: bool) -> int:
 
 
 def parse_line(line: bytes) -> dict[str, Any] | None:
-    """The entry of a line; None for a damaged one."""
+    """Parses a line; None for a damaged one."""
     try:
         entry = json.loads(line.decode())
         return entry if entry["step"] >= 0 and entry["kind"] else None

@@ -1,4 +1,5 @@
-"""The optimizer: parameter groups with and without weight decay, and the learning rate for the batch size."""
+"""The optimizer: parameter groups with and without weight decay, and scaling of the learning rate with the batch
+size."""
 
 from typing import Any
 
@@ -10,10 +11,10 @@ from resdet.engine.config import OptimConfig
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig, lr: float, graph: bool = False) -> torch.optim.Optimizer:
-    """SGD or AdamW over the trainable parameters; norms and biases decay only if the config says so.
+    """Builds SGD or AdamW over the trainable parameters; norms and biases have weight decay if the config enables it.
 
-    The fused step reads and writes each parameter once: on a CPU, AdamW's step is ten times as fast. With `graph`, the
-    step can be captured in a CUDA graph: the learning rate is a tensor on the device.
+    A fused step reads and writes each parameter once: on a CPU, AdamW's step is ten times as fast. With `graph`, the
+    learning rate is a tensor on the device, so that the step can be captured in a CUDA graph.
     """
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups: list[dict[str, Any]] = [{"params": trainable}]
@@ -39,7 +40,7 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def saved_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The optimizer's state, with the learning rate as a number."""
+    """Returns the optimizer's state, with the learning rate as a number."""
     state = optimizer.state_dict()
     for group in state["param_groups"]:
         group["lr"] = float(group["lr"])
@@ -47,11 +48,11 @@ def saved_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Loads the state of an earlier run, which may have another memory format (train.channels_last).
+    """Loads the state of an earlier run, which may use another memory format (train.channels_last).
 
-    A fused step needs the same memory layout in a parameter and its state. Hyperparameters such as weight decay and
-    momentum stay those of `optimizer`, since the config may have changed. Raises a ValueError for the state of another
-    optimizer or model.
+    A fused step requires the same memory layout for a parameter and its state. Hyperparameters such as weight decay and
+    momentum keep the values of `optimizer`, since the config may have changed. Raises a ValueError for the state of
+    another optimizer or model.
     """
     settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
     if ("betas" in state["param_groups"][0]) != ("betas" in settings[0]):
@@ -68,5 +69,5 @@ def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
 
 
 def scaled_lr(config: OptimConfig, batch: int) -> float:
-    """The linear scaling rule (Goyal et al., 1706.02677): lr is stated for `base_batch` images."""
+    """Applies the linear scaling rule (Goyal et al., 1706.02677): `config.lr` refers to `base_batch` images."""
     return config.lr * batch / config.base_batch if config.base_batch else config.lr

@@ -1,4 +1,4 @@
-"""Precisions of training and of fast inference, and the one that suits a device."""
+"""Precisions of training and fast inference, and the default of each device."""
 
 import torch
 
@@ -6,7 +6,7 @@ PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
-    """The precision; `auto` is bf16 if the device supports it, else fp32."""
+    """Resolves the precision: `auto` is bf16 if the device supports it, else fp32."""
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -15,7 +15,7 @@ def choose_precision(precision: str, device: torch.device) -> str:
 
 
 def cpu_computes_in_bf16() -> bool:
-    """Whether the CPU has instructions for bf16, and oneDNN may use them: `ONEDNN_MAX_CPU_ISA=AVX2` forbids it."""
+    """Whether the CPU has bf16 instructions and oneDNN may use them: `ONEDNN_MAX_CPU_ISA=AVX2` forbids it."""
     return (
         torch.cpu._is_avx512_bf16_supported()
         and torch.backends.mkldnn.is_available()

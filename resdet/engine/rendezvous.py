@@ -1,8 +1,8 @@
-"""The meeting of the processes of one start.
+"""Agreement of all processes on a name for each start of the process group.
 
-torchrun keeps its store when it restarts the processes, with the addresses of the former ones under the same names:
-a process that is faster than another would connect to one that has ended. So each start has keys of its own, with a
-name that the processes agree on; TORCHELASTIC_RESTART_COUNT differs between machines when one has joined later.
+When torchrun restarts the processes, its store keeps the addresses of the previous ones under the same keys, and a fast
+process could connect to one that has ended. So each start uses separate keys, prefixed with a name that the processes
+agree on. TORCHELASTIC_RESTART_COUNT is not suitable: it differs on machines that joined later.
 """
 
 import secrets
@@ -15,7 +15,7 @@ POLL = 0.02  # seconds
 
 
 def meet(store: dist.Store, rank: int, size: int, timeout: float) -> str:
-    """A name of this start, the same in all its processes and in no other start; waits until all have arrived."""
+    """Waits until all processes have arrived; returns a name that they share and that no other start has."""
     token = secrets.token_hex(8)
     if rank == 0:
         receive(store, token, size, timeout)
@@ -28,7 +28,7 @@ def meet(store: dist.Store, rank: int, size: int, timeout: float) -> str:
 
 
 def receive(store: dist.Store, name: str, size: int, timeout: float) -> None:
-    """Answers all that arrive with the name. A key of a former start gets an answer that nobody reads."""
+    """Sends the name to all processes as they arrive. Replies to keys of a previous start are never read."""
     deadline = time.monotonic() + timeout
     missing = list(range(1, size))
     while missing:

@@ -1,4 +1,4 @@
-"""A training run as loggers and callbacks see it; imports no torch."""
+"""A training run from the view of loggers and callbacks; does not import torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,10 @@ class Run:
     folder: Path
     experiment: dict[str, Any]  # the resolved config
     model: "nn.Module"
-    total: int  # steps
+    total: int  # number of steps
     step: int = 0  # steps done before: above 0 for a resumed run
     stop_requested: bool = False
 
     def stop(self) -> None:
-        """Stops the run after the current step, as Ctrl-C does: it saves last.pth, and --resume continues it."""
+        """Stops the run after the current step, like Ctrl-C: it saves last.pth, and --resume continues it."""
         self.stop_requested = True

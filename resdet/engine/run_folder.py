@@ -15,16 +15,17 @@ from resdet.errors import Error
 from resdet.files.folder_lock import LOCK, in_use, release, try_lock
 
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # temporary files of resdet.files.atomic
-POLL = 0.5  # seconds between two attempts to lock
+POLL = 0.5  # seconds between attempts to lock
 
 
 @contextmanager
 def claim_folder(name: str, out: str | None, resume: bool, patience: float = 0.0) -> Iterator[Path]:
-    """`out`, or the next of runs/NAME, runs/NAME-2, -3, … after the last one with a run; to resume, that one.
+    """Yields `out`, or the next of runs/NAME, runs/NAME-2, -3, … after the last one with a run; with `resume`, the last
+    one.
 
-    Locks the folder against other processes within the context. Removes temporary files of a killed run, and at the
-    end an empty folder. A folder of this torchrun's own, made before a restart, is resumed: it may be locked by a
-    process on a machine that is lost, whose lock ends after `patience` seconds.
+    Locks the folder against other processes within the context. Removes temporary files of a killed run, and at the end
+    an empty folder. A folder that this torchrun created before a restart is resumed. Its lock may belong to a process
+    on a lost machine; it is taken over after `patience` seconds.
     """
     first = Path("runs") / name
     interrupted = own_folder(first, out)
@@ -40,15 +41,15 @@ def claim_folder(name: str, out: str | None, resume: bool, patience: float = 0.0
 
 
 def own_folder(first: Path, out: str | None) -> Path | None:
-    """The folder of this torchrun's own run, if it is a restart."""
+    """Returns the folder of this torchrun's run after a restart."""
     candidates = [Path(out)] if out else runs(first).values()
     return next(filter(is_own, candidates), None)
 
 
 def is_own(folder: Path) -> bool:
-    """Whether an earlier start by this torchrun made the folder: its processes continue that run without --resume.
+    """Whether an earlier start of this torchrun created the folder: its processes continue that run without --resume.
 
-    Process numbers repeat: without --rdzv-id, only a restart counts.
+    Process ids are reused: without --rdzv-id, only a restart counts.
     """
     run_id = torchrun_id()
     named = os.environ.get("TORCHELASTIC_RUN_ID") != UNNAMED
@@ -57,7 +58,7 @@ def is_own(folder: Path) -> bool:
 
 
 def claim_own(folder: Path, patience: float) -> tuple[Path, IO[str]]:
-    """Waits for the lock of a process before the restart, and then takes it over."""
+    """Waits for a process of the previous start to release the lock, and then takes it over."""
     deadline = time.monotonic() + patience
     lock = try_lock(folder)
     while lock is None and time.monotonic() < deadline:
@@ -91,7 +92,7 @@ def claim_numbered(first: Path, resume: bool) -> tuple[Path, IO[str]]:
 
 
 def claim_new(folder: Path) -> tuple[Path, IO[str]] | None:
-    """The folder, locked; None if another process has locked it, or created a run there since."""
+    """Locks the folder; None if another process has locked it or created a run there in the meantime."""
     lock = try_lock(folder)
     if lock is None:
         return None
@@ -106,7 +107,7 @@ def numbered(first: Path, number: int) -> Path:
 
 
 def runs(first: Path) -> dict[int, Path]:
-    """The folders with a run by their number, in order; some numbers may have been deleted."""
+    """Returns the folders with a run by number, in order; some numbers may be missing."""
     names = re.compile(rf"{re.escape(first.name)}(?:-([2-9]|[1-9]\d+))?")
     folders = first.parent.iterdir() if first.parent.is_dir() else ()
     found = {int(match[1] or 1): path for path in folders if (match := names.fullmatch(path.name)) and holds_run(path)}

@@ -1,4 +1,5 @@
-"""The record of a run: config.yaml, its resolved experiment, and run.json, its time, command, device and versions."""
+"""The record of a run: config.yaml with its resolved experiment, and run.json with time, command, device and
+versions."""
 
 import json
 import os
@@ -22,13 +23,13 @@ from resdet.files.atomic import write_json, write_text
 
 CONFIG, RECORD = "config.yaml", "run.json"
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "albumentations", "timm")
-UNNAMED = "none"  # id of a torchrun without --rdzv-id
+UNNAMED = "none"  # torchrun's id without --rdzv-id
 
 
 @contextmanager
 def recorded(out: Path, experiment: str, seed: int, device: torch.device, world: int) -> Iterator[None]:
-    """Writes the record of a run. If the run fails before it logs or saves anything, a new record is removed, so that
-    the corrected command takes the same folder."""
+    """Writes the record of a run. If the run fails before it logs or saves anything, removes a new record, so that the
+    corrected command uses the same folder."""
     is_new = not (out / RECORD).exists()
     record(out, experiment, seed, device, world)
     try:
@@ -61,7 +62,7 @@ def record(out: Path, experiment: str, seed: int, device: torch.device, world: i
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The content of run.json; empty without one."""
+    """Reads run.json; empty if it does not exist."""
     try:
         facts = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -70,7 +71,8 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def torchrun_id() -> str | None:
-    """The identity of the torchrun of this process: its --rdzv-id, or else its process; None without torchrun."""
+    """Returns an identifier of the torchrun that started this process: its --rdzv-id, or its process id; None without
+    torchrun."""
     given = os.environ.get("TORCHELASTIC_RUN_ID")
     return f"{socket.gethostname()}:{os.getppid()}" if given == UNNAMED else given
 
@@ -84,7 +86,7 @@ def versions() -> dict[str, str]:
 
 
 def processor() -> str:
-    """The CPU's name and number of cores."""
+    """Returns the CPU's name and number of cores."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -94,9 +96,9 @@ def processor() -> str:
 
 
 def git_revision() -> str | None:
-    """The commit of the running checkout, with a + if it is modified.
+    """Returns the commit of the running checkout, with a + if it is modified.
 
-    None for an installed package, without git, and where git refuses the checkout as that of another user.
+    None for an installed package, without git, and if git refuses the checkout because another user owns it.
     """
     folder = Path(__file__).parents[2]
     if not (folder / ".git").exists():

@@ -19,7 +19,7 @@ STATE_KEYS: tuple[set[str], ...] = (set(), {"momentum_buffer"}, {"step", "exp_av
 
 
 def validate(content: Any, path: Path) -> dict[str, Any]:
-    """The content with its experiment updated; raises a WeightsError that names a missing or damaged part."""
+    """Returns the content with an updated experiment; raises a WeightsError that names a missing or damaged part."""
     if not isinstance(content, dict) or not isinstance(content.get("trainer"), dict):
         raise WeightsError(
             f"{path} holds no training state: start a new run with another --out, or use --init for its weights."
@@ -56,7 +56,7 @@ def is_count(value: Any) -> bool:
 
 
 def is_best(value: Any) -> bool:
-    """The metrics of the best evaluation, by name."""
+    """Whether `value` is the metrics of the best evaluation, by name."""
     return value is None or (isinstance(value, dict) and "step" in value and all(map(is_metric, value.values())))
 
 
@@ -69,7 +69,8 @@ def is_metric(value: Any) -> bool:
 
 
 def is_pace(value: Any) -> bool:
-    """None, in older checkpoints, or the state of a Pace, with or without a budget; older ones have no `stretch`."""
+    """Whether `value` is the state of a Pace, with or without a budget. Older checkpoints have None, or a state without
+    `stretch`."""
     if value is None or mapping_of({"position": is_amount})(value):
         return True
     whole = {"stretch": 1, **value} if isinstance(value, dict) else value
@@ -78,7 +79,7 @@ def is_pace(value: Any) -> bool:
 
 
 def is_epoch(value: Any) -> bool:
-    """None, in older checkpoints and with lengths in steps, or a number of steps."""
+    """Whether `value` is the number of steps per epoch; None in older checkpoints and for lengths in steps."""
     return value is None or (is_amount(value) and value > 0)
 
 
@@ -91,7 +92,7 @@ def is_state_dict(value: Any) -> bool:
 
 
 def is_average(value: Any, model: Mapping[str, Tensor]) -> bool:
-    """The state of torch's AveragedModel with the tensors of the model."""
+    """Whether `value` is the state of torch's AveragedModel with the tensors of the model."""
     if not is_state_dict(value) or "n_averaged" not in value or value["n_averaged"].numel() != 1:
         return False
     shapes = {name: tensor.shape for name, tensor in value.items() if name != "n_averaged"}
@@ -99,7 +100,7 @@ def is_average(value: Any, model: Mapping[str, Tensor]) -> bool:
 
 
 def is_optimizer(value: Any) -> bool:
-    """Parameter groups by number, and the state of each parameter."""
+    """Whether `value` has parameter groups with indices, and the state of each parameter."""
     if not isinstance(value, dict) or not isinstance(groups := value.get("param_groups"), list) or not groups:
         return False
     numbers = [group.get("params") if isinstance(group, dict) else None for group in groups]
@@ -117,7 +118,7 @@ def is_scaler(value: Any) -> bool:
 
 
 def is_window(value: Any) -> bool:
-    """The state of a MetricBuffer: rows with one value per name, and the images of each row."""
+    """Whether `value` is the state of a MetricBuffer: rows with one value per name, and the images of each row."""
     if not isinstance(value, dict) or not all(isinstance(value.get(key), list) for key in ("rows", "indices", "names")):
         return False
     rows, indices, names, losses = value["rows"], value["indices"], value["names"], value.get("losses")
@@ -165,7 +166,7 @@ def refuse_other_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str,
 
 
 def complete_momentum(optimizer: torch.optim.Optimizer) -> None:
-    """Adds zero momentum for parameters without it: a fused step needs momentum of all parameters or of none."""
+    """Adds zero momentum where it is missing: a fused step requires momentum for all parameters or for none."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if any(buffers.get("momentum_buffer") is not None for buffers in optimizer.state.values()):
         for parameter in parameters:

@@ -6,9 +6,8 @@ from resdet.engine.config import ScheduleConfig
 
 
 class Schedule:
-    """lr as a function of the step, the number of plateaus of the error, and whether the training error has fallen
-    below `warmup_until_error`.
-    """
+    """The learning rate as a function of the step, the number of plateaus of the error, and whether the training error
+    has fallen below `warmup_until_error`."""
 
     def __init__(self, config: ScheduleConfig, lr: float, total_steps: int, steps_per_unit: float):
         self.config, self.base, self.total = config, lr, total_steps
@@ -41,8 +40,8 @@ class Schedule:
             self.holds = False
 
     def observe_evaluation(self, metric: float) -> None:
-        """Counts evaluations without improvement (lower is better); `plateau` reduces lr after `patience` of them. NaN
-        is no improvement."""
+        """Counts evaluations without improvement (lower is better); `plateau` reduces the learning rate after
+        `patience` of them. NaN counts as no improvement."""
         if not math.isnan(metric) and (self.best is None or metric < self.best):
             self.best, self.waited = metric, 0
             return

@@ -1,4 +1,4 @@
-"""Orderly stop of a run on SIGINT, SIGTERM, SIGHUP and Windows' SIGBREAK."""
+"""Graceful stop of a run on SIGINT, SIGTERM, SIGHUP and Windows' SIGBREAK."""
 
 import signal
 import threading
@@ -13,14 +13,14 @@ GRACE = 2.0  # seconds; `timeout`, torchrun and users may send several signals f
 
 
 class StopRequested(KeyboardInterrupt):
-    """A stop signal arrived in code that may be interrupted."""
+    """Raised by a stop signal in code that may be interrupted."""
 
 
 class defer_signals:
-    """Records stop signals, which would interrupt a step or a checkpoint.
+    """Records stop signals instead of letting them interrupt a step or a checkpoint.
 
     `received` is the first signal, or None. Further signals within GRACE seconds belong to the same stop; a later
-    SIGINT raises KeyboardInterrupt. SIGHUP stays ignored if it is already, for example under nohup.
+    SIGINT raises KeyboardInterrupt. SIGHUP stays ignored if it already is, for example under nohup.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class defer_signals:
 
     @contextmanager
     def abandon(self) -> Iterator[None]:
-        """Within this context the first signal raises StopRequested, immediately if it has already arrived."""
+        """Within this context, the first signal raises StopRequested, immediately if it has already arrived."""
         self.abandonable = True
         try:
             if self.received is not None:

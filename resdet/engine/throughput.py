@@ -1,4 +1,4 @@
-"""The duration of steps: images per second, and the fraction of time spent waiting for data."""
+"""Durations of steps: images per second, and the fraction of time spent waiting for data."""
 
 import time
 from collections import deque
@@ -7,18 +7,18 @@ from contextlib import contextmanager
 from statistics import median
 from typing import TypeVar
 
-WARM = 2  # first steps, which compile, allocate memory and search for algorithms, and are not timed
-WINDOWS = 15  # last windows whose median is the time of a step: compiling another shape does not count
+WARM = 2  # first steps, which are not timed: they compile, allocate memory and search for algorithms
+WINDOWS = 15  # number of last windows; their median is robust to the compilation of another shape
 
 Batch = TypeVar("Batch")
 
 
 class Throughput:
-    """Times steps in windows, each between two calls of `read`, without pauses and without the first WARM steps."""
+    """Times steps in windows, each between two calls of `read`, excluding pauses and the first WARM steps."""
 
     def __init__(self, batch: int, clock: Callable[[], float] = time.perf_counter):
         self.batch, self.clock = batch, clock
-        self.total = 0  # steps, the current one included
+        self.total = 0  # steps, including the current one
         self.windows: deque[float] = deque(maxlen=WINDOWS)  # seconds per step
         self.reset()
 
@@ -28,7 +28,7 @@ class Throughput:
         self.waited, self.steps = 0.0, 0
 
     def next(self, batches: Iterator[Batch]) -> Batch:
-        """The batch of the next step; its time counts as waiting for data."""
+        """Returns the batch of the next step; its time counts as waiting for data."""
         if self.total in (0, WARM):
             self.windows.clear()
             self.reset()
@@ -52,18 +52,18 @@ class Throughput:
         self.step_started += self.clock() - start
 
     def seconds_per_step(self) -> float:
-        """Of the current window."""
+        """Returns the mean of the current window."""
         return (self.clock() - self.started) / max(1, self.steps)
 
     def typical_step(self) -> float | None:
-        """Median seconds of a step; None during the first steps."""
-        done = self.steps - 1  # without the current step
+        """Returns the median seconds of a step; None during the first steps."""
+        done = self.steps - 1  # excluding the current step
         if not (self.warm and (self.windows or done > 0)):
             return None
         return median(self.windows) if self.windows else (self.step_started - self.started) / done
 
     def read(self) -> dict[str, float]:
-        """The rates of a window, which ends; the device must have done its steps."""
+        """Ends a window and returns its rates; the device must have finished its steps."""
         spent = self.clock() - self.started
         self.windows.append(self.seconds_per_step())
         rates = {"images/s": self.steps * self.batch / spent, "data": self.waited / spent}

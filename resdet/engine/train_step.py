@@ -1,4 +1,4 @@
-"""The step of the trainer: one update of the weights from one batch, eager, compiled or as a CUDA graph."""
+"""The training step: one update of the weights from one batch, eager, compiled or as a CUDA graph."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -23,9 +23,9 @@ from resdet.structures import Batch, share
 
 
 class TrainStep:
-    """Holds what an update reads and changes: step module, optimizer, loss scaler and averaged weights.
+    """Holds the state of an update: step module, optimizer, loss scaler and averaged weights.
 
-    Losses and measures of each step go to `window`.
+    Losses and measures of each step are added to `window`.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class TrainStep:
             self.update = GraphedStep(self.update_weights, self.optimizer.zero_grad)
 
     def prepare_module(self) -> nn.Module:
-        """The task's step module, compiled if configured, and wrapped for several processes."""
+        """Returns the task's step module, compiled if configured, and wrapped for several processes."""
         step = self.task.step
         if self.train.compile:
             step.compile(mode=self.train.compile_mode, dynamic=False)
@@ -56,14 +56,14 @@ class TrainStep:
         return in_parallel(step, self.train.ddp, self.world.device)
 
     def __call__(self, batch: Batch, step: int, lr: float) -> None:
-        """One update from one batch, in `accumulate` micro-batches."""
+        """Updates the weights from one batch, in `accumulate` micro-batches."""
         torch.manual_seed(step_seed(self.train.seed, step, self.world.rank))
         set_lr(self.optimizer, lr)
         inputs = [self.task.inputs(part, step) for part in batch.parts(self.train.accumulate)]
         self.window.add(self.update(inputs), batch.indices)
 
     def update_weights(self, inputs: StepInputs) -> Tensor:
-        """Updates the weights by the gradient of all micro-batches; returns the mean losses and measures [K]."""
+        """Updates the weights with the gradient of all micro-batches; returns the mean losses and measures [K]."""
         last = inputs[-1]
         results = [self.backward(part, divisor, part is last) for part, divisor in zip(inputs, self.divisors)]
         losses, measures = (self.mean_of(dicts) for dicts in zip(*results))
@@ -81,7 +81,7 @@ class TrainStep:
     def backward(
         self, inputs: tuple[Any, ...], divisor: float, last: bool
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Accumulates the gradients of one micro-batch; processes exchange gradients with the last one."""
+        """Accumulates the gradients of one micro-batch; processes exchange gradients in the last one."""
         module, dtype = self.module, PRECISIONS.get(self.precision)
         with module.no_sync() if isinstance(module, DistributedDataParallel) and not last else nullcontext():
             with torch.autocast(self.world.device.type, dtype, enabled=dtype is not None):
@@ -91,7 +91,8 @@ class TrainStep:
         return losses, measures
 
     def mean_of(self, dicts: tuple[dict[str, Tensor], ...]) -> dict[str, Tensor]:
-        """The mean of each value over the micro-batches, so that the mean over all processes counts images alike."""
+        """Averages each value over the micro-batches, weighted so that the mean over all processes is the mean over
+        images."""
         return {
             key: cast(Tensor, sum(values[key].detach() / divisor for values, divisor in zip(dicts, self.divisors)))
             for key in dicts[0]
@@ -115,7 +116,7 @@ class TrainStep:
             distributed.average_statistics(model)
 
     def check_weights(self, model: nn.Module, step: int) -> None:
-        """Raises NonFiniteLoss for weights that an update from finite losses made non-finite."""
+        """Raises NonFiniteLoss if the weights are not finite although the losses were."""
         if not torch.stack([parameter.isfinite().all() for parameter in model.parameters()]).all():
             raise NonFiniteLoss(
                 f"The weights are not finite after step {step}, although its losses are: "
@@ -123,7 +124,7 @@ class TrainStep:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """The state besides the weights of the model."""
+        """Returns the state, except for the weights of the model."""
         return {
             "optimizer": saved_optimizer(self.optimizer),
             "scaler": self.scaler.state_dict(),
@@ -138,19 +139,19 @@ class TrainStep:
             self.scaler.load_state_dict(state["scaler"])
         if self.averaged and state["averaged"]:
             self.averaged.load_state(state["averaged"])
-        elif self.averaged:  # the run had no average before
+        elif self.averaged:  # a run that had no average before
             self.averaged.module.load_state_dict(weights)
 
 
 def divisors(batch: int, accumulate: int, world: World) -> list[float]:
-    """The divisor of the loss of each micro-batch of this process: the number of micro-batches if all have the same
-    size, otherwise such that the mean over all processes is the mean over all images."""
+    """Returns the divisor of the loss of each micro-batch of this process: their number if all have the same size,
+    otherwise the one that makes the mean over all processes the mean over all images."""
     local_batch = len(share(batch, world.rank, world.size))
     return [batch / (world.size * len(share(local_batch, number, accumulate))) for number in range(accumulate)]
 
 
 def smaller_step(train: TrainConfig, world: World) -> str:
-    """What to change if a step does not fit into the memory of the GPU."""
+    """Returns the remedy for a step that does not fit into GPU memory."""
     most = train.batch // world.size
     parts = next((parts for parts in range(train.accumulate + 1, most + 1) if train.batch % parts == 0), None)
     first = f"set train.accumulate={parts}" if parts else "use smaller images"

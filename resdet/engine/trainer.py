@@ -1,10 +1,10 @@
 """The trainer: takes steps, monitors metrics, writes checkpoints, and resumes exactly.
 
-The seed and the step number determine all randomness of a step, so that a resumed run needs no random state and gives
-the weights of an uninterrupted one: bit-exact on a CPU, up to rounding of sums on a GPU.
+The seed and the step number determine all randomness of a step, so that a resumed run needs no random state and yields
+the weights of an uninterrupted one: bit-exact on a CPU, up to the rounding of sums on a GPU.
 
-A checkpoint precedes whatever can fail or take long: before an evaluation it records that the evaluation is due, and a
-run resumed from it evaluates first.
+A checkpoint is written before any work that can fail or take long. Before an evaluation, it records that the evaluation
+is due, and a run resumed from it evaluates first.
 """
 
 import math
@@ -39,7 +39,7 @@ from resdet.system import keep_freed_memory
 
 
 class Trainer:
-    """Trains a task into the folder `out`; `run` returns the best metrics."""
+    """Trains a task in the folder `out`; `run` returns the best metrics."""
 
     def __init__(
         self,
@@ -62,13 +62,13 @@ class Trainer:
 
         self.window = MetricBuffer()
         self.train_step = TrainStep(task, optim, train, world, self.lr, self.window)
-        self.smaller_step = smaller_step(train, world)  # a remedy
+        self.smaller_step = smaller_step(train, world)  # remedy for an out-of-memory error
 
         self.step = 0
         self.saved = 0  # step of the last checkpoint
         self.evaluation_due = False
         self.best: dict[str, float] | None = None
-        self.waited = 0  # evaluations since the best
+        self.waited = 0  # evaluations since the best one
         self.signals = defer_signals()
         self.stopped = False  # by a signal to any process, or by a callback
 
@@ -76,12 +76,12 @@ class Trainer:
         return max(1, round(length * self.per_unit))
 
     def interval(self, length: float) -> float:
-        """In steps: an epoch need not be a whole number of them."""
+        """Converts an interval to steps; an epoch may have a fractional number of steps."""
         return max(1.0, length * self.per_unit)
 
     @property
     def total(self) -> int:
-        """Steps of the run."""
+        """Total steps of the run."""
         return self.step + self.pace.remaining
 
     def length(self) -> str:
@@ -91,7 +91,7 @@ class Trainer:
         return f"{minutes:g} {'minute' if minutes == 1 else 'minutes'} (train.minutes) in steps"
 
     def run(self, log: Log) -> dict[str, float]:
-        """Trains to the end, or to a stop; returns the metrics of the best evaluation."""
+        """Trains to the end or to a stop; returns the metrics of the best evaluation."""
         self.log = log
         self.announce()
         with self.signals:
@@ -138,7 +138,7 @@ class Trainer:
             more = ", where it stopped early (train.patience)" if self.stale else "; a larger train.length continues it"
             self.log.info(f"the run is complete: step {self.step} of {self.total}{more}")
             return
-        with self.signals.abandon():  # hours, if a localizer R-CNN computes all proposals before its first batch
+        with self.signals.abandon():  # may take hours: a localizer R-CNN computes all proposals before its first batch
             batches = iter(self.task.training.batches(self.step))
         with Steps(Remaining(self.pace, self.throughput), self.step, self.total) as steps:
             while not (self.complete or self.stopped):
@@ -163,9 +163,9 @@ class Trainer:
         return not self.evaluation_due and (self.pace.done or self.stale)
 
     def next_batch(self, batches: Iterator[Batch]) -> Batch | None:
-        """The batch of the next step; None if the run stops before it.
+        """Returns the batch of the next step; None if the run stops before it.
 
-        Saves the state, which is consistent between two steps, before it raises an error of the data.
+        If the data raises an error, first saves the state, which is consistent between two steps.
         """
         batch = failure = None
         try:
@@ -203,19 +203,19 @@ class Trainer:
                     self.evaluate()
 
     def fit_pace(self, seconds_per_step: float) -> None:
-        """Fits the speed in the schedule, and the evaluations, to the time that is left."""
+        """Fits the speed of the schedule, and the interval of evaluations, to the remaining time."""
         self.pace.adopt(*distributed.from_main(lambda: self.pace.fitted(seconds_per_step)))
 
     def seconds_per_step(self) -> float:
-        """Of the last steps, once the device has done them."""
+        """Returns the mean duration of the last steps; synchronizes with the device."""
         if self.world.device.type == "cuda":
             torch.cuda.synchronize(self.world.device)
         return self.throughput.seconds_per_step()
 
     def take_step(self, batch: Batch) -> None:
-        """One update from one batch."""
+        """Updates the weights from one batch."""
         with memory_remedy(f"A step of {self.train.batch} images", self.smaller_step):
-            with fastest_algorithms():  # a loader pads to few shapes; evaluations see many
+            with fastest_algorithms():  # the loader pads to few shapes; evaluations have many
                 self.train_step(batch, self.step, self.schedule.lr(self.pace.position))
 
     def read_window(self, steps: Steps) -> dict[str, float]:
@@ -247,7 +247,7 @@ class Trainer:
             self.observe(metrics)
             self.train_step.module.train()
         self.pace.conclude_evaluation(self.pace.clock() - started)
-        step = self.throughput.typical_step()  # the last steps may be few
+        step = self.throughput.typical_step()  # the current window may contain few steps
         if self.pace.refits and step is not None:
             self.fit_pace(step)
         self.evaluation_due = False
@@ -257,7 +257,8 @@ class Trainer:
     def observe(self, metrics: dict[str, float]) -> None:
         """Logs the metrics, updates the schedule, and saves the model if it is the best so far."""
         self.log.metrics(self.step, "val", metrics)
-        # A run may be resumed with another metric, which its best evaluation lacks. NaN is best only as the first.
+        # A run may be resumed with another metric, which its best evaluation lacks. NaN can only be best as the first
+        # value.
         best = math.nan if self.best is None else self.best.get(self.task.monitor, math.nan)
         comparable, rank = not math.isnan(best), self.rank(metrics)
         improved = not comparable or rank < self.rank({self.task.monitor: best})
@@ -284,7 +285,7 @@ class Trainer:
         try:
             yield
         except FileError:
-            raise  # its message has a remedy
+            raise  # the message already has a remedy
         except Error as error:
             if not self.saved:
                 raise
@@ -304,7 +305,7 @@ class Trainer:
         return f"{self.out / checkpoint.LAST} of step {self.saved} is saved, continue with --resume"
 
     def rank(self, metrics: dict[str, float]) -> float:
-        """The monitored metric, negated if higher is better."""
+        """Returns the monitored metric, negated if higher is better."""
         return metrics[self.task.monitor] * (1 if self.task.lower_is_better else -1)
 
     @property
@@ -336,7 +337,7 @@ class Trainer:
         }
 
     def resume(self) -> dict[str, Any]:
-        """Loads the state of `out`/last.pth and returns the task's description in it."""
+        """Loads the state from `out`/last.pth and returns the task's description in it."""
         content = checkpoint.read_last(self.out)
         known, classes = (each.get("classes") or [] for each in (content, self.task.description()))
         checkpoint.check_classes(known, classes, self.out / checkpoint.LAST)
@@ -351,7 +352,7 @@ class Trainer:
         self.schedule.load_state_dict(state["schedule"])
         self.window.load_state_dict(state["window"], self.world.device)
         self.step, self.best, self.waited = state["step"], state["best"], state["waited"]
-        former = state.get("steps_per_epoch")  # with another batch or data, the run continues in the same epoch
+        former = state.get("steps_per_epoch")  # with another batch size or data, the run continues in the same epoch
         scale = self.steps_per_epoch / former if self.steps_per_epoch and former else 1.0
         self.pace.load_state_dict(state.get("pace") or {"position": float(self.step)}, scale)
         self.saved = self.step
@@ -360,7 +361,8 @@ class Trainer:
 
 
 def be_deterministic() -> None:
-    """Enables determinism: bit-exact on the CPU; on a GPU, torch's deterministic kernels and warnings without one.
+    """Enables determinism: bit-exact on the CPU; on a GPU, torch's deterministic kernels, with warnings for operators
+    without one.
 
     The gradients of RoIPool, bilinear sampling and adaptive pooling have no deterministic kernels.
     """

@@ -22,8 +22,8 @@ class Training(Protocol):
 class TrainingTask(Protocol):
     """A model with its data, losses and evaluation."""
 
-    experiment: Any  # of the class of the task; with all keys chosen that are `auto`
-    model: nn.Module  # the module saved in checkpoints; of the class of the task
+    experiment: Any  # an instance of the task's class, with all `auto` keys resolved
+    model: nn.Module  # the module saved in checkpoints; an instance of the task's class
     step: nn.Module  # step(*inputs) -> (losses, measures): dicts of scalar tensors; the trainer sums the losses
     training: Training
     monitor: str  # the metric of `evaluate` that selects the best checkpoint
@@ -33,32 +33,32 @@ class TrainingTask(Protocol):
         """Initializes the weights of a run without --init and --resume."""
 
     def load_strict(self, weights: str) -> list[str]:
-        """Loads weights that must match all layers, for an evaluation."""
+        """Loads weights for an evaluation, which must match all layers."""
 
     def check_images(self, log: Log) -> None:
         """Reads the header of every image; raises an Error for a damaged one, unless the config skips such images."""
 
     def check_ground_truth(self) -> None:
-        """Raises an Error for annotations that the evaluation would refuse."""
+        """Raises an Error for annotations that the evaluation would reject."""
 
     def inputs(self, batch: Batch, step: int) -> tuple[Any, ...]:
-        """The arguments of the step module: the batch, mixed if the config says so."""
+        """Returns the arguments of the step module: the batch, mixed if configured."""
 
     def evaluate(self, model: Any) -> dict[str, float]:
-        """Validation losses and metrics over all processes."""
+        """Returns validation losses and metrics over all processes."""
 
     def keep(self, folder: Path) -> None:
         """Writes the results of the last evaluation, the best so far, next to its checkpoint."""
 
     def pictures(self, count: int) -> dict[str, np.ndarray]:
-        """The first `count` validation images with the results of the last evaluation and the truth, uint8 RGB
-        [H, W, 3] by name; called on rank 0."""
+        """Draws the first `count` validation images with the results of the last evaluation and the ground truth, uint8
+        RGB [H, W, 3] by name; called on rank 0."""
 
     def exact_statistics(self, model: nn.Module, images: int) -> None:
         """Recomputes batch norm statistics over this number of training images."""
 
     def name(self, index: int) -> str:
-        """The name of a training image in errors."""
+        """Returns the name of a training image for errors."""
 
     def description(self) -> dict[str, Any]:
-        """Plain values of a checkpoint, in addition to the weights, from which `resdet.load` rebuilds the model."""
+        """Returns plain values for checkpoints; `resdet.load` rebuilds the model from them and the weights."""

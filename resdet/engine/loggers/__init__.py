@@ -1,1 +1,1 @@
-"""Loggers: places that the metrics and pictures of a run are written to, besides metrics.jsonl. One file each."""
+"""Loggers: destinations of a run's metrics and pictures, in addition to metrics.jsonl. One file each."""

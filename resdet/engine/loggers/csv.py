@@ -1,4 +1,4 @@
-"""The metrics of a run as a table: RUN/metrics.csv, with a row for each line of metrics.jsonl."""
+"""The metrics of a run as a table: RUN/metrics.csv, with one row per line of metrics.jsonl."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ FIXED = ("step", "kind")  # first columns
 
 
 class CsvLogger:
-    """Writes the file anew from metrics.jsonl at the start and when a metric is new; otherwise appends a row."""
+    """Rewrites the file from metrics.jsonl at the start and for each new metric; otherwise appends a row."""
 
     def open(self, run: Run) -> None:
         self.source, self.path = run.folder / METRICS, run.folder / "metrics.csv"
@@ -40,7 +40,7 @@ class CsvLogger:
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """The rows as text; a missing value is empty."""
+    """Formats the rows as text; missing values are empty."""
     text = io.StringIO()
     csv.DictWriter(text, columns, lineterminator="\n").writerows(rows)
     return text.getvalue()

@@ -1,4 +1,4 @@
-"""MLflow. Its variables MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME choose where."""
+"""MLflow. Its environment variables MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME select the destination."""
 
 import os
 import re
@@ -14,11 +14,11 @@ from resdet.errors import Error, one_line
 from resdet.optional import required
 
 EXPERIMENT = "resdet"  # unless MLFLOW_EXPERIMENT_NAME is set
-REFUSED = re.compile(r"[^\w\-. :/]", re.ASCII)  # in names
+REFUSED = re.compile(r"[^\w\-. :/]", re.ASCII)  # characters that names cannot contain
 
 
 class MlflowLogger:
-    """Logs to a run named as the run folder, with config.yaml as an artifact; `--resume` continues it."""
+    """Logs to a run with the name of the run folder, and config.yaml as an artifact; `--resume` continues it."""
 
     client: Any
     number: str  # id of the run
@@ -42,7 +42,7 @@ class MlflowLogger:
         save_id(run.folder, "mlflow", self.number)
 
     def create(self, run: Run) -> str:
-        """The id of a new run."""
+        """Creates a run and returns its id."""
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
         known = self.client.get_experiment_by_name(name)
         number = known.experiment_id if known else self.client.create_experiment(name)
@@ -64,5 +64,5 @@ class MlflowLogger:
 
 
 def accepted(name: str) -> str:
-    """The name without characters that mlflow refuses."""
+    """Removes characters that mlflow does not accept."""
     return REFUSED.sub("_", name)

@@ -20,27 +20,27 @@ if TYPE_CHECKING:
 
 
 class Logger(Protocol):
-    """Receives the metrics and the pictures of a run on rank 0.
+    """Receives the metrics and pictures of a run on rank 0.
 
-    The constructor imports the packages that it needs, since it is called before any data is opened. An exception of
-    `open` ends the run; one of the other methods turns the logger off with a warning.
+    The constructor imports the required packages, because it is called before any data is opened. An exception in
+    `open` ends the run; one in another method disables the logger with a warning.
     """
 
     def open(self, run: "Run") -> None:
-        """Opens the run; a resumed one (`run.step` > 0) continues where it was, and logs later steps again."""
+        """Opens the run; a resumed one (`run.step` > 0) continues from its checkpoint, and logs later steps again."""
 
     def metrics(self, step: int, kind: str, values: Mapping[str, float]) -> None:
-        """Values by name; `kind` is train or val."""
+        """Logs values by name; `kind` is train or val."""
 
     def images(self, step: int, images: "Mapping[str, np.ndarray]") -> None:
-        """Pictures of an evaluation by name, uint8 RGB [H, W, 3]."""
+        """Logs pictures of an evaluation by name, uint8 RGB [H, W, 3]."""
 
     def close(self, complete: bool) -> None:
-        """Ends the log of a run that is complete, or that `--resume` may continue."""
+        """Ends the log; `complete`: whether the run is complete, or `--resume` may continue it."""
 
 
 class LoggerBuilder(Protocol):
-    """A logger without a run."""
+    """Returns a logger without a run."""
 
     def __call__(self) -> Logger: ...
 

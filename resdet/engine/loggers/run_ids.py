@@ -1,4 +1,4 @@
-"""The ids of a run at logging services, kept in its folder, so that a resumed run continues there."""
+"""The ids of a run at logging services, stored in its folder, so that a resumed run continues there."""
 
 import json
 from pathlib import Path

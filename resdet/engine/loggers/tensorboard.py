@@ -1,6 +1,6 @@
-"""TensorBoard's event file of a run.
+"""The TensorBoard event file of a run.
 
-The writers of torch and tensorboard use a thread, and its errors cannot be caught; this one writes synchronously.
+The writers of torch and tensorboard use a thread whose errors cannot be caught; this one writes synchronously.
 """
 
 import io
@@ -31,8 +31,8 @@ class TensorBoardLogger:
         required("tensorboard.summary.writer.record_writer", "tensorboard", "train.loggers=[tensorboard]")
 
     def open(self, run: Run) -> None:
-        """Invalidates the points that the run writes again. Without an evaluation at the step of the run in
-        metrics.jsonl, these begin at that step, and its other points are written here."""
+        """Invalidates the points that the run writes again. If metrics.jsonl has no evaluation at the step of the run,
+        these begin at that step, and the other points of that step are rewritten."""
         source = run.folder / METRICS
         last = [entry for entry in read_entries(source) if entry["step"] == run.step] if source.exists() else []
         evaluated = any(entry["kind"] == "val" for entry in last)
@@ -51,7 +51,7 @@ class TensorBoardLogger:
 
 
 class EventWriter:
-    """Appends points and images to a file in `folder`; invalidates those in older files from step `start` on.
+    """Appends points and images to a file in `folder`; invalidates those of older files from step `start` on.
 
     A run that was killed before its first checkpoint starts again at 0.
     """

@@ -1,4 +1,4 @@
-"""Weights & Biases. Its variables WANDB_PROJECT, WANDB_ENTITY and WANDB_MODE choose where."""
+"""Weights & Biases. Its environment variables WANDB_PROJECT, WANDB_ENTITY and WANDB_MODE select the destination."""
 
 import os
 import secrets
@@ -16,7 +16,7 @@ PROJECT = "resdet"  # unless WANDB_PROJECT is set
 
 
 class WandbLogger:
-    """Logs to a run named as the run folder; `--resume` continues it."""
+    """Logs to a run with the name of the run folder; `--resume` continues it."""
 
     run: Any  # wandb's
 
@@ -33,7 +33,7 @@ class WandbLogger:
                 resume="allow",
                 config=run.experiment,
                 dir=str(run.folder),
-                settings=self.wandb.Settings(console="off"),  # would replace stdout and stderr of the process
+                settings=self.wandb.Settings(console="off"),  # the default replaces stdout and stderr of the process
             )
         except Exception as error:
             raise Error(
