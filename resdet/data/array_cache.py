@@ -21,13 +21,13 @@ from resdet.progress import Activity
 
 FORMAT = 3  # version of the folders that `cached` writes; a change invalidates all of them
 MANIFEST = "manifest.json"
-HIDDEN = ".resdet"  # folder of indexes, beside the data
+HIDDEN = ".resdet"  # index folder, next to the data
 Arrays = dict[str, np.ndarray]
 log = logging.getLogger(__name__)
 
 
 class Strings:
-    """n strings as one uint8 blob and int64 offsets [n + 1]; string i is blob[offsets[i]:offsets[i + 1]]."""
+    """n strings as a uint8 blob and int64 offsets [n + 1]; string i is blob[offsets[i]:offsets[i + 1]]."""
 
     def __init__(self, blob: np.ndarray, offsets: np.ndarray):
         self.blob = blob
@@ -47,7 +47,7 @@ class Strings:
         return cls(arrays[f"{name}.blob"], arrays[f"{name}.offsets"])
 
     def arrays(self, name: str) -> Arrays:
-        """The named arrays for `cached`; `from_arrays` with the same name restores the strings."""
+        """Returns named arrays for `cached`; `from_arrays` with the same name restores the strings."""
         return {f"{name}.blob": self.blob, f"{name}.offsets": self.offsets}
 
     def __len__(self) -> int:
@@ -71,10 +71,10 @@ def cached(
     holds: Callable[[Arrays], bool] = lambda arrays: True,
     home: Path | None = None,
 ) -> Arrays:
-    """The arrays of `build()`, computed once for these source files; later calls memory-map them read-only.
+    """Returns the arrays of `build()`, computed once for these source files; later calls memory-map them read-only.
 
     `key` names the kind of index. The cache is `cache_dir`; by default a folder `.resdet` in `home` (the folder of the
-    first source), or the user's cache directory if that folder is not writable, or none. The index is rebuilt if the
+    first source), or in the user's cache directory if that folder is not writable, or none. The index is rebuilt if the
     size or the modification time of a source or a value of `state` changes, if `holds` rejects it, or if it is damaged.
     It also depends on the paths of `places`, but not on their content. Processes that build concurrently repeat the
     work, and each gets a complete index.
@@ -122,7 +122,8 @@ def _state(path: Path) -> tuple[int, int]:
 
 
 def _is_saved(arrays: Arrays, folder: Path) -> bool:
-    """Writes the arrays as a folder of .npy files, atomically, replacing an older folder; False on an OSError."""
+    """Writes the arrays atomically as a folder of .npy files, replacing an older folder; returns False on an
+    OSError."""
     temporary = folder.with_name(f".{uuid.uuid4().hex}")
     try:
         temporary.mkdir(parents=True)
@@ -145,7 +146,7 @@ def _is_saved(arrays: Arrays, folder: Path) -> bool:
 
 
 def _read(folder: Path) -> Arrays | None:
-    """The memory-mapped arrays of a folder; None if it is missing or damaged."""
+    """Memory-maps the arrays of a folder; None if it is missing or damaged."""
     if not folder.exists():
         return None
     try:

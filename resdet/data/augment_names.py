@@ -1,4 +1,4 @@
-"""Transforms of albumentations, built from the names in a config; invalid entries raise a ConfigError."""
+"""Builds albumentations transforms from their names in a config; invalid entries raise a ConfigError."""
 
 import os
 import random
@@ -15,20 +15,20 @@ Transforms = list[tuple[str, Any]]
 
 
 def build(pipeline: list[dict[str, dict[str, Any] | None]]) -> Transforms:
-    """(name, transform) pairs from entries such as {"ColorJitter": {"brightness": 0.4, "p": 0.8}}."""
+    """Builds (name, transform) pairs from entries such as {"ColorJitter": {"brightness": 0.4, "p": 0.8}}."""
     return [(name, _build(name, arguments)) for name, arguments in map(_entry, pipeline)]
 
 
 def draws(rng: np.random.Generator) -> random.Random:
-    """The second random generator of albumentations' transforms, seeded by the first."""
+    """Returns a second random generator, which albumentations' transforms require, seeded by the first."""
     return random.Random(int(rng.integers(2**63)))
 
 
 def run(name: str, transform: Any, image: np.ndarray, **others: Any) -> dict[str, Any]:
-    """The transform's result for an image uint8 [h, w, 3] and its `others`, such as boxes and masks."""
+    """Applies the transform to an image, uint8 [h, w, 3], and `others`, such as boxes and masks."""
     try:
         result = transform(image=image, **others)
-    except Exception as error:  # albumentations has no common base class of its errors
+    except Exception as error:  # albumentations' errors have no common base class
         raise ConfigError(f"{KEY}: {name} fails on an image of {image.shape}: {_reason(error)}.") from error
     output = result["image"]
     if output.dtype != np.uint8 or output.ndim != 3 or output.shape[2] != 3:
@@ -47,7 +47,7 @@ def _entry(entry: Any) -> tuple[str, dict[str, Any]]:
 
 
 def _build(name: str, arguments: dict[str, Any]) -> Any:
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise the import checks the network for updates
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise the import looks for updates on the network
     import albumentations
 
     kinds = {kind.__name__: kind for kind in vars(albumentations).values() if _is_transform(kind, albumentations)}
@@ -64,7 +64,7 @@ def _build(name: str, arguments: dict[str, Any]) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """The message of albumentations or pydantic on one line."""
+    """Returns the message of albumentations or pydantic on one line."""
     return ": ".join(line.strip() for line in str(error).partition(" [type=")[0].rstrip(".").splitlines())
 
 

@@ -1,4 +1,4 @@
-"""Class names: of a model beside those of data to evaluate it on, and those that a user gives."""
+"""Class names: matching a model's with those of a data set, and names given by users."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,7 +6,7 @@ from resdet.errors import ConfigError, hint, number_of
 
 
 def match_classes(name: str, model: Sequence[str], data: Sequence[str]) -> tuple[list[int], str | None]:
-    """The label of the model of each class of the data: by name if the model has all names of the data, else by number.
+    """Returns the model's label of each data class: by name if the model has all names of the data, else by number.
 
     Also returns a note on names that differ, or on classes without data.
     """
@@ -19,7 +19,7 @@ def match_classes(name: str, model: Sequence[str], data: Sequence[str]) -> tuple
 
 
 def labels_by_name(model: Sequence[str], data: Sequence[str]) -> list[int] | None:
-    """The label of the model of each class of the data; None if the model lacks a name, or names are repeated."""
+    """Returns the model's label of each data class; None if the model lacks a name, or names are repeated."""
     labels = {name: label for label, name in enumerate(model)}
     if len(labels) < len(model) or len({*data}) < len(data) or not labels.keys() >= {*data}:
         return None
@@ -27,7 +27,7 @@ def labels_by_name(model: Sequence[str], data: Sequence[str]) -> list[int] | Non
 
 
 def compare_classes(name: str, model: Sequence[str], data: Sequence[str]) -> str | None:
-    """Refuses data with other classes than the model, which the error calls `name`; returns a note on names that
+    """Refuses data with other classes than the model, called `name` in the error; returns a note on names that
     differ."""
     if len(model) != len(data):
         number = number_of(len(model), "class", "classes")
@@ -36,9 +36,9 @@ def compare_classes(name: str, model: Sequence[str], data: Sequence[str]) -> str
 
 
 def check_names(model: Mapping[int, str], data: Mapping[int, str]) -> str | None:
-    """Classes are matched by number: refuses data that has a class of the model under another number.
+    """Matches classes by number: refuses data with another number for a class of the model.
 
-    Returns a note if names differ otherwise, as those of other libraries may; `model` has all numbers of `data`.
+    Returns a note if names differ otherwise, as in other libraries; `model` contains all numbers of `data`.
     """
     numbers = {name: number for number, name in model.items()}
     others = {number: name for number, name in data.items() if model[number] != name}
@@ -58,6 +58,6 @@ def check_names(model: Mapping[int, str], data: Mapping[int, str]) -> str | None
 
 
 def known_class(name: str, known: Sequence[str]) -> str:
-    """The end of a sentence on an unknown class: the known ones, spelled as `--classes` takes them."""
+    """Returns the end of a message on an unknown class: the known ones, spelled as in `--classes`."""
     spellings = [f'"{each}"' if "," in each else each for each in known]
     return hint(name, spellings, f"choose from {', '.join(spellings)}.")

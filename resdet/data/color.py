@@ -1,4 +1,4 @@
-"""Color augmentation: AlexNet's PCA color shift, as in the paper (section 3.4), and any transform of albumentations."""
+"""Color augmentation: AlexNet's PCA color shift, as in the paper (section 3.4), and any albumentations transform."""
 
 from typing import Any
 
@@ -21,12 +21,12 @@ def pca_color(pixels: np.ndarray, rng: np.random.Generator, std: float = 0.1) ->
     The shift along each component is its eigenvalue times a sample of N(0, std²).
     """
     shift = 255 * EIGENVECTORS @ (EIGENVALUES * rng.normal(0, std, 3))
-    scalar: Any = (*np.rint(shift), 0)  # OpenCV's stubs lack scalars
+    scalar: Any = (*np.rint(shift), 0)  # OpenCV's stubs do not accept scalars
     return cv2.add(pixels, scalar)
 
 
 class Albumentations:
-    """A callable (pixels, rng) -> pixels."""
+    """Applies a pipeline of albumentations: (pixels, rng) -> pixels."""
 
     def __init__(self, pipeline: list[dict[str, dict[str, Any] | None]]):
         """`pipeline`: entries such as {"ColorJitter": {"brightness": 0.4, "p": 0.8}}."""

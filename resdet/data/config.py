@@ -1,4 +1,4 @@
-"""Data config: `data.name` selects a registered format and its dataclass for the other keys; does not import torch."""
+"""Data config: `data.name` selects a registered format and the dataclass of the other keys; does not import torch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class DataConfig:
     name: str = "imagenet"  # data set or format; selects the keys below
 
     def dataset(self, split: str, transform: "Callable[..., Any] | None" = None) -> "Dataset[Any]":
-        """A split, `train` or `val`, as a map-style dataset of torch; its class documents the samples."""
+        """Returns a split, `train` or `val`, as a map-style dataset; its class documents the samples."""
         raise ConfigError(f"data.name is {self.name}, which has no map-style dataset: open it with data.open(split).")
 
 

@@ -1,4 +1,4 @@
-"""Image files on disk: a folder per class, or a plain list of files."""
+"""Image files on disk: one folder per class, or a plain list of files."""
 
 import os
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ IMAGE_FOLDERS = ("image", "images", "img", "imgs", "jpegimages", "pngimages")  #
 class ImageFiles:
     """A source of image files; `paths` are relative to `root`, and labels default to -1."""
 
-    note = ""  # for the log: how the images were chosen, or which are missing
+    note = ""  # for the log: how the images were selected, or which are missing
 
     def __init__(self, root: Path | str, paths: Strings, labels: np.ndarray | None = None, classes: Sequence[str] = ()):
         self.root = Path(root)
@@ -43,7 +43,7 @@ class ImageFolder(ImageFiles):
     """One folder per class, in the order of torchvision's ImageFolder; hidden files and folders are ignored.
 
     Images in subfolders of a class folder belong to that class. Pass the training split's `classes` to a validation
-    split, which may lack images of some: labels then agree, and an extra folder raises a DataError.
+    split, which may lack images of some classes: labels then agree, and an extra folder raises a DataError.
     """
 
     def __init__(self, root: Path | str, classes: Sequence[str] | None = None):
@@ -66,7 +66,7 @@ class ImageFolder(ImageFiles):
 
 
 def list_folder(folder: Path | str) -> tuple[list[str], list[str]]:
-    """The sorted names of the folders and of the files in `folder`, without hidden ones."""
+    """Returns the sorted names of the folders and of the files in `folder`, without hidden ones."""
     folders: list[str] = []
     files: list[str] = []
     try:
@@ -82,7 +82,7 @@ def list_folder(folder: Path | str) -> tuple[list[str], list[str]]:
 
 
 def _refuse_masks(root: Path | str, folders: list[str]) -> None:
-    """Refuses a folder of images beside one of masks, which would be two classes."""
+    """Refuses a folder of images next to a folder of masks, which would become two classes."""
     images = next((name for name in folders if name.lower() in IMAGE_FOLDERS), None)
     masks = next((name for name in folders if "mask" in name.lower()), None)
     if images and masks:
@@ -99,7 +99,8 @@ def _refuse_unknown(root: Path | str, folders: list[str], classes: list[str]) ->
 
 
 def _images_under(root: Path | str, folder: str) -> list[str]:
-    """The paths, relative to `root`, of the images in `folder` and its subfolders: sorted within each folder."""
+    """Returns the paths, relative to `root`, of the images in `folder` and its subfolders, sorted within each
+    folder."""
     listing, pending = [], [folder]
     while pending:
         current = pending.pop()

@@ -23,7 +23,7 @@ def read_lines(path: str | Path, images: int) -> list[str]:
 
 
 def devkit_numbers(classes: Sequence[str], devkit: Sequence[str]) -> np.ndarray:
-    """The ILSVRC2012_ID of each class (a synset); `devkit` lists the synsets in the order of these ids."""
+    """Returns the ILSVRC2012_ID of each class (a synset); `devkit` lists the synsets in the order of these ids."""
     number = {synset: position for position, synset in enumerate(devkit, start=1)}
     unknown = [synset for synset in classes if synset not in number]
     if unknown:

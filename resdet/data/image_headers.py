@@ -6,7 +6,7 @@ from resdet.threads import WORKERS, map_in_threads
 
 
 def check_headers(source: Source, workers: int = WORKERS) -> dict[int, DataError]:
-    """{index: error} of the images that are missing, truncated, no images, or of another size than annotated.
+    """Returns {index: error} of images that are missing, truncated, invalid, or of another size than annotated.
 
     Pixels are not decoded.
     """

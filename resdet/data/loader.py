@@ -23,30 +23,30 @@ log = logging.getLogger(__name__)
 
 
 def worker_count(workers: int) -> int:
-    """-1 means one per core, at most eight; the processes that torchrun starts on a machine share its cores."""
+    """Resolves -1 to one worker per core, at most eight; processes of torchrun on the same machine share its cores."""
     if workers >= 0:
         return workers
     return min(max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))), 8)
 
 
 def skip_or_raise(error: DataError, on_bad_image: str) -> str:
-    """The message on an image of a data set that cannot be read; raises it if `on_bad_image` is "error"."""
+    """Returns the message about an unreadable image of a data set; raises the error if `on_bad_image` is "error"."""
     if on_bad_image == "error":
         raise error.in_data_set() from None
     return str(error)
 
 
-WORKERS: weakref.WeakSet = weakref.WeakSet()  # processes
+WORKERS: weakref.WeakSet = weakref.WeakSet()  # worker processes
 
 
-@atexit.register  # before multiprocessing's own, which waits for the workers and sends them a signal that they ignore
+@atexit.register  # runs before multiprocessing's handler, which waits for workers and sends a signal that they ignore
 def kill_workers() -> None:
     for worker in WORKERS:
         worker.kill()
 
 
 def prepare_worker(_: int) -> None:
-    """Ignores signals to the process group, as the main process ends its workers, and disables OpenCV's threads,
+    """Ignores signals to the process group, since the main process ends its workers, and disables OpenCV's threads,
     which would compete with the other workers for cores."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -57,10 +57,10 @@ def prepare_worker(_: int) -> None:
 
 @dataclass
 class Notes:
-    """Reports of loader workers, numbered and passed to `report`; only one per subject, the text before the colon.
+    """Numbers notes from loader workers and passes them to `report`, once per subject, the text before the colon.
 
-    `number`: the place of a new subject among those of all processes, 0 if another one has reported it; by default,
-    each process numbers its own.
+    `number` returns the number of a new subject across all processes, or 0 if another process has reported it; by
+    default, each process counts separately.
     """
 
     title: ClassVar[str] = "note on the data"
@@ -79,15 +79,15 @@ class Notes:
 
 
 class Skipped(Notes):
-    """Reports of images that cannot be read."""
+    """Notes on unreadable images."""
 
     title = "skipped image"
 
 
 class Loader:
-    """An endless stream of training batches from any step; each process builds its share of the batch.
+    """An endless stream of training batches from any step; each process builds its share of each batch.
 
-    A sample's key is (position, index), and the position in the order of the sampler seeds its randomness. `collate`
+    The key of a sample is (position, index), where the position in the sampler's order seeds its randomness. `collate`
     turns samples into a batch and sentences for `notes`.
     """
 
@@ -108,7 +108,7 @@ class Loader:
         self.rank, self.world = rank, world
 
     def keys(self, first_step: int) -> Iterator[list[tuple[int, int]]]:
-        """The (position, index) pairs of this process for each step."""
+        """Yields the (position, index) pairs of this process for each step."""
         step = first_step
         while True:
             images = self.sampler.row(step).tolist()
@@ -128,10 +128,10 @@ def collated(
     workers: int,
     device: torch.device,
 ) -> Iterator[tuple[Any, list[str]]]:
-    """The output of `collate` for the samples of each list of keys, computed in worker processes.
+    """Yields the output of `collate` for the samples of each list of keys, computed in worker processes.
 
-    If a worker dies, for example out of memory, all workers restart and repeat its batches; a second death at the
-    same batch raises an Error.
+    If a worker dies, for example out of memory, all workers restart and repeat its batches; a second death at the same
+    batch raises an Error.
     """
     pending = PendingKeys(keys)
     loader = DataLoader(
@@ -166,8 +166,8 @@ def collated(
 
 
 def iterate(loader: DataLoader) -> Iterator[Any]:
-    """The loader's batches. Removes torch's SIGCHLD handler, which would raise in the middle of a step when a worker
-    dies; without it, waiting for the batch raises."""
+    """Yields the loader's batches. Removes torch's SIGCHLD handler, which would raise in the middle of a step when a
+    worker dies; without it, the error is raised where the batch is awaited."""
     former = signal.getsignal(CHILD_ENDED) if CHILD_ENDED else None
     batches = iter(loader)
     WORKERS.update(getattr(batches, "_workers", ()))  # the iterator of a loader without workers has no such list
@@ -182,7 +182,7 @@ def is_death(error: Exception) -> bool:
 
 
 class PendingKeys:
-    """Keys for a loader; a new iteration repeats the keys that are not finished."""
+    """Keys for a loader; a new iteration repeats the unfinished keys."""
 
     def __init__(self, keys: Iterable[list]):
         self.rest = iter(keys)
@@ -202,7 +202,7 @@ class PendingKeys:
 
 
 class Guarded(Dataset):
-    """Returns an Error as the sample, since DataLoader would bury its message in a worker's traceback."""
+    """Returns an Error as the sample, since DataLoader would hide its message in a worker's traceback."""
 
     def __init__(self, samples: Dataset):
         self.samples = samples
@@ -215,7 +215,7 @@ class Guarded(Dataset):
 
 
 class GuardedCollate:
-    """The first Error among the samples, or the output of `collate`."""
+    """Returns the first Error among the samples, or the output of `collate`."""
 
     def __init__(self, collate: Callable[[list], Any]):
         self.collate = collate
@@ -239,13 +239,13 @@ def to_device(batches: Iterable[tuple[Any, list[str]]], device: torch.device, no
 
 
 class StreamUpload:
-    """Copies batches on a stream of its own, since a copy on the compute stream would wait for the step before it."""
+    """Copies batches on a separate stream: on the compute stream, a copy would wait for the previous step."""
 
     def __init__(self, device: torch.device):
         self.device, self.stream = device, torch.cuda.Stream(device)
 
     def __call__(self, batch: Any) -> Callable[[], Any]:
-        """Starts the copy; the result returns the batch on the device, for use on the current stream."""
+        """Starts the copy; returns a function that makes the current stream wait for it and returns the batch."""
         with torch.cuda.stream(self.stream):
             moved = batch.to(self.device)
             copied = self.stream.record_event()

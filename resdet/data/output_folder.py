@@ -24,8 +24,8 @@ def refuse_filled(root: Path) -> None:
 
 
 def check_target(target: Path | str, *sources: Path | str) -> None:
-    """Raises a DataError if the folder `target` is not empty, or is inside a source, whose next reader would find both;
-    called before the work."""
+    """Before any work, raises a DataError if the folder `target` is not empty, or is inside a source, which would then
+    contain both data sets."""
     refuse_filled(Path(target))
     place = Path(os.path.realpath(target))
     for source in sources:
@@ -34,8 +34,8 @@ def check_target(target: Path | str, *sources: Path | str) -> None:
 
 
 def ensure(root: Path, marker: str, kind: str, arguments: dict[str, Any], write: Callable[[Path], None]) -> None:
-    """Generates the data set unless `root` already holds it; `kind` names its content in errors. Processes may call
-    this concurrently."""
+    """Generates the data set unless `root` already contains it; `kind` describes its content in errors. Safe to call
+    from several processes."""
     if not (root / marker).is_file():
         _make(root, marker, arguments, write)
     settings = json.loads((root / marker).read_text())
@@ -59,10 +59,11 @@ def _make(root: Path, marker: str, arguments: dict[str, Any], write: Callable[[P
 
 
 def create(root: Path, write: Callable[[Path], None]) -> None:
-    """Creates `root`, which is absent or empty, by renaming a folder that `write` fills; a failure leaves nothing."""
+    """Creates `root`, a missing or empty folder, by renaming a folder that `write` fills; a failure leaves nothing
+    behind."""
     place = Path(os.path.realpath(root))
-    # A mount point, a folder in a read-only parent, or any on Windows cannot be replaced: move the files into it, the
-    # marker last.
+    # A mount point, a folder in a read-only parent, and any folder on Windows cannot be replaced: move the files into
+    # it, the marker last.
     replaceable = replaces_empty_folders() and not os.path.ismount(place) and os.access(place.parent, os.W_OK)
     fixed = place.is_dir() and not replaceable
     parent = place if fixed else place.parent
@@ -82,7 +83,7 @@ def create(root: Path, write: Callable[[Path], None]) -> None:
 
 
 def copy(source: Path | str, path: Path) -> None:
-    """Copies a file, or the member of a tar file, and creates the parent folders."""
+    """Copies a file, or a member of a tar file; creates the parent folders."""
     if member := member_of(source):
         put(path, read_member(member))
         return
@@ -91,8 +92,8 @@ def copy(source: Path | str, path: Path) -> None:
 
 
 def link(source: Path | str, path: Path) -> None:
-    """Makes a hard link to a file, or a copy where the file system has none, and creates the parent folders; copies the
-    member of a tar file."""
+    """Creates a hard link to a file, or a copy if the file system has no links, and the parent folders; copies members
+    of tar files."""
     if member_of(source):
         copy(source, path)
         return
@@ -104,6 +105,6 @@ def link(source: Path | str, path: Path) -> None:
 
 
 def put(path: Path, content: np.ndarray | bytes) -> None:
-    """Writes bytes or an image, uint8 RGB [H, W, 3], and creates the parent folders."""
+    """Writes bytes or an image, uint8 RGB [H, W, 3]; creates the parent folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content if isinstance(content, bytes) else encode_image(path, content))

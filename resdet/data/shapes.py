@@ -1,4 +1,4 @@
-"""Generated images of geometric shapes, which need no download.
+"""Generated images of geometric shapes, without a download.
 
 Each image has one shape of its class at a random position, angle and color, on a shaded and noisy background with
 clutter that sometimes covers part of the shape. Image i of a seed is always the same.
@@ -11,11 +11,11 @@ import numpy as np
 
 from resdet.images.decode import RawImage
 
-SHIFT = 4  # OpenCV's fixed-point bits for sub-pixel corners
+SHIFT = 4  # fixed-point bits of OpenCV's sub-pixel coordinates
 
 
 def regular(corners: int, inner: float = 1.0) -> np.ndarray:
-    """A regular polygon [n, 2] of radius 1; `inner` below 1 is the radius of every other corner: a star."""
+    """Returns a regular polygon [n, 2] of radius 1; `inner` below 1 is the radius of every other corner: a star."""
     count = corners * (1 if inner == 1 else 2)
     angles = 2 * np.pi * np.arange(count) / count
     radii = np.where(np.arange(count) % 2, inner, 1.0)
@@ -65,7 +65,7 @@ CLASSES = list(OUTLINES)
 
 
 def draw(label: int, size: int, rng: np.random.Generator) -> np.ndarray:
-    """An image of one shape, uint8 [size, size, 3]."""
+    """Draws an image of one shape, uint8 [size, size, 3]."""
     pixels = ground(size, size, rng)
     for _ in range(rng.integers(0, 4)):
         clutter(pixels, rng)
@@ -77,7 +77,7 @@ def draw(label: int, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def ground(width: int, height: int, rng: np.random.Generator) -> np.ndarray:
-    """A shaded background, uint8 [height, width, 3]: a color gradient in a random direction."""
+    """Draws a shaded background, uint8 [height, width, 3]: a color gradient in a random direction."""
     first, second = rng.uniform(0, 255, (2, 3))
     angle = rng.uniform(0, 2 * np.pi)
     y, x = np.mgrid[:height, :width] / max(width, height)
@@ -86,7 +86,7 @@ def ground(width: int, height: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def place(outlines: list[np.ndarray], size: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """The outlines under a random pose, in pixels; the shape stays inside the image."""
+    """Moves the outlines to a random pose, in pixels; the shape stays inside the image."""
     angle = rng.uniform(0, 2 * np.pi)
     radius = rng.uniform(0.2, 0.42) * size
     center = rng.uniform(radius, size - radius, 2)
@@ -96,13 +96,13 @@ def place(outlines: list[np.ndarray], size: int, rng: np.random.Generator) -> li
 def pose(
     outlines: list[np.ndarray], angle: float, squeeze: float, radius: float, center: np.ndarray
 ) -> list[np.ndarray]:
-    """The outlines squeezed in one direction, then rotated, scaled and moved."""
+    """Squeezes the outlines in one direction, then rotates, scales and moves them."""
     turn = np.array([(np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle))])
     return [(outline * (1.0, squeeze)) @ turn.T * radius + center for outline in outlines]
 
 
 def contrasting(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A color that contrasts with the image mean."""
+    """Returns a color that contrasts with the image mean."""
     mean = pixels.mean((0, 1))
     while True:
         color = rng.uniform(0, 255, 3)

@@ -31,7 +31,7 @@ SUFFIXES = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif"}
 
 
 class Limit(NamedTuple):
-    """The size of a shard: a number of images, or else of bytes."""
+    """The maximum size of a shard: a number of images, or else of bytes."""
 
     images: int | None = None
     size: int = 256 * 10**6
@@ -57,12 +57,12 @@ class Shard(NamedTuple):
     size: int
 
     def entry(self) -> dict[str, Any]:
-        """The shard in the index."""
+        """Returns the shard's entry in the index."""
         return {"url": self.file, "nsamples": len(self.members), "filesize": self.size, "sha256": self.sha256}
 
 
 def write_shards(folder: Path, count: int, sample: Callable[[int], Sample | None], limit: Limit) -> list[Shard]:
-    """Writes `sample(i)` of each of the images 0 to count - 1 to folder/000000.tar …; None leaves an image out."""
+    """Writes `sample(i)` of images 0 to count - 1 to folder/000000.tar …; None skips an image."""
     folder.mkdir(parents=True, exist_ok=True)
     order = iter(np.random.default_rng(0).permutation(count).tolist())
     shards: list[Shard] = []
@@ -85,7 +85,7 @@ def write_index(folder: Path, shards: Sequence[Shard], side: Path, task: str, cl
 
 
 def read_index(folder: Path, task: str) -> dict[str, Any]:
-    """The index of a folder of shards."""
+    """Reads the index of a folder of shards."""
     content = read_json(folder / INDEX)
     if not isinstance(content, dict) or content.get("task") != task or not {"side", "classes"} <= content.keys():
         raise DataError(f"{folder / INDEX} is not an index of shards for {task}: write it by `resdet data shard`.")
@@ -93,7 +93,7 @@ def read_index(folder: Path, task: str) -> dict[str, Any]:
 
 
 def suffix_of(name: str) -> str:
-    """The suffix of an image as WebDataset decodes it."""
+    """Returns the suffix of an image as WebDataset decodes it."""
     suffix = Path(name).suffix.lower()
     return SUFFIXES.get(suffix, suffix)
 
@@ -101,7 +101,7 @@ def suffix_of(name: str) -> str:
 def _write_shard(
     path: Path, order: Iterator[int], sample: Callable[[int], Sample | None], limit: Limit
 ) -> Shard | None:
-    """Writes the next images until the limit; None if there are no more."""
+    """Writes the next images up to the limit; returns None if there are no more."""
     members: dict[int, Member] = {}
     with open(path, "wb") as file:
         hashed = _Hashed(file)
@@ -130,7 +130,7 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 class _Hashed:
-    """A file that is written from start to end, and its SHA-256."""
+    """A file that is written sequentially, and its SHA-256."""
 
     def __init__(self, file: Any):
         self.file, self.digest, self.size = file, hashlib.sha256(), 0

@@ -1,4 +1,4 @@
-"""The words by which names of files and folders tell their split."""
+"""Words in the names of files and folders that indicate their split."""
 
 SPLITS = {
     **dict.fromkeys(("train", "training", "trainval"), "train"),

@@ -1,4 +1,4 @@
-"""Images read in place from tar files: ImageNet's official archives, one tar per class, WebDataset shards.
+"""Images read in place from tar files: ImageNet's official archives, one tar per class, or WebDataset shards.
 
 The members are indexed once (name, shard, offset, size, label); reading an image is then one read, in any order and
 from any worker, without unpacking.
@@ -39,7 +39,7 @@ class LabeledImage(NamedTuple):
 class TarImages:
     """The images in uncompressed tar files, sorted by name within each file.
 
-    The label of a member is the first that exists of: the number or name in its WebDataset pair (`0001.jpg`, and
+    The label of a member is the first of these that exists: the number or name in its WebDataset pair (`0001.jpg`, and
     `0001.cls` or `0001.json` with one of `KEYS`); its folder (`n01440764/x.JPEG`); the name of its tar file
     (`n01440764.tar`), which may be a member of another tar, as in ILSVRC2012_img_train.tar. `classes` defaults to the
     sorted class names or, with numbers, to the numbers from 0 to the largest. The index is cached in `cache_dir`, by
@@ -54,7 +54,7 @@ class TarImages:
 
     @classmethod
     def of_index(cls, paths: Sequence[Path | str], index: Arrays, classes: Sequence[str]) -> "TarImages":
-        """The images at the places of an index, in its order; the tar files are not read."""
+        """Opens the images at the places in an index, in its order, without reading the tar files."""
         images = cls.__new__(cls)
         images.paths = [Path(path) for path in paths]
         images._set(index, classes)
@@ -84,7 +84,8 @@ class TarImages:
         return EncodedImage(read_place(self.paths[self._index["shard"][i]], place, self.name(i)), self.name(i))
 
     def header_size(self, i: int) -> tuple[int, int]:
-        """(width, height) from the image's header; of a remote image, as it was when the shards were written."""
+        """Returns (width, height) from the image's header; for a remote image, as recorded when the shards were
+        written."""
         if "width" in self._index and origin_of(self.paths[0].parent):
             return int(self._index["width"][i]), int(self._index["height"][i])
         return self.image(i).size
@@ -108,7 +109,7 @@ class TarImages:
 
 
 def _build(paths: list[Path]) -> Arrays:
-    """The index of all shards; labels of named classes are positions in the sorted names."""
+    """Builds the index of all shards; labels of named classes are positions in the sorted names."""
     members: list[LabeledImage] = []
     shard: list[int] = []
     for number, path in enumerate(paths):
@@ -146,7 +147,7 @@ def damage_named(path: Path) -> Iterator[None]:
 
 
 def open_tar(path: Path) -> IO[bytes]:
-    """The file, which must not be compressed."""
+    """Opens a tar file, which must not be compressed."""
     file = open(path, "rb")
     if file.read(6).startswith(COMPRESSED):
         file.close()
@@ -156,7 +157,7 @@ def open_tar(path: Path) -> IO[bytes]:
 
 
 def samples_in(path: Path) -> Iterator[tuple[tarfile.TarInfo, Any]]:
-    """The images of a WebDataset shard, each with the content of its .json file; None without one."""
+    """Yields the images of a WebDataset shard, each with the content of its .json file, or None without one."""
     images: list[tarfile.TarInfo] = []
     contents: dict[str, Any] = {}
     with open_tar(path) as file, damage_named(path), tarfile.open(fileobj=file, mode="r:") as tar:
@@ -170,7 +171,7 @@ def samples_in(path: Path) -> Iterator[tuple[tarfile.TarInfo, Any]]:
 
 
 def _members(file: IO[bytes] | None, base: int, stem: str, where: str, prefix: str = "") -> Iterator[LabeledImage]:
-    """The images of the tar in `file`, which starts `base` bytes into the shard, and of the tars inside it.
+    """Yields the images of the tar in `file`, which starts `base` bytes into the shard, and of tars inside it.
 
     `stem` is the tar's name, `where` its name in errors, `prefix` the prefix of its members' names.
     """
@@ -198,7 +199,7 @@ def _members(file: IO[bytes] | None, base: int, stem: str, where: str, prefix: s
 
 
 def _written_label(tar: tarfile.TarFile, entry: tarfile.TarInfo, where: str) -> int | str | None:
-    """The label in a .cls or .json file; None for JSON without a label."""
+    """Returns the label in a .cls or .json file; None for JSON without a label."""
     if entry.name.endswith(".cls"):
         text = cast(IO[bytes], tar.extractfile(entry)).read()  # a regular file
         return _number(text, f"{where}:{entry.name}")
@@ -217,7 +218,8 @@ def _json_in(tar: tarfile.TarFile, entry: tarfile.TarInfo, where: str) -> Any:
 
 
 def entries(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The regular files without hidden ones; checks the end marker, as tarfile accepts an archive without it."""
+    """Yields the regular files except hidden ones; checks the end marker, because tarfile accepts an archive without
+    it."""
     while (entry := tar.next()) is not None:
         tar.members = []  # type: ignore[attr-defined]  # not in the stubs; tarfile would keep a million headers
         if entry.isreg() and not PurePosixPath(entry.name).name.startswith("."):
@@ -238,7 +240,7 @@ def _label(name: str, labels: dict[str, int | str], stem: str, where: str) -> in
 
 
 def pair_key(name: str) -> str:
-    """WebDataset's key of a sample: the path up to the first dot of the file name."""
+    """Returns WebDataset's key of a sample: the path up to the first dot of the file name."""
     folder, slash, file = name.rpartition("/")
     return folder + slash + file.partition(".")[0]
 
