@@ -7,12 +7,12 @@ from resdet.config.yaml_reader import dump
 
 
 def to_yaml(experiment: Experiment) -> str:
-    """A config file with all settings of the experiment."""
+    """Returns a config file with all settings of the experiment."""
     return dump(to_dict(experiment))
 
 
 def differences(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """{dotted key: (old, new)} for the keys in which two experiments, in the form of `to_dict`, differ."""
+    """Returns {dotted key: (old, new)} for keys that differ between two experiments, in the form of `to_dict`."""
     changed: dict[str, tuple[Any, Any]] = {}
     for key in {**before, **after}:
         old, new = plain(before.get(key)), plain(after.get(key))

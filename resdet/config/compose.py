@@ -17,7 +17,7 @@ from resdet.errors import ConfigError
 
 
 def load(config: str | Path, *overrides: str) -> Experiment:
-    """The experiment of a YAML file, given by path or by name in configs/, with `section.key=value` overrides."""
+    """Loads an experiment from a YAML file, a path or a name in configs/, with `section.key=value` overrides."""
     path = find(config)
     layers = [Layer(str(path), copy({"name": path.stem}, str(path))), *read_layers(path)]
     changes = [override_layer(text) for text in overrides]
@@ -27,7 +27,7 @@ def load(config: str | Path, *overrides: str) -> Experiment:
 
 
 def from_dict(settings: dict[str, Any], origin: str = "this dict", overrides: tuple[str, ...] = ()) -> Experiment:
-    """The experiment of a dict in the form of `to_dict` and of checkpoints."""
+    """Builds an experiment from a dict in the form of `to_dict` and of checkpoints."""
     if not isinstance(settings, dict):
         raise ConfigError(f"{origin} is a {type(settings).__name__}: give a mapping of sections (model, data, …).")
     layer = Layer(origin, copy(settings, origin))
@@ -36,7 +36,7 @@ def from_dict(settings: dict[str, Any], origin: str = "this dict", overrides: tu
 
 
 def with_values(experiment: Experiment, values: Mapping[str, Any], origin: str) -> Experiment:
-    """The experiment with values at dotted keys; `origin` names them in errors."""
+    """Returns the experiment with changed values at dotted keys; `origin` names their source in errors."""
     settings = to_dict(experiment)
     for key, value in values.items():
         parent, last = holder(settings, key)
@@ -45,19 +45,19 @@ def with_values(experiment: Experiment, values: Mapping[str, Any], origin: str) 
 
 
 def with_choices(experiment: Experiment, before: Experiment) -> Experiment:
-    """The experiment with the values of another one for all keys that are `auto`."""
+    """Returns the experiment with the values of `before` for all keys that are `auto`."""
     settings = to_dict(before)
     return with_values(experiment, {key: get(settings, key) for key in experiment.auto}, "the config of the run")
 
 
 def modules_of(layer: Layer) -> list[str]:
-    """The layer's `imports`, where they are a list of names; anything else is refused later, with its key."""
+    """Returns the layer's `imports` if they are a list of names; other values are refused later, with their key."""
     names = layer.settings.get("imports")
     return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 def compose(layers: list[Layer], overrides: list[Layer]) -> Experiment:
-    """The experiment of all layers; later layers take precedence, overrides come last."""
+    """Builds the experiment from all layers; later layers take precedence, overrides come last."""
     everything = [*layers, *overrides]
     for layer in everything:
         expand_names(layer.settings)
@@ -82,7 +82,8 @@ def compose(layers: list[Layer], overrides: list[Layer]) -> Experiment:
 
 
 def take_auto(settings: dict[str, Any], schema: Schema) -> Any:
-    """Replaces the value `auto` of `auto_keys` by defaults, in place; returns these keys and those of `auto`."""
+    """Replaces the value `auto` of `auto_keys` with defaults, in place; returns these keys and those listed in
+    `auto`."""
     listed, auto_keys = settings.get("auto"), [key for key in schema.task.auto_keys if get(settings, key) == AUTO]
     defaults = schema.defaults() if auto_keys else {}
     for key in auto_keys:
@@ -93,7 +94,7 @@ def take_auto(settings: dict[str, Any], schema: Schema) -> Any:
 
 
 def bounded(default: Any, choose: Callable[[list[int]], int], key: str, settings: dict[str, Any]) -> Any:
-    """The minimum or maximum, as `choose` is, of a default number or each of a list, and the numbers at `key`."""
+    """Clips a default number, or each of a list, to the numbers at `key`, where `choose` is min or max."""
     value = get(settings, key)
     bounds = value if isinstance(value, list) else [value]
     if any(type(bound) is not int for bound in bounds):

@@ -1,4 +1,4 @@
-"""Sections shared by the experiments of all tasks, and the registry of experiment classes; imports no torch."""
+"""Sections shared by the experiments of all tasks, and the registry of experiment classes; does not import torch."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -11,7 +11,7 @@ from resdet.engine.config import OptimConfig, ScheduleConfig, TrainConfig
 from resdet.errors import ConfigError, number_of, require
 from resdet.registry import Registry
 
-AUTO = "auto"  # value of keys that a training chooses from the data
+AUTO = "auto"  # value of keys that are chosen from the data at the start of training
 
 
 @dataclass
@@ -29,7 +29,7 @@ class ModelConfig:
         require(count is None or count > 0, "model.num_classes", count, remedy)
 
     def for_checkpoint(self) -> "ModelConfig":
-        """The config to build a checkpoint's model with, without downloading pretrained weights."""
+        """Returns the config for building a checkpoint's model, without pretrained weights to download."""
         return replace(self, backbone=self.backbone.for_checkpoint())
 
 
@@ -59,9 +59,9 @@ class Experiment:
     # Keys with the value `auto`, which a training chooses from the data; until then they have their defaults.
     auto: list[str] = field(default_factory=list)
 
-    # Keys that may be `auto`, and for those whose default has a bound `min` or `max` and the key of the bound.
+    # Keys that may be `auto`; if their default has a bound, `min` or `max` and the key of the bound.
     auto_keys: ClassVar[Mapping[str, tuple[Callable[[list[int]], int], str] | None]] = {}
-    data_kinds: ClassVar[tuple[type[DataConfig], ...]] = (DataConfig,)  # data formats that this task accepts
+    data_kinds: ClassVar[tuple[type[DataConfig], ...]] = (DataConfig,)  # data formats that the task supports
     measures_error: ClassVar[bool] = False  # whether training steps report a top-1 error
 
     def check(self) -> None:
@@ -93,7 +93,7 @@ experiments: Registry[type[Experiment]] = Registry(
 
 
 def to_dict(experiment: Experiment) -> dict[str, Any]:
-    """The experiment as plain dicts and lists, with the value `auto` of keys that are not chosen yet."""
+    """Converts the experiment to plain dicts and lists; keys that are not chosen yet have the value `auto`."""
     settings = plain(asdict(experiment))
     for key in settings.pop("auto"):
         section, last = holder(settings, key)
@@ -102,7 +102,7 @@ def to_dict(experiment: Experiment) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Tuples converted to lists, the form of YAML and checkpoints."""
+    """Converts tuples to lists, as in YAML and checkpoints."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value

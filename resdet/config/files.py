@@ -14,11 +14,11 @@ MAX_BASES = 100
 
 
 def find(config: str | Path) -> Path:
-    """The file of a config, given by path or by name in configs/, with or without suffix."""
+    """Returns the file of a config, given by path or by name in configs/, with or without suffix."""
     config = Path(config)
     candidates = [path for folder in CONFIG_FOLDERS for path in (folder / config, folder / f"{config}.yaml")]
     for candidate in (config, *candidates):
-        if os.path.isfile(candidate):  # False, not OSError, for an invalid file name
+        if os.path.isfile(candidate):  # returns False for an invalid file name, without an OSError
             return candidate
     names = [f"{name}.yaml" for name in shipped()]
     remedy = hint(f"{config.stem}.yaml", names, f"use one of {', '.join(shipped())}.")
@@ -26,12 +26,12 @@ def find(config: str | Path) -> Path:
 
 
 def shipped() -> list[str]:
-    """The names of the configs in configs/."""
+    """Returns the names of the configs in configs/."""
     return sorted({path.stem for folder in CONFIG_FOLDERS for path in folder.glob("*.yaml")})
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The settings of a YAML file."""
+    """Reads the settings of a YAML file."""
     try:
         with path.open(encoding="utf-8") as file:
             text = file.read(MAX_CHARACTERS + 1)
@@ -48,7 +48,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def read_layers(path: Path, parents: tuple[Path, ...] = ()) -> list[Layer]:
-    """The layers of a file: first its `_base_` files, relative to it or in configs/, then the file itself."""
+    """Returns the layers of a file: first its `_base_` files, relative to it or in configs/, then the file itself."""
     if path.resolve() in parents:
         raise ConfigError(f"{path}: its _base_ files form a cycle: remove one.")
     settings = read(path)

@@ -22,7 +22,8 @@ ANY_BACKBONE = {
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema 2020-12 of an experiment of any task; all keys are optional, since `_base_` may set them."""
+    """Returns the JSON Schema 2020-12 of an experiment of any task; all keys are optional, since `_base_` may set
+    them."""
     tasks = [experiments[name] for name in experiments]
     families = {BackboneConfig: backbone_names(), NeckConfig: names_in(necks), DataConfig: names_in(formats)}
     kinds = [*tasks, *(kind for names in families.values() for kind in names)]
@@ -72,7 +73,7 @@ def describe(definitions: dict[str, Any]) -> None:
 
 
 def definitions_of(kinds: list[type]) -> dict[str, Any]:
-    """{class name: schema} of the dataclasses and of those nested in them."""
+    """Returns {class name: schema} of the dataclasses and of those nested in them."""
     from pydantic.json_schema import GenerateJsonSchema
 
     generator = GenerateJsonSchema(ref_template=REFERENCE)
@@ -81,7 +82,7 @@ def definitions_of(kinds: list[type]) -> dict[str, Any]:
 
 
 def names_in(registry: Registry[Any]) -> dict[type, dict[str, Any]]:
-    """The names of each registered dataclass."""
+    """Returns the names of each registered dataclass."""
     names: dict[type, list[str]] = {}
     for name in registry:
         names.setdefault(registry[name], []).append(name)
@@ -89,7 +90,7 @@ def names_in(registry: Registry[Any]) -> dict[type, dict[str, Any]]:
 
 
 def backbone_names() -> dict[type, dict[str, Any]]:
-    """The schema of the names of each backbone family; CIFAR and timm nets are given by a pattern."""
+    """Returns the schema of the names of each backbone family; CIFAR and timm nets are given by a pattern."""
     closed: dict[type, list[str]] = {}
     for name in backbones.names():
         closed.setdefault(backbones.family(name), []).append(name)

@@ -1,6 +1,6 @@
-"""Merges layers of settings into the settings of one experiment.
+"""Merges layers of settings into the settings of an experiment.
 
-A layer holds the settings of one file, dict or override. Mappings merge key by key; other values are replaced.
+A layer holds the settings of one file, dict or override. Mappings are merged key by key; other values are replaced.
 """
 
 from dataclasses import asdict, dataclass, fields
@@ -16,14 +16,15 @@ MISSING = object()
 
 @dataclass
 class Layer:
-    """One source of settings, with its name for error messages."""
+    """One source of settings, with its name for errors."""
 
     origin: str
     settings: dict[str, Any]
 
 
 def origin_of(key: str, layers: list[Layer]) -> str | None:
-    """The origin of the last layer that sets a key or replaces a section that contains it; None if no layer does."""
+    """Returns the origin of the last layer that sets a key or replaces a section that contains it; None if no layer
+    does."""
     for layer in reversed(layers):
         value: Any = layer.settings
         for part in key.split("."):
@@ -35,7 +36,7 @@ def origin_of(key: str, layers: list[Layer]) -> str | None:
 
 
 def schema_of(layers: list[Layer], origin: str) -> Schema:
-    """The schema of the last `task`, and of the last `name` of each section in VARIANTS."""
+    """Returns the schema of the last `task`, and of the last `name` of each section in VARIANTS."""
     tasks = [layer for layer in layers if "task" in layer.settings]
     if not tasks:
         raise ConfigError(f"{origin} names no task: write `task:` and one of {', '.join(experiments)}.")
@@ -71,7 +72,7 @@ def expand_names(settings: dict[str, Any]) -> None:
 
 
 def drop_other_families(layers: list[Layer], schema: Schema) -> None:
-    """Drops, in place, options of a section that were set for another family of names than the final one."""
+    """Drops, in place, options of a section that were set for another family than that of its final name."""
     for section, chosen in schema.chosen.items():
         default, family = default_families(schema.task)[section], None
         for position, layer in enumerate(layers):
@@ -86,7 +87,7 @@ def drop_other_families(layers: list[Layer], schema: Schema) -> None:
 
 
 def drop_keys(layer: Layer, section: str, keys: set[str]) -> None:
-    """Drops, in place, options of the default family, which a later layer replaces by name."""
+    """Drops, in place, options of the default family if a later layer selects another family by name."""
     options = get(layer.settings, section)
     for key in keys & set(options if isinstance(options, dict) else ()):
         del options[key]
@@ -97,7 +98,8 @@ def names_of(family: type) -> set[str]:
 
 
 def merge(before: Any, change: Any, schema: Schema, path: tuple[str, ...] = ()) -> Any:
-    """The settings at `path` after a change; a section that is null or `auto` is first replaced by its defaults."""
+    """Returns the settings at `path` after a change; a section that is null or `auto` is first replaced by its
+    defaults."""
     if not isinstance(change, dict):
         return change
     if any(isinstance(key, int) for key in change):
@@ -111,7 +113,7 @@ def merge(before: Any, change: Any, schema: Schema, path: tuple[str, ...] = ()) 
 
 
 def merge_entry(before: Any, change: dict, schema: Schema, path: tuple[str, ...]) -> list:
-    """A list after an override of one entry."""
+    """Returns a list after an override of one entry."""
     ((index, value),) = change.items()
     key = ".".join(path) or "an experiment"
     if not isinstance(before, list):

@@ -1,4 +1,4 @@
-"""Reads the meaning of each config key from the comment of its dataclass field, after it or on the lines above."""
+"""Reads the meaning of each config key from the comment on its dataclass field, after it or on the lines above."""
 
 import ast
 import inspect
@@ -10,19 +10,20 @@ from types import ModuleType
 
 
 def meaning_of(kind: type, key: str) -> str:
-    """The comment of a field, from the first class in the MRO that has one; empty if none has."""
+    """Returns the comment of a field, from the first class in the MRO that has one; empty if none has."""
     return next((meaning for base in kind.__mro__ if (meaning := meanings(base).get(key))), "")
 
 
 @cache
 def meanings(kind: type) -> dict[str, str]:
-    """{field: comment} of the fields that the class itself defines."""
+    """Returns {field: comment} of the fields that the class itself defines."""
     return commented_fields(sys.modules[kind.__module__]).get(kind.__qualname__, {})
 
 
 @cache
 def commented_fields(module: ModuleType) -> dict[str, dict[str, str]]:
-    """{class: {field: comment}} of a module; empty for a module without source, such as a prompt."""
+    """Returns {class: {field: comment}} of a module; empty for a module without source, such as an interactive
+    prompt."""
     try:
         source = inspect.getsource(module)
     except (OSError, TypeError):
@@ -42,7 +43,7 @@ def commented_fields(module: ModuleType) -> dict[str, dict[str, str]]:
 
 
 def comment_of(field: ast.AnnAssign, comments: dict[int, str], code: set[int]) -> str:
-    """The comments on the lines of a field, and on the comment-only lines above it."""
+    """Returns the comments on the lines of a field, and on the comment-only lines above it."""
     first = field.lineno
     while first - 1 in comments and first - 1 not in code:
         first -= 1

@@ -1,4 +1,4 @@
-"""Overrides on the command line: `section.key=value`, with a YAML value."""
+"""Command-line overrides: `section.key=value`, with a YAML value."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from resdet.errors import ConfigError
 
 @cache
 def sections() -> frozenset[str]:
-    """The section names of all tasks."""
+    """Returns the section names of all tasks."""
     return frozenset(field.name for task in experiments for field in fields(experiments[task]))
 
 
@@ -29,7 +29,8 @@ def is_override(word: str) -> bool:
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """Dotted key and value of `optim.lr=0.2`, `schedule.milestones.0=30` or `data.augment.short=[256,480]`."""
+    """Parses the dotted key and the value of `optim.lr=0.2`, `schedule.milestones.0=30` or
+    `data.augment.short=[256,480]`."""
     if not isinstance(text, str):
         raise ConfigError(f"The override {text!r} is not a string: give each as an argument, such as 'optim.lr=1'.")
     key, equals, value = text.partition("=")
@@ -42,7 +43,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def override_layer(text: str) -> Layer:
-    """The layer of an override, as nested mappings; list indices become int keys."""
+    """Returns the layer of an override, as nested mappings; list indices become int keys."""
     key, value = parse_override(text)
     parts = [int(part) if re.fullmatch(r"-?[0-9]{1,9}", part) else part for part in split(key)]
     if len(parts) > MAX_DEPTH:
@@ -53,5 +54,5 @@ def override_layer(text: str) -> Layer:
 
 
 def split(key: str) -> list[str]:
-    """Splits at dots; `milestones[0]` equals `milestones.0`."""
+    """Splits a key at dots; `milestones[0]` equals `milestones.0`."""
     return re.sub(r"\[(-?[0-9]+)\]", r".\1", key).split(".")

@@ -37,7 +37,7 @@ HIDDEN = {"auto"}  # internal; the keys that it lists have the value `auto` in a
 
 @dataclass(frozen=True)
 class Use:
-    """A dataclass of a section in a task; `name` is the value of `name` that selects it, empty if nothing does."""
+    """The dataclass of a section in a task; `name` is the value of `name` that selects it, or empty."""
 
     kind: type
     task: str
@@ -52,7 +52,7 @@ class Use:
 
 @dataclass
 class Key:
-    """A key with the types and defaults of all its users: tasks, or names that select its section."""
+    """A key with its types and defaults for each user: a task, or a name that selects its section."""
 
     key: str
     meaning: str
@@ -68,7 +68,7 @@ class Key:
 
 @dataclass
 class Section:
-    """Keys at a path that have the same users."""
+    """Keys at a path that share the same users."""
 
     path: str
     users: tuple[str, ...]  # empty: all
@@ -77,12 +77,12 @@ class Section:
 
 
 def sections() -> list[Section]:
-    """All sections in the order of a config."""
+    """Returns all sections in the order of a config."""
     return [section for path, uses in places().items() for section in sections_at(path, uses)]
 
 
 def overrides_named(name: str) -> str:
-    """The overrides that a name of another library stands for, or of the keys with this last part, those of the
+    """Returns the overrides that correspond to a name of another library, or the keys that end in this name, those of
     training first; empty if there are none."""
     keys = {f"{section}.{name}" for section in ("train", "optim", "schedule", "data", "eval")}
     known = keys.intersection(key.key for section in sections() for key in section.keys)
@@ -91,7 +91,7 @@ def overrides_named(name: str) -> str:
 
 
 def places() -> dict[str, list[Use]]:
-    """{path of a section: its dataclasses in all tasks}."""
+    """Returns {path of a section: its dataclasses in all tasks}."""
     uses_at: dict[str, list[Use]] = {}
     for task in experiments:
         collect(Use(experiments[task], task, "", experiments[task]()), "", uses_at)
@@ -109,7 +109,7 @@ def collect(use: Use, path: str, uses_at: dict[str, list[Use]]) -> None:
 
 
 def variants(use: Use, path: str, key: str) -> Iterator[tuple[type, str, Any]]:
-    """Dataclass, name and defaults of each variant of a section; nothing for fields that are not sections."""
+    """Yields dataclass, name and defaults of each variant of a section; nothing for fields that are not sections."""
     default = section_type(use.kind, key)
     if path in VARIANTS and default is not None:
         for name, kind in named(path, experiments[use.task]).items():
@@ -120,7 +120,7 @@ def variants(use: Use, path: str, key: str) -> Iterator[tuple[type, str, Any]]:
 
 
 def named(path: str, task: type[Experiment]) -> Mapping[str, type]:
-    """{name: dataclass} of the variants of a section in VARIANTS, for a task."""
+    """Returns {name: dataclass} of the variants of a section in VARIANTS, for a task."""
     if path == "data":
         return {name: formats[name] for name in formats if issubclass(formats[name], task.data_kinds)}
     if path == "model.neck":
@@ -129,7 +129,7 @@ def named(path: str, task: type[Experiment]) -> Mapping[str, type]:
 
 
 def sections_at(path: str, uses: Sequence[Use]) -> Iterator[Section]:
-    """The sections at a path, one for each set of users with common keys."""
+    """Yields the sections at a path, one for each set of users with common keys."""
     everyone = users_of(uses)
     keys: dict[tuple[type, str, str], Key] = {}
     origins: dict[tuple[type, str, str], list[Use]] = {}
@@ -150,7 +150,7 @@ def sections_at(path: str, uses: Sequence[Use]) -> Iterator[Section]:
 
 
 def add(key: Key, path: str, each: Field[Any], use: Use) -> None:
-    """Adds type and default of one user to a key."""
+    """Adds the type and default of one user to a key."""
     key.hints[hints_of(use.kind)[each.name]] = None
     if key.key == "task":
         key.defaults[""] = MISSING
@@ -184,12 +184,12 @@ def hints_of(kind: type) -> dict[str, Any]:
 
 
 def first_owner(kind: type, key: str) -> type:
-    """The most general class that has the field."""
+    """Returns the most general class that has the field."""
     return next(base for base in reversed(kind.__mro__) if key in base.__dict__.get("__annotations__", ()))
 
 
 def about_of(uses: Sequence[Use], owners: Sequence[type]) -> str:
-    """The first paragraph of the docstring of the common class, or else of the most derived class that owns a key."""
+    """Returns the first docstring paragraph of the common class, or else of the most derived class that owns a key."""
     kinds = {use.kind for use in uses}
     kind = kinds.pop() if len(kinds) == 1 else max(owners, key=lambda owner: len(owner.__mro__))
     return " ".join((kind.__doc__ or "").split("\n\n")[0].split())
@@ -204,7 +204,7 @@ def joined(path: str, key: str) -> str:
 
 
 def type_words(hint: Any) -> Iterator[str]:
-    """The alternatives of a type in words."""
+    """Yields the alternatives of a type in words."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         for part in arguments:
@@ -227,7 +227,7 @@ def plural(hint: Any) -> str:
 
 
 def defaults_of(key: Key) -> dict[str, tuple[str, ...]]:
-    """{default in YAML: its users}; without users if all have the same default."""
+    """Returns {default in YAML: its users}; without users if all have the same default."""
     users: dict[str, list[str]] = {}
     for user, value in key.defaults.items():
         users.setdefault(yaml_text(value), []).append(user)
@@ -235,7 +235,7 @@ def defaults_of(key: Key) -> dict[str, tuple[str, ...]]:
 
 
 def yaml_text(value: Any) -> str:
-    """A default on one line; a long fraction is rounded."""
+    """Formats a default on one line; a long fraction is rounded."""
     if value is MISSING:
         return "required"
     if isinstance(value, float) and len(repr(value)) > 8:
@@ -246,7 +246,7 @@ def yaml_text(value: Any) -> str:
 
 
 def name_of(section: Section) -> str:
-    """The tasks or selecting names of a section, separated by commas; empty if all tasks have it."""
+    """Returns the tasks or selecting names of a section, separated by commas; empty if all tasks have it."""
     root = next((path for path in VARIANTS if f"{section.path}.".startswith(f"{path}.")), None)
     if root is None:
         return ", ".join(section.users)

@@ -30,14 +30,14 @@ class Schema:
     chosen: dict[str, type]
 
     def section(self, path: tuple[str, ...]) -> type | None:
-        """The dataclass of a section; None if the path is not a section."""
+        """Returns the dataclass of a section; None if the path is not a section."""
         kind: type | None = self.task
         for position, key in enumerate(path, 1):
             kind = self.chosen.get(".".join(path[:position])) or section_type(kind, key)
         return kind
 
     def defaults(self) -> dict[str, Any]:
-        """The default settings, which layers are merged into."""
+        """Returns the default settings, into which layers are merged."""
         settings = asdict(self.task())
         for path, kind in self.chosen.items():
             if kind is not default_families(self.task)[path]:
@@ -47,7 +47,7 @@ class Schema:
 
 
 def default_families(task: type[Experiment]) -> Mapping[str, type]:
-    """The dataclasses of the sections in VARIANTS by default, of those that the task has."""
+    """Returns the default dataclasses of the sections in VARIANTS that the task has."""
     if task not in DEFAULT_FAMILIES:
         experiment = task()
         defaults = asdict(experiment)
@@ -58,6 +58,6 @@ def default_families(task: type[Experiment]) -> Mapping[str, type]:
 
 @cache
 def section_type(kind: type | None, key: str) -> type | None:
-    """The dataclass of a field, also if the field is optional; None for other fields."""
+    """Returns the dataclass of a field, including optional fields; None for other fields."""
     hint = get_type_hints(kind).get(key) if kind else None
     return next((part for part in (hint, *get_args(hint)) if isinstance(part, type) and is_dataclass(part)), None)

@@ -1,4 +1,4 @@
-"""Settings as Python objects: copies that are validated, and access by dotted path."""
+"""Settings as Python objects: validated copies, and access by dotted path."""
 
 import re
 from typing import Any
@@ -11,12 +11,12 @@ NO_TEXT = re.compile("[\0\ud800-\udfff]")  # NUL and lone surrogates, invalid in
 
 
 def copy(settings: Any, origin: str) -> Any:
-    """A copy as plain containers of plain values; anything else, such as a dict that contains itself, raises."""
+    """Copies to plain containers of plain values; raises for anything else, such as a dict that contains itself."""
     return Copier(origin).copy(settings, ())
 
 
 class Copier:
-    """Counts the values while copying: a small dict can reference another one many times."""
+    """Limits the number of values while copying: a small dict can contain many references to another one."""
 
     def __init__(self, origin: str):
         self.origin, self.values = origin, 0
@@ -42,13 +42,13 @@ class Copier:
 
 
 def get(settings: Any, path: str) -> Any:
-    """The value at a dotted path; None if there is none."""
+    """Returns the value at a dotted path; None if there is none."""
     for part in path.split("."):
         settings = settings.get(part) if isinstance(settings, dict) else None
     return settings
 
 
 def holder(settings: Any, path: str) -> tuple[Any, str]:
-    """The parent of a section (a mapping, unless the settings are wrong) and the last key of the path."""
+    """Returns the parent of a section (a mapping, unless the settings are wrong) and the last key of the path."""
     parent, _, last = path.rpartition(".")
     return (get(settings, parent) if parent else settings), last

@@ -39,7 +39,7 @@ EXPECTED = {
 
 
 def validate(settings: dict[str, Any], schema: Schema) -> Experiment:
-    """The experiment of complete settings, which are modified; a ConfigError carries the key."""
+    """Builds the experiment from complete settings, which are modified; a ConfigError contains the key."""
     for path, kind in schema.chosen.items():
         parent, last = holder(settings, path)
         if isinstance(parent, dict):
@@ -48,7 +48,7 @@ def validate(settings: dict[str, Any], schema: Schema) -> Experiment:
 
 
 def instance(kind: type, settings: Any, path: tuple[str, ...], schema: Schema) -> Any:
-    """The dataclass instance of the settings at `path`."""
+    """Builds the dataclass instance for the settings at `path`."""
     from pydantic import ValidationError
 
     try:
@@ -68,7 +68,7 @@ def validator(kind: type) -> Any:
 
 @cache
 def core_schema(kind: type) -> dict[str, Any]:
-    """pydantic's core schema of a dataclass, with RULES applied to every part."""
+    """Returns pydantic's core schema of a dataclass, with RULES applied to every part."""
     from pydantic import TypeAdapter
 
     return with_rules(TypeAdapter(kind).core_schema)
@@ -84,7 +84,7 @@ def with_rules(part: Any) -> Any:
 
 
 def locate(location: tuple[int | str, ...], settings: Any) -> tuple[tuple[str, ...], Any]:
-    """The path of an error, without the labels that pydantic inserts for union members, and the value there."""
+    """Returns the path of an error, without the labels that pydantic inserts for union members, and the value there."""
     keys = []
     for part in location:
         if isinstance(settings, dict) and isinstance(part, str):
@@ -98,7 +98,7 @@ def locate(location: tuple[int | str, ...], settings: Any) -> tuple[tuple[str, .
 
 
 def sentence(path: tuple[str, ...], value: Any, errors: "list[ErrorDetails]", schema: Schema) -> str:
-    """The error message for a key: its value and the remedy, by the type of pydantic's first error."""
+    """Returns the error message for a key: its value and the remedy, by the type of pydantic's first error."""
     error, kind = errors[0], errors[0]["type"]
     if kind == "unexpected_keyword_argument":
         return unknown_key(path, schema)
@@ -119,8 +119,9 @@ def sentence(path: tuple[str, ...], value: Any, errors: "list[ErrorDetails]", sc
 
 
 def unknown_key(path: tuple[str, ...], schema: Schema) -> str:
-    """The error message for an unknown key, with the nearest existing key; at the top, also with keys of sections."""
-    from resdet.config.reference import overrides_named  # here, since only errors need all sections
+    """Returns the error message for an unknown key, with the closest known key; at the top level, also keys of
+    sections."""
+    from resdet.config.reference import overrides_named  # imported late, since only errors need all sections
 
     known = keys_of(path[:-1], schema)
     overrides = overrides_named(path[0]) if len(path) == 1 else ""
@@ -134,6 +135,6 @@ def keys_of(path: tuple[str, ...], schema: Schema) -> list[str]:
 
 
 def alternatives(path: tuple[str, ...], schema: Schema) -> tuple[Any, ...]:
-    """The members of the type of a key if it is a union."""
+    """Returns the members of a key's type if it is a union."""
     section = schema.section(path[:-1])
     return get_args(get_type_hints(section)[path[-1]]) if section else ()

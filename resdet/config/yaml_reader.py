@@ -15,7 +15,7 @@ from resdet.errors import ConfigError
 
 MAX_CHARACTERS = 100_000
 MAX_DEPTH = 30
-MAX_VALUES = 10_000  # with aliases expanded
+MAX_VALUES = 10_000  # including expanded aliases
 
 TAG = "tag:yaml.org,2002:"
 # Longer integers, and integers with a leading zero, are text: hashes and file names.
@@ -38,7 +38,7 @@ VALUES = {
 
 
 class Loader(yaml.SafeLoader):
-    """Builds the node graph; limits the nesting, since the composer is recursive."""
+    """Composes the node graph with limited nesting, since the composer is recursive."""
 
     depth = 0
 
@@ -69,7 +69,7 @@ for name, (pattern, first) in PATTERNS.items():
 
 
 def parse(text: str, origin: str) -> Any:
-    """The value of a YAML document; a ConfigError starts with the origin and the line."""
+    """Returns the value of a YAML document; a ConfigError starts with the origin and the line."""
     if len(text) > MAX_CHARACTERS:
         raise ConfigError(f"{origin}: more than {MAX_CHARACTERS} characters, too long for a config.")
     try:
@@ -95,13 +95,13 @@ def refusal(origin: str, mark: yaml.Mark | None, problem: str) -> ConfigError:
 
 
 class Builder:
-    """Builds plain values from a node graph; aliases are copied and count each time."""
+    """Builds plain values from a node graph; aliases are copied, and each copy counts."""
 
     def __init__(self, origin: str):
         self.origin, self.values = origin, 0
 
     def build(self, node: Node, inside: tuple[Node, ...]) -> Any:
-        """The value of a node; `inside` are the containers that enclose it."""
+        """Returns the value of a node; `inside` are the containers that enclose it."""
         self.values += 1
         if self.values > MAX_VALUES:
             raise self.error(node, f"more than {MAX_VALUES} values with aliases expanded")
@@ -131,7 +131,7 @@ class Builder:
         return node.value
 
     def mapping(self, node: MappingNode, inside: tuple[Node, ...]) -> dict[str, Any]:
-        """Keys must be text and unique; they override those of `<<`."""
+        """Builds a mapping; its keys must be text and unique, and override those of `<<`."""
         settings: dict[str, Any] = {}
         merged: dict[str, Any] = {}
         for key, value in node.value:
@@ -146,7 +146,8 @@ class Builder:
         return merged | settings
 
     def merged(self, node: Node, inside: tuple[Node, ...]) -> dict[str, Any]:
-        """The merged mapping of `<<`, which takes a mapping or a list of mappings; the first takes precedence."""
+        """Returns the merged mapping of `<<`, which accepts a mapping or a list of mappings; the first takes
+        precedence."""
         value = self.build(node, inside)
         sources = value if isinstance(value, list) else [value]
         settings: dict[str, Any] = {}
