@@ -45,13 +45,13 @@ COMMANDS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one subcommand. Exit status: 0, or 1 by `data check --strict`; 2 for a user error or a full
-    disk, 130 if interrupted; bugs raise."""
+    """Runs a subcommand. Exit status: 0; 1 from `data check --strict`; 2 for a user error or a full disk; 130 if
+    interrupted; bugs raise."""
     keep_to_quota()
     try:
         parsed = parse(arguments)
         status = run(parsed)
-        print(end="", flush=True)  # here, where errors are caught, and not at interpreter exit
+        print(end="", flush=True)  # flush here, where errors are caught, and not at interpreter exit
     except Error as error:
         return fail(str(error), 2)
     except BrokenPipeError:
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in FULL_OR_READ_ONLY:
             raise
-        if not error.filename:  # the error is of stdout, not of a file
+        if not error.filename:  # the error concerns stdout, not a file
             abandon(sys.stdout)
         return fail(describe(error.filename or "the output", error), 2)
     except KeyboardInterrupt:
@@ -96,13 +96,14 @@ def run_words(words: Sequence[str]) -> None:
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """The exit status; commands that return none have 0."""
+    """Runs the command and returns its exit status; 0 for commands that return none."""
     with json_on_stdout(parsed), closing(DISPLAY):
         return parsed.run(parsed) or 0
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parses the command line. Overrides and images may come anywhere; argparse takes positionals in one place only."""
+    """Parses the command line. Overrides and images may appear anywhere; argparse accepts positionals in one place
+    only."""
     words, modules = split_imports(sys.argv[1:] if arguments is None else arguments)
     extension.import_modules(modules, "--import")
     extension.GIVEN[:] = modules
@@ -119,7 +120,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def split_imports(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words without `--import MODULE`, and the modules: they may register choices that the parser offers."""
+    """Splits the words into those without `--import MODULE`, and the modules, which may register choices for the
+    parser."""
     words, modules = [], []
     rest = iter(arguments)
     for word in rest:

@@ -12,7 +12,7 @@ from resdet.files.atomic import check_file, check_folder
 
 
 class Paragraphs(argparse.HelpFormatter):
-    """Fills the paragraphs of a text one by one; argparse joins them."""
+    """Wraps each paragraph of a text separately; argparse joins them."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n\n".join(super(Paragraphs, self)._fill_text(each, width, indent) for each in text.split("\n\n"))
@@ -60,7 +60,7 @@ def add_tile_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def speed_of(parsed: argparse.Namespace, mode: str) -> tuple[Any, Any]:
-    """The mode, by default `mode`, and whether to compile; refuses --compile in exact mode."""
+    """Returns the mode, by default `mode`, and whether to compile; refuses --compile in exact mode."""
     chosen = parsed.mode or mode
     if chosen == "exact" and parsed.compile is not None:
         raise ConfigError("--compile and --no-compile are for fast mode: add --mode fast, or leave them out.")
@@ -74,7 +74,7 @@ def tile_overrides(parsed: argparse.Namespace) -> list[str]:
 
 
 def names(text: str) -> list[str]:
-    """argparse `type` of names between commas; those with commas are in double quotes, as in a CSV file."""
+    """argparse `type` for comma-separated names; names with commas are in double quotes, as in a CSV file."""
     try:
         row = next(csv.reader([text], skipinitialspace=True))
     except csv.Error as error:
@@ -88,7 +88,7 @@ def names(text: str) -> list[str]:
 
 
 def without_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Splits the values of an option with nargs="+" into values and the overrides that argparse appends to them."""
+    """Splits the values of an option with nargs="+" into its values and the overrides that argparse appends to them."""
     from resdet.config import is_override
 
     overrides = [word for word in words if is_override(word)]
@@ -96,22 +96,22 @@ def without_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def positive(text: str) -> int:
-    """argparse `type` of a whole number above 0."""
+    """argparse `type` for an integer above 0."""
     return int(bounded(int, text, 1))
 
 
 def natural(text: str) -> int:
-    """argparse `type` of a whole number of at least 0."""
+    """argparse `type` for an integer of at least 0."""
     return int(bounded(int, text, 0))
 
 
 def not_negative(text: str) -> float:
-    """argparse `type` of a number of at least 0."""
+    """argparse `type` for a number of at least 0."""
     return bounded(float, text, 0)
 
 
 def share(text: str) -> float:
-    """argparse `type` of a number from 0 to 1."""
+    """argparse `type` for a number from 0 to 1."""
     return bounded(float, text, 0, 1)
 
 
@@ -128,12 +128,12 @@ def bounded(kind: type[int] | type[float], text: str, least: float, most: float 
 
 
 def output_file(text: str) -> str:
-    """argparse `type` of an output file; refuses a path that cannot be written before any work is done."""
+    """argparse `type` for an output file; refuses a path that cannot be written before any work is done."""
     check_file(text)
     return text
 
 
 def output_folder(text: str) -> str:
-    """argparse `type` of an output folder; refuses a path that cannot be written."""
+    """argparse `type` for an output folder; refuses a path that cannot be written."""
     check_folder(text)
     return text

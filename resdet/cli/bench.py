@@ -85,7 +85,7 @@ def run(parsed) -> None:
 
 
 def refuse_options_of(suite: str, parsed: argparse.Namespace) -> None:
-    """Refuses the options of a suite that does not run."""
+    """Refuses the options of a suite that is not selected."""
     for name in OWN_OPTIONS[suite]:
         if parsed.suites != [suite] and getattr(parsed, name):
             option = "KEY=VALUE" if name == "overrides" else f"--{name.replace('_', '-')}"

@@ -1,4 +1,4 @@
-"""Candidates for the completion of a command line, found in the parsers of `resdet`, without torch."""
+"""Candidates for command-line completion, derived from the parsers of `resdet`, without torch."""
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ Values = Callable[[Sequence[str], str], Iterable[str]]  # (all words, the beginn
 
 
 def candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
-    """Completions of the last word; empty where files are expected, which shells complete themselves."""
+    """Returns completions of the last word; empty where files are expected, which shells complete themselves."""
     place, beginning = Place(parser), words[-1]
     for word in words[:-1]:
         place.pass_over(word)
@@ -27,13 +27,13 @@ def candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[st
 
 
 class Place:
-    """The place in a command line: the parser of the subcommand, and whose value comes next."""
+    """A position in a command line: the parser of the subcommand, and the argument that the next word belongs to."""
 
     def __init__(self, parser: argparse.ArgumentParser):
         self.parser = parser
-        self.option: argparse.Action | None = None  # whose value the next word may be
-        self.values = 0  # of the option, so far
-        self.positionals = 0  # of the parser, so far
+        self.option: argparse.Action | None = None  # option whose value the next word may be
+        self.values = 0  # number of values of the option so far
+        self.positionals = 0  # number of positionals of the parser so far
 
     def pass_over(self, word: str) -> None:
         if word.startswith("-"):
@@ -50,7 +50,7 @@ class Place:
                 self.parser, self.positionals = expected.choices[word], 0
 
     def positional(self) -> argparse.Action | None:
-        """The positional argument that the next word belongs to."""
+        """Returns the positional argument that the next word belongs to."""
         actions = self.parser._get_positional_actions()
         for number, action in enumerate(actions):
             if number == self.positionals or action.nargs in ("*", "+"):
@@ -58,7 +58,7 @@ class Place:
         return None
 
     def expected(self) -> list[argparse.Action]:
-        """The arguments that the next word may belong to: options with values, and overrides of a config."""
+        """Returns the arguments that the next word may belong to: options with values, and overrides of a config."""
         if self.option is not None and (self.values == 0 and self.option.nargs != "?"):
             return [self.option]
         positional = self.positional()
@@ -80,21 +80,21 @@ def matching(words: Iterable[str], beginning: str) -> list[str]:
 
 
 def configs(words: Sequence[str], beginning: str) -> Iterable[str]:
-    """Names in configs/, and YAML files here."""
+    """Returns names in configs/, and YAML files in the current folder."""
     from resdet import config
 
     return [*config.shipped(), *map(str, Path().glob("*.yaml"))]
 
 
 def weights(words: Sequence[str], beginning: str) -> Iterable[str]:
-    """Published models, once their first letters are typed: files are more frequent."""
+    """Returns published models once their first letters are typed: files are more common."""
     from resdet.weights import zoo
 
     return zoo.names() if beginning else ()
 
 
 def keys(words: Sequence[str], beginning: str) -> Iterable[str]:
-    """The keys of the config that the line names, a level at a time, and values of a whole key."""
+    """Returns the keys of the config on the command line, one level at a time, and the values of a complete key."""
     from resdet import config
 
     named = [words[k + 1] for k in range(len(words) - 2) if words[k] == "--config"]
@@ -116,7 +116,7 @@ def keys(words: Sequence[str], beginning: str) -> Iterable[str]:
 
 
 def explained(words: Sequence[str], beginning: str) -> Iterable[str]:
-    """Sections and keys of all tasks, at most as deep as the typed prefix."""
+    """Returns sections and keys of all tasks, at most as deep as the typed prefix."""
     from resdet.config.reference import sections
 
     known = {name for section in sections() for name in (section.path, *(key.key for key in section.keys))}
@@ -135,7 +135,7 @@ def rows(words: Sequence[str], beginning: str) -> Iterable[str]:
     return [*(table.__name__ for table in TABLES), *FIGURES]
 
 
-VALUES: dict[str, Values] = {  # by the name of the argument
+VALUES: dict[str, Values] = {  # by argument name
     "config": configs,
     "overrides": keys,
     "explain": explained,

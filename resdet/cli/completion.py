@@ -1,6 +1,6 @@
-"""`resdet completion`: scripts that complete the words of `resdet` in a shell.
+"""`resdet completion`: shell scripts that complete the words of `resdet`.
 
-A script asks `resdet completion` itself for the candidates, with the words in an environment variable.
+A script calls `resdet completion` for the candidates, with the words in an environment variable.
 """
 
 import argparse
@@ -8,7 +8,7 @@ import os
 
 from resdet.cli.arguments import add_command
 
-WORDS = "_RESDET_WORDS"  # the words after `resdet`, one a line; the last one is to be completed
+WORDS = "_RESDET_WORDS"  # the words after `resdet`, one per line; the last one is to be completed
 BASH = """
 _resdet() {
     local line="${COMP_LINE:0:COMP_POINT}" IFS=$' \\t'

@@ -55,7 +55,7 @@ def print_schema(json_path: str | None) -> None:
 
 
 def print_translation(path: str, json_path: str | None) -> None:
-    """Prints the keys that differ from the defaults; settings without counterpart follow as comments."""
+    """Prints the keys that differ from the defaults; settings without a counterpart follow as comments."""
     from resdet.config.yaml_reader import dump
     from resdet.interop.detectron2_config import translate
 

@@ -50,7 +50,7 @@ def add_make(actions) -> None:
 
 
 def side(text: str) -> int:
-    """argparse `type` of the side of a generated image."""
+    """argparse `type` for the side of a generated image."""
     return int(bounded(int, text, 1, 8192))
 
 

@@ -85,7 +85,7 @@ def add_target(parser: argparse.ArgumentParser) -> None:
 
 
 def split_share(text: str) -> float:
-    """argparse `type` of the share of a split, above 0 and below 1."""
+    """argparse `type` for the share of a split, above 0 and below 1."""
     if not 0 < float(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} leaves a split without images: give a share above 0 and below 1")
     return float(text)

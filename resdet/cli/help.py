@@ -1,9 +1,9 @@
-"""The help of `resdet`: all commands on one screen, in groups, with an example of each."""
+"""The help of `resdet`: all commands on one screen, in groups, each with an example."""
 
 import argparse
 from typing import NoReturn
 
-GROUPS = {  # title -> the arguments of an example -> what it does; the first word is the command
+GROUPS = {  # title -> {arguments of an example: what it does}; the first word is the command
     "Models": {
         "train --config custom data.root=PHOTOS": "train a model on your images",
         "evaluate --weights runs/custom/best.pth": "metrics on the validation set",
@@ -30,7 +30,7 @@ GROUPS = {  # title -> the arguments of an example -> what it does; the first wo
         "completion bash": "completion for your shell",
     },
 }
-ACTIONS = (  # the arguments of an example of each action of `resdet data`
+ACTIONS = (  # arguments of an example for each action of `resdet data`
     "get cifar10",
     "make shape_scenes photos --train 200 --val 40",
     "convert PHOTOS NEW --to coco",
@@ -41,11 +41,11 @@ ACTIONS = (  # the arguments of an example of each action of `resdet data`
     "show PHOTOS --out sheet.png",
     "check PHOTOS --html page.html",
 )
-WIDTH = 40  # of an example
+WIDTH = 40  # width of the examples
 
 
 class Parser(argparse.ArgumentParser):
-    """Ends the error for missing arguments with the example of the help."""
+    """Appends the example of the help to the error for missing arguments."""
 
     example = ""
 
@@ -63,14 +63,14 @@ def overview() -> str:
 
 
 def add_examples(commands: dict[str, Parser]) -> None:
-    """Ends the help of each command with its example."""
+    """Appends its example to the help of each command."""
     for examples in GROUPS.values():
         for words in examples:
             end_with_example(commands[words.split()[0]], f"resdet {words}")
 
 
 def add_action_examples(actions: dict[str, Parser]) -> None:
-    """Ends the help of each action of `resdet data` with its example."""
+    """Appends its example to the help of each action of `resdet data`."""
     for words in ACTIONS:
         end_with_example(actions[words.split()[0]], f"resdet data {words}")
 

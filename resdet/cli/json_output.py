@@ -1,4 +1,4 @@
-"""The `--json` option: the results of a command as JSON, in a file or on stdout instead of its tables."""
+"""The `--json` option: the results of a command as JSON, in a file, or on stdout instead of its tables."""
 
 import argparse
 import sys
@@ -24,7 +24,7 @@ def add_json_argument(parser: argparse.ArgumentParser, content: str) -> None:
 
 
 def json_file(text: str) -> str:
-    """argparse `type` of --json; refuses an existing file that is not JSON, such as an image after a bare `--json`."""
+    """argparse `type` for --json; refuses an existing file that is not JSON, such as an image after a bare `--json`."""
     if text == STDOUT:
         return text
     from resdet.config import is_override
@@ -38,7 +38,7 @@ def json_file(text: str) -> str:
 
 @contextmanager
 def json_on_stdout(parsed: argparse.Namespace) -> Iterator[None]:
-    """With `--json -`, writes only the JSON to stdout; everything else the command prints goes to stderr."""
+    """With `--json -`, writes only the JSON to stdout; all other output goes to stderr."""
     if getattr(parsed, "json", None) != STDOUT:
         yield
         return
@@ -47,5 +47,5 @@ def json_on_stdout(parsed: argparse.Namespace) -> Iterator[None]:
         parsed.json = str(file)
         with redirect_stdout(sys.stderr):
             yield
-        if file.exists():  # only one of several processes writes it
+        if file.exists():  # with several processes, only one writes it
             print(file.read_text(encoding="utf-8"))

@@ -42,7 +42,7 @@ def add(commands) -> None:
 
 
 def precision(text: str) -> float:
-    """argparse `type` of a precision, above 0 and at most 1."""
+    """argparse `type` for a precision, above 0 and at most 1."""
     value = float(text)
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not a precision: give a number above 0, up to 1, such as 0.9.")
@@ -50,7 +50,7 @@ def precision(text: str) -> float:
 
 
 def markdown_file(text: str) -> str:
-    """argparse `type` of --markdown; refuses a folder, such as a run after a bare `--markdown`."""
+    """argparse `type` for --markdown; refuses a folder, such as a run after a bare `--markdown`."""
     return text if text == STDOUT else output_file(text)
 
 

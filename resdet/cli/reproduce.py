@@ -96,7 +96,7 @@ def default_folder(smoke: bool, scale: Fraction) -> str:
 
 
 def fraction(text: str) -> Fraction:
-    """argparse `type` of a fraction above 0 and up to 1, such as 1/8 or 0.125."""
+    """argparse `type` for a fraction above 0 and at most 1, such as 1/8 or 0.125."""
     try:
         value = Fraction(text)
     except (ValueError, ZeroDivisionError):

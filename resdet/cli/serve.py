@@ -100,5 +100,5 @@ def run(parsed) -> int:
 
 
 def positive_float(text: str) -> float:
-    """argparse `type` of a number above 0."""
+    """argparse `type` for a number above 0."""
     return bounded(float, text, 1e-6)

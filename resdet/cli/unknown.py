@@ -1,4 +1,4 @@
-"""The error for options and words that a command does not have."""
+"""Errors for unknown options and words."""
 
 import argparse
 import difflib
@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from resdet.cli.candidates import Place
 
-# Names in other libraries -> options of resdet; a command has one of them or none.
+# Names in other libraries -> options of resdet; a command has at most one of them.
 OPTIONS = {
     "cfg": ("--config",),
     "checkpoint": ("--weights", "--init"),
@@ -24,13 +24,13 @@ OPTIONS = {
     "threshold": ("--score",),
     "weights": ("--init",),
 }
-IMAGES = ("image", "images", "input", "source")  # names in other libraries of what `resdet predict` takes
-NEAR = 0.75  # least similarity of an option that is suggested
+IMAGES = ("image", "images", "input", "source")  # names in other libraries for the images of `resdet predict`
+NEAR = 0.75  # minimum similarity of a suggested option
 
 
 def refuse_options(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Exits with the usage of the subcommand, and the option or key that the first unknown option may mean, before
-    argparse asks for missing arguments."""
+    """Exits with the usage of the subcommand and a suggestion for the first unknown option, before argparse reports
+    missing arguments."""
     place = Place(parser)
     for word in words:
         if word in ("-h", "--help", "--"):
