@@ -1,10 +1,10 @@
-"""Tables of text in columns."""
+"""Text tables with aligned columns."""
 
 from collections.abc import Collection, Sequence
 
 
 def aligned(rows: Sequence[dict[str, str]], right: Collection[str] = ()) -> list[str]:
-    """The lines of a table, the heads of the columns first; cells of the columns `right` end at their right edge."""
+    """Returns the lines of a table, starting with the column heads; columns in `right` are right-aligned."""
     rows = [{head: head for head in rows[0]}, *rows]
     widths = {head: max(len(row[head]) for row in rows) for head in rows[0]}
     return [

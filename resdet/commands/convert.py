@@ -23,7 +23,7 @@ def convert(source: str, layout: str, out: str | None = None) -> Path:
     if model.exported:
         raise WeightsError(f"{source} is an exported graph: give the checkpoint that it was exported from.")
     check_not_input(path, source)
-    save_weights.state_in(model, layout)  # raises for a model that the library lacks, before anything is written
+    save_weights.state_in(model, layout)  # before anything is written, raises for a model that the library lacks
     lines = RECIPES[layout](model, path)
     config = detectron2_config(cast(Detector, model)) if layout == "detectron2" and model.kind == "detector" else None
     if config:
@@ -37,16 +37,17 @@ def convert(source: str, layout: str, out: str | None = None) -> Path:
 
 
 def default_path(source: str, layout: str) -> Path:
-    """best.pth -> best.torchvision.pth; in the current folder for a published model, with its version."""
+    """Returns best.torchvision.pth for best.pth; for a published model, its name and version in the current folder."""
     path = Path(source)
     base = path.with_suffix("") if path.is_file() else Path(path.name)
     return Path(f"{base}.safetensors" if layout == "safetensors" else f"{base}.{layout}.pth")
 
 
 def check(model: nn.Module, path: Path) -> int:
-    """Number of tensors in the file; a missing or changed tensor is a bug and raises RuntimeError."""
+    """Returns the number of tensors in the file; raises RuntimeError for a missing or changed tensor, which is a
+    bug."""
     again = hub.load(path).state_dict()
-    # Step counters only matter in training; other libraries omit them for frozen norms.
+    # Step counters matter only in training; other libraries omit them for frozen norms.
     expected = {n: tensor for n, tensor in model.state_dict().items() if not n.endswith("num_batches_tracked")}
     different = [name for name, tensor in expected.items() if not torch.equal(tensor, again[name])]
     if different:
@@ -65,7 +66,7 @@ def check_config(path: Path) -> None:
 
 
 def detectron2_config(model: Detector) -> str:
-    """YAML config from which detectron2 builds the model of these weights."""
+    """Returns a YAML config from which detectron2 builds the model of these weights."""
     from resdet.interop.to_detectron2 import config_for
 
     return yaml.safe_dump(config_for(model), sort_keys=False)

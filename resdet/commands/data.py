@@ -7,7 +7,7 @@ from resdet.classification.data import cifar
 from resdet.data import output_folder
 from resdet.data.shapes import ShapeImages
 
-FRAMES = 30  # of a generated video
+FRAMES = 30  # per generated video
 
 
 def get(name: str, root: str | None) -> Path:
@@ -51,7 +51,7 @@ def make_shape_scenes(
 
 
 def make_shape_vid(root: str, train_images: int, val_images: int, size: int, seed: int) -> None:
-    """Writes generated videos of moving shapes, and an image per training video, in the layout of ILSVRC VID and DET.
+    """Writes generated videos of moving shapes, and one image per training video, in the layout of ILSVRC VID and DET.
 
     A video has 30 frames; numbers of images are rounded to whole videos.
     """

@@ -1,4 +1,4 @@
-"""`resdet data convert|split|merge|subset|show`: data sets of detection in any annotation format."""
+"""`resdet data convert|split|merge|subset|show`: detection data sets in any annotation format."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -20,18 +20,18 @@ from resdet.images.encode import check_image_suffix, write_image
 from resdet.results.spread import spread
 
 COLUMNS = 4  # of a contact sheet
-CELL = 480  # pixels of the long side of its images; smaller ones are enlarged by an integer
+CELL = 480  # long side of its images in pixels; smaller ones are enlarged by an integer factor
 
 
 def convert(source: str, target: str, to: str, name: str | None = None) -> dict[str, Any]:
-    """Writes the data set `source` (in the format `name`, or in the one that fits) as `to`; returns a summary."""
+    """Writes the data set `source` (in format `name`; None: detected) in format `to`; returns a summary."""
     output_folder.check_target(target, source)
     data = _opened(source, name)
     return _summary(write_data_set(Path(target), gather(data), to), target, to, [data])
 
 
 def merge(sources: Sequence[str], target: str) -> dict[str, Any]:
-    """Writes several data sets as one in COCO's format; classes of the same name are one class, also of one source."""
+    """Merges data sets into one in COCO format; classes with equal names become one class, even within a source."""
     output_folder.check_target(target, *sources)
     sets = [_opened(source) for source in sources]
     parts = [gather(data) for data in sets]
@@ -53,10 +53,10 @@ def merge(sources: Sequence[str], target: str) -> dict[str, Any]:
 
 
 def subset(source: str, target: str, classes: Sequence[str], count: int | None, min_size: float) -> dict[str, Any]:
-    """Writes a part of a data set, in its format if that can be written, else in COCO's.
+    """Writes a subset of a data set, in its own format if resdet can write it, else in COCO format.
 
-    With `classes`, only these and only images with one of them; `count` images of each split, the same at each call;
-    only objects of at least `min_size` pixels in width and height.
+    Keeps only objects of `classes`, if given, and the images that contain one; `count` images per split, the same ones
+    in each call; and only objects of at least `min_size` pixels in width and height.
     """
     output_folder.check_target(target, source)
     data = _opened(source)
@@ -66,7 +66,7 @@ def subset(source: str, target: str, classes: Sequence[str], count: int | None, 
 
 
 def split(root: str, share: float, seed: int) -> dict[str, Any]:
-    """Makes another validation split of a data set that has none, and writes its file."""
+    """Creates another validation split of a data set that has none, and writes its file."""
     data = DataSet(recognize(root))
     if data.has_val:
         raise DataError(f"{data.layout}: it has a validation split already; remove it to make another.")
@@ -85,7 +85,7 @@ def split(root: str, share: float, seed: int) -> dict[str, Any]:
 
 
 def show(root: str, out: str, count: int) -> dict[str, Any]:
-    """Draws some images of each split with their objects on a contact sheet, without those that cannot be read."""
+    """Draws some readable images of each split with their objects on a contact sheet."""
     from resdet.results.visualizer import sheet
 
     check_image_suffix(out)
@@ -116,7 +116,7 @@ def _opened(root: str, name: str | None = None) -> DataSet:
 
 
 def _repeated(content: Content) -> dict[str, int]:
-    """The names of several classes, with their number."""
+    """Returns names that several classes share, with the number of these classes."""
     counts = Counter(category["name"] for category in content["categories"])
     return {name: count for name, count in counts.items() if count > 1}
 
@@ -124,7 +124,7 @@ def _repeated(content: Content) -> dict[str, int]:
 def _summary(
     written: Written, target: str, to: str, sources: Sequence[DataSet], notes: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Prints what was written and what was lost; returns it."""
+    """Prints and returns what was written and what was lost."""
     problems = [*(sentence for data in sources for sentence in data.problems), *notes]
     lost = {kind: count for kind, count in written.lost.items() if count}
     for data in sources:
@@ -153,7 +153,7 @@ def _summary(
 
 
 def _join(parts: Sequence[Content]) -> Content:
-    """One content, with new ids of images and annotations."""
+    """Joins the contents into one, with new ids of images and annotations."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for part in parts:
@@ -180,7 +180,7 @@ def _part(content: Content, classes: Sequence[str], count: int | None, min_size:
 
 
 def _annotated(source: Annotations) -> list[int]:
-    """Images with objects; all if there are none."""
+    """Returns the images with objects; all if there are none."""
     counts = np.diff(source.arrays["starts"])
     return (np.flatnonzero(counts) if counts.any() else np.arange(len(source))).tolist()
 

@@ -25,7 +25,7 @@ def evaluate(
     mode: hub.Mode = "exact",
     compile: Compile = "auto",
 ) -> dict[str, Any]:
-    """Metrics of `weights` on the data of `experiment`; if None, on the data of the first checkpoint's config.
+    """Returns the metrics of `weights` on the data of `experiment`; None: the config of the first checkpoint.
 
     `classifiers` predict the classes for localizers; `mode` and `compile`: see `resdet.load`.
     """

@@ -1,4 +1,4 @@
-"""`resdet evaluate --annotations … --results …`: COCO, VOC or ILSVRC metrics of a results file of any detector."""
+"""`resdet evaluate --annotations … --results …`: COCO, VOC or ILSVRC metrics of any detector's results file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,9 +29,9 @@ def evaluate_results(
 ) -> dict[str, Any]:
     """Prints markdown tables, writes all metrics to `json_path`, and returns the metrics.
 
-    `results`: a results file, or a folder of `resdet predict --parquet`.
-    `protocol`: coco, voc07 (eleven points), voc_area (area under the curve), ilsvrc_det or ilsvrc_vid. `confusion` adds
-    the confusion matrix and the AP that each error type costs (TIDE). `sigmas`: of keypoints, by default COCO's.
+    `results`: a results file, or a folder written by `resdet predict --parquet`. `protocol`: coco, voc07 (eleven
+    points), voc_area (area under the curve), ilsvrc_det or ilsvrc_vid. `confusion` adds the confusion matrix and the AP
+    lost to each error type (TIDE). `sigmas`: of keypoints, by default COCO's.
     """
     validate(kind, curves, protocol, confusion, sigmas)
     folder = Path(results) if Path(results).is_dir() else None

@@ -20,7 +20,7 @@ section that is null by default, `{}` sets its defaults. For a detector, keys wi
 data ([data.md](data.md#settings-chosen-from-the-data)).
 """
 WIDTH = 100
-MOST = 4  # keys of a name in a sentence
+MOST = 4  # maximum number of keys with the same name in an error
 
 
 def explain(prefix: str = "", markdown: bool = False, json_path: str | None = None) -> None:
@@ -31,7 +31,7 @@ def explain(prefix: str = "", markdown: bool = False, json_path: str | None = No
 
 
 def below(prefix: str) -> list[Section]:
-    """The sections with only the keys that equal the prefix or are below it."""
+    """Returns the sections, reduced to keys that equal the prefix or are below it."""
     everything = sections()
     chosen = [
         Section(each.path, each.users, each.about, keys)
@@ -44,8 +44,8 @@ def below(prefix: str) -> list[Section]:
 
 
 def remedy_of(prefix: str, everything: list[Section]) -> str:
-    """The nearest key of the section that the prefix names, or its keys; without a known section, the keys of that
-    name, or else the nearest key."""
+    """Returns the closest key, or all keys, of the section in the prefix; for an unknown section, keys with that name,
+    or else the closest key."""
     known = [name for each in everything for name in (each.path, *(key.key for key in each.keys))]
     section, _, last = prefix.rpartition(".")
     keys = dict.fromkeys(name.removeprefix(f"{section}.") for name in known if name.rpartition(".")[0] == section)
@@ -76,7 +76,7 @@ def title(section: Section) -> str:
 
 
 def page(chosen: Sequence[Section]) -> str:
-    """The Markdown page."""
+    """Returns the Markdown page."""
     lines, top = [PAGE.rstrip()], None
     for section in chosen:
         first = section.path.partition(".")[0]

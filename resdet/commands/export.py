@@ -35,11 +35,11 @@ class Target:
     suffix: str
     write: Callable[..., dict[str, Any]]
     require_packages: Callable[[], None] = lambda: None
-    int8: bool = False  # can be quantized
-    second: str | None = None  # suffix of the file that belongs to the first
+    int8: bool = False  # whether it can be quantized
+    second: str | None = None  # suffix of a second file that belongs to the first
 
     def files(self, path: Path) -> list[Path]:
-        """The files that `write` writes."""
+        """Returns the files that `write` creates."""
         if self.second is None:
             return [path]
         if path.suffix != self.suffix:
@@ -63,7 +63,7 @@ def export(
 ) -> None:
     """Writes the file, verified on `image` or a generated photograph; with `int8` also a quantized file.
 
-    `json_path`: output file of the agreement, the latencies and the cost of int8.
+    `json_path`: output file for the agreement, the latencies and the accuracy loss of int8.
     """
     target = TARGETS[to]
     target.require_packages()
@@ -111,7 +111,8 @@ def open_calibration(
 
 
 def default_path(weights: Path, ending: str) -> Path:
-    """The checkpoint's path with another suffix; the name and version of a published model, in the current folder."""
+    """Returns the checkpoint's path with another suffix; for a published model, its name and version in the current
+    folder."""
     return weights.with_suffix(ending) if weights.is_file() else Path(f"{weights.name}{ending}")
 
 
@@ -126,7 +127,7 @@ def parse_shape(text: str | None) -> tuple[int, int] | None:
 
 
 def photograph() -> np.ndarray:
-    """A generated photograph, uint8 RGB [H, W, 3]."""
+    """Generates a photograph, uint8 RGB [H, W, 3]."""
     return photographs.photograph(np.random.default_rng(0))
 
 
@@ -144,7 +145,7 @@ def write_onnx(model: Any, path: Path, form: Form, image: Any, calibration: Cali
 def write_openvino(
     model: Any, path: Path, form: Form, image: Any, calibration: CalibrationData | None
 ) -> dict[str, Any]:
-    """Converts ONNX files, which are not kept."""
+    """Exports to temporary ONNX files, and converts them."""
     report: dict[str, Any] = {}
     load = partial(openvino_model.load, precision="f32")
     with TemporaryDirectory() as folder:
@@ -197,21 +198,21 @@ def conclude(runtime: str, agreement: Agreement, sides: Sides) -> dict[str, Any]
 
 
 def latencies(sides: Sides) -> dict[str, float]:
-    """Milliseconds of each side, also printed."""
+    """Prints and returns the milliseconds of each side."""
     milliseconds = verify.latencies(sides)
     print("latency: " + ", ".join(f"{name} {value:.0f} ms" for name, value in milliseconds.items()))
     return milliseconds
 
 
 def written(path: Path, *others: Path) -> dict[str, Any]:
-    """Path and size of a file and those that belong to it, also printed."""
+    """Prints and returns the path and size of a file, including the files that belong to it."""
     size = sum(file.stat().st_size for file in (path, *others))
     print(f"written: {' and '.join(map(str, (path, *others)))} ({size / 1e6:.1f} MB)")
     return {"file": str(path), "bytes": size}
 
 
 def cost_of_precision(whole: Exported, default: Exported, image: Any) -> dict[str, Any]:
-    """Latency and difference of OpenVINO's default precision on this CPU."""
+    """Returns the latency and the difference of OpenVINO's default precision on this CPU."""
     precision = default.runtime.precision
     report: dict[str, Any] = {"latency_ms": latencies(predictions({"f32": whole, precision: default}, image))}
     report["difference"] = exporters[whole.task].difference(whole, default, image)
@@ -220,7 +221,7 @@ def cost_of_precision(whole: Exported, default: Exported, image: Any) -> dict[st
 
 
 def cost_of_int8(whole: Exported, small: Exported, calibration: CalibrationData, image: Any) -> dict[str, Any]:
-    """Latency of int8, and its metrics or its difference on an image."""
+    """Returns the latency of int8, and its metrics or its difference on an image."""
     report: dict[str, Any] = {"latency_ms": latencies(predictions({"float32": whole, "int8": small}, image))}
     if calibration.experiment is None:
         report["difference"] = exporters[whole.task].difference(whole, small, image)

@@ -10,7 +10,7 @@ from resdet.files.atomic import write_json
 
 
 def variants(name: str) -> list[dict[str, str]]:
-    """The option sets that change parameters or multiply-adds; the paper's comes first."""
+    """Returns the option sets that change parameters or multiply-adds; the paper's comes first."""
     if name in ("resnet18", "resnet34"):
         return [{"shortcut": option} for option in "ABC"]
     if name in config.IMAGENET_RESNETS:
@@ -34,7 +34,7 @@ def count(name: str, options: dict[str, str]) -> dict[str, Any]:
 
 
 def cells(line: dict[str, Any]) -> dict[str, str]:
-    """{column head: printed cell} of a row."""
+    """Returns {column head: printed cell} of a row."""
     strides = " ".join(f"{level}:{stride}" for level, stride in line["strides"].items())
     row = {key: str(line[key]) for key in ("name", "depth", "shortcut", "stride in")}
     row |= {"parameters": f"{line['parameters']:,}", "multiply-adds": f"{line['multiply_adds'] / 1e9:.3f} G"}

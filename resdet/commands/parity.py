@@ -1,8 +1,8 @@
 """`resdet parity`: compares the outputs of resdet with those of other libraries for the same weights.
 
 Weights are random, scaled to the statistics of trained ones; nets have full depth, images are small. Each model is
-written by `convert`, loaded in the library by the code that `convert` prints, and read back. Both sides compute in
-float64, so that rounding does not decide which of two boxes NMS keeps. A random net amplifies small differences, so
+written by `convert`, loaded in the other library by the code that `convert` prints, and read back. Both sides compute
+in float64, so that rounding does not decide which of two boxes NMS keeps. A random net amplifies small differences, so
 detectors must get bit-identical pixels: the image is resized by a factor of two, which is exact in float32.
 """
 
@@ -79,7 +79,7 @@ def parity(formats: Sequence[str] = (), json_path: str | None = None) -> list[di
 
 
 def select_cases(formats: Sequence[str]) -> list[Case]:
-    """The cases of `formats`; if empty, of all formats with an installed library."""
+    """Returns the cases of `formats`; if empty, of all formats with an installed library."""
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         raise ConfigError(f"There is no format {unknown[0]!r}: use one of {', '.join(FORMATS)}.")
@@ -113,7 +113,7 @@ FORMATS = {
 
 
 def torchvision_section(name: str) -> dict:
-    """The `model` section for a torchvision detector."""
+    """Returns the `model` section for a torchvision detector."""
     from torchvision.models import detection
 
     with torch.device("meta"):
@@ -122,7 +122,7 @@ def torchvision_section(name: str) -> dict:
 
 
 def detectron2_section(name: str) -> dict:
-    """The `model` section for a model of detectron2's zoo."""
+    """Returns the `model` section for a model of detectron2's zoo."""
     from detectron2.model_zoo import get_config_file
 
     from resdet.interop.detectron2_config import translate
@@ -153,7 +153,7 @@ def take_unit_statistics(unit: ConvNorm, inputs: tuple[Tensor]) -> None:
 
 
 def round_trip(model: nn.Module, layout: str) -> tuple[nn.Module, nn.Module]:
-    """The converted model as loaded by the other library, and as read back by resdet."""
+    """Returns the converted model as loaded by the other library, and as read back by resdet."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as output:
         source = Path(folder, "model.safetensors")
         save_weights.save(model, source, "safetensors")

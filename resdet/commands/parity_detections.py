@@ -21,12 +21,13 @@ def predict_torchvision(detector: nn.Module, image: np.ndarray, short: int, long
 
 
 def single(value: Any) -> Any:
-    """Nested lists of tensors as float32."""
+    """Converts nested lists of tensors to float32."""
     return [single(entry) for entry in value] if isinstance(value, (list, tuple)) else value.float()
 
 
 def predict_detectron2(detector: nn.Module, image: np.ndarray, short: int, long: int) -> PeerDetections:
-    """The head outputs, computed in float64, are rounded to float32, which detectron2's NMS requires."""
+    """Predicts with detectron2: head outputs, computed in float64, are rounded to float32, which detectron2's NMS
+    requires."""
     from detectron2.data.transforms import ResizeShortestEdge
     from detectron2.modeling.proposal_generator.rpn import StandardRPNHead
     from detectron2.modeling.roi_heads import FastRCNNOutputLayers
@@ -48,7 +49,8 @@ PREDICT = {"torchvision": predict_torchvision, "detectron2": predict_detectron2}
 def differences(
     result: Result, boxes: Tensor, scores: Tensor, labels: Tensor, masks: Tensor | None
 ) -> dict[str, float]:
-    """Largest differences between resdet's detections and the peer's; infinite if they do not pair up one to one."""
+    """Returns the largest differences between resdet's detections and the peer's; infinite if they do not match one to
+    one."""
     expected = compare.DetectionTuple(
         boxes.numpy(), scores.numpy(), labels.numpy(), None if masks is None else masks.numpy()
     )

@@ -21,10 +21,11 @@ from resdet.weights import zoo
 
 
 def sort_words(first: Sequence[str], others: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """Weights, images and overrides among the values of an option (`first`) and the positional arguments (`others`).
+    """Splits the values of an option (`first`) and the positional arguments (`others`) into weights, images and
+    overrides.
 
-    argparse assigns images after --weights to --weights. The first value is always weights; of the rest, folders,
-    globs, names with the suffix of an image, a video, a tar or a Parquet file, numbers of cameras and URLs are images.
+    argparse assigns images after --weights to --weights. The first value is always weights. Of the others, images are
+    folders, globs, names with the suffix of an image, video, tar or Parquet file, camera numbers and URLs.
     """
     overrides = [word for word in (*first, *others) if config.is_override(word)]
     foreign = [word for word in overrides if not word.startswith("eval.")]
@@ -42,7 +43,7 @@ def sort_words(first: Sequence[str], others: Sequence[str]) -> tuple[list[str], 
 
 
 def is_source(word: str) -> bool:
-    """Whether a word names images, not weights."""
+    """Whether a word specifies images, not weights."""
     return Path(word).is_dir() or is_glob(word) or is_image(word) or is_video(word) or is_set(word)
 
 
@@ -53,11 +54,11 @@ def predict(
     draw: str | None = None,
     device: str = "auto",
 ) -> None:
-    """Prints the prediction for each image, or frame of a video; a folder stands for the images in it.
+    """Prints the prediction for each image or video frame; a folder means the images in it.
 
-    Several detectors, or several localizers, form an ensemble. `draw`: folder of images with drawn results; `device`:
+    Several detectors, or several localizers, form an ensemble. `draw`: folder for images with drawn results; `device`:
     auto, cpu, cuda or cuda:N. Unreadable images and damaged videos do not end the prediction; a DataError after the
-    last result names them.
+    last result lists them.
     """
     if not images:
         others = "".join(f"; {name} has no suffix of an image and counts as weights" for name in program.weights[1:2])
@@ -69,13 +70,13 @@ def predict(
     options = replace(options, draw=Path(draw) if draw else None)
     errors: list[str] = []
     rows = noting(tasks[models[0].task].predict(models, program.weights, sources, options), errors)
-    # `rows` is lazy: consume it; keep the rows only if they are written.
+    # `rows` is lazy: consume it, but keep the rows only if they are written.
     write_json(json_path, [row for row in rows if json_path])
     refuse_losses(sources, errors)
 
 
 def refuse_losses(sources: Sequence[Source], errors: Sequence[str]) -> None:
-    """Raises a DataError for images that cannot be read, with these `errors`, and for videos without all frames."""
+    """Raises a DataError for unreadable images, with their `errors`, and for incomplete videos."""
     videos = [source for source in sources if isinstance(source, Video)]
     losses = [loss for video in videos if (loss := video.loss())]
     if errors:
@@ -86,7 +87,7 @@ def refuse_losses(sources: Sequence[Source], errors: Sequence[str]) -> None:
 
 
 def noting(rows: Iterable[dict[str, Any]], errors: list[str]) -> Iterator[dict[str, Any]]:
-    """The rows; appends the error of each image that cannot be read."""
+    """Yields the rows; appends the error of each unreadable image to `errors`."""
     for row in rows:
         if "error" in row:
             errors.append(row["error"])
@@ -94,7 +95,7 @@ def noting(rows: Iterable[dict[str, Any]], errors: list[str]) -> Iterator[dict[s
 
 
 def open_sources(names: Sequence[str]) -> list[Source]:
-    """The images at paths and addresses, in folders and of globs, and the opened videos, cameras and streams."""
+    """Returns the images at paths and addresses, in folders and of globs, and opens videos, cameras and streams."""
     sources: list[Source] = []
     for name in expanded(names):
         if is_image_address(name):

@@ -24,7 +24,7 @@ def report(
     markdown: str | None = None,
     precision: float | None = None,
 ) -> None:
-    """Writes the HTML file `out`, by default report.html in the run, or comparison.html in the last of several."""
+    """Writes the HTML file `out`, by default report.html in the run, or comparison.html in the last of several runs."""
     paths = [Path(folder) for folder in folders]
     runs = [read_run(path, name, overrides) for path, name in zip(paths, names_of(paths))]
     file = out or str(paths[-1] / ("report.html" if len(runs) == 1 else "comparison.html"))

@@ -29,11 +29,11 @@ from resdet.reproduce.run_status import is_finished
 from resdet.reproduce.tables import FIGURES, ROWS
 from resdet.reproduce.trainings import TRAININGS
 
-Launch = Callable[..., None]  # runs `resdet WORDS`: launch(words), or launch(words, processes) for a training
+Launch = Callable[..., None]  # runs `resdet WORDS`: launch(words), or launch(words, processes) for a training run
 
 
 def choose(target: str | None, names: Sequence[str] = ()) -> tuple[list[Row], list[Figure]]:
-    """The rows and figures of a table or figure; all if `target` is None.
+    """Returns the rows and figures of a table or figure; all if `target` is None.
 
     `names` selects rows of the table or nets of the figure.
     """
@@ -61,7 +61,7 @@ def check_known(target: str, names: Sequence[str], known: Sequence[str]) -> None
 
 
 def parse_given(pairs: Sequence[str]) -> dict[str, str]:
-    """{training: weights file} from the values of --use."""
+    """Parses the values of --use to {training: weights file}."""
     given = dict(pair.partition("=")[::2] for pair in pairs)
     for name, file in given.items():
         if name not in TRAININGS or not file:
@@ -86,9 +86,9 @@ def reproduce(
     dry_run: bool = False,
     json_path: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Runs all missing trainings and evaluations; returns the metrics with the paper's, one dict per row.
+    """Runs all missing training runs and evaluations; returns the metrics with the paper's, one dict per row.
 
-    Interrupted trainings resume from their checkpoints; finished evaluations are not repeated.
+    Interrupted training runs resume from their checkpoints; finished evaluations are not repeated.
     """
     nets = [*nets_of(rows), *(name for figure in figures for name in figure.nets)]
     trainings = trainings_for(nets, setting.given)
@@ -115,7 +115,7 @@ def reproduce(
 def plan_of(
     trainings: Sequence[Training], rows: Sequence[Row], figures: Sequence[Figure], setting: Setting, lacking: list[str]
 ) -> dict[str, Any]:
-    """All commands with their costs."""
+    """Returns all commands with their costs."""
     tests = {evaluation_of(row, setting).words: row for row in rows}
     submitted = [row for row in rows if row.server and not setting.small]
     return {
@@ -141,7 +141,7 @@ def plan_of(
 
 
 def training_cost(training: Training, setting: Setting) -> str | None:
-    """The cost in the header of the config, which is that of the full length; None for a run in miniature."""
+    """Returns the cost stated in the header of the config, for the full length; None for a miniature run."""
     if setting.small:
         return None
     share = "" if setting.scale == 1 else f"{setting.scale} of that of the full length, "
@@ -164,7 +164,7 @@ def print_plan(plan: dict[str, Any]) -> None:
 
 
 def prepare(trainings: Sequence[Training], lacking: dict[str, str], setting: Setting, launch: Launch) -> None:
-    """Prepares all data; if the user must provide some, prints it with the trainings' costs and raises DataError."""
+    """Prepares all data; if the user must provide some, prints it with the costs of training and raises DataError."""
     lacking = dict(lacking)
     if lacking.pop("cifar10", None):
         launch(["data", "get", "cifar10", "--root", str(setting.data_root("cifar10"))])
@@ -178,7 +178,7 @@ def prepare(trainings: Sequence[Training], lacking: dict[str, str], setting: Set
 
 
 def train(training: Training, setting: Setting, launch: Launch) -> None:
-    """Trains to the end; raises Error if the training was stopped before."""
+    """Trains to the end; raises Error if the run is stopped before."""
     if is_finished(training, setting):
         return
     processes = processes_for(training, setting)
@@ -190,7 +190,7 @@ def train(training: Training, setting: Setting, launch: Launch) -> None:
 
 
 def evaluate(row: Row, setting: Setting, launch: Launch) -> dict[str, Any]:
-    """The outcome of a row; also writes its test server submission if the test images exist."""
+    """Returns the outcome of a row; also writes its test server submission if the test images exist."""
     test = evaluation_of(row, setting)
     if not is_fresh(test, row, setting):
         launch(test.words)
@@ -229,7 +229,7 @@ def draw(figure: Figure, setting: Setting) -> None:
 
 
 def in_processes(words: Sequence[str], processes: int = 1) -> None:
-    """Launcher that runs `resdet WORDS` as a subprocess, under torchrun if `processes` > 1."""
+    """Runs `resdet WORDS` as a subprocess, under torchrun if `processes` > 1."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     launcher = torchrun if processes > 1 else []
     with subprocess.Popen([sys.executable, *launcher, "-m", "resdet.cli", *words], stdout=sys.stdout) as process:
@@ -239,7 +239,8 @@ def in_processes(words: Sequence[str], processes: int = 1) -> None:
 
 
 def wait_for(process: subprocess.Popen) -> int:
-    """Exit status of the process. A stop signal is passed on, so that a training saves a checkpoint first."""
+    """Returns the exit status of the process. Forwards a stop signal, so that a training run saves a checkpoint
+    first."""
     passed_on = False
     with defer_signals() as signals:
         while (status := status_within(process, 0.5)) is None:
@@ -250,7 +251,7 @@ def wait_for(process: subprocess.Popen) -> int:
 
 
 def status_within(process: subprocess.Popen, seconds: float) -> int | None:
-    """Exit status of the process; None if it runs longer than that."""
+    """Returns the exit status of the process; None if it is still running after `seconds`."""
     with suppress(subprocess.TimeoutExpired):
         return process.wait(seconds)
     return None

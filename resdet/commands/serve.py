@@ -21,7 +21,7 @@ def serve(
     token: str | None = None,
     **options: Any,
 ) -> int:
-    """Serves the models named by `words`, NAME=PATH or PATH, until SIGTERM or SIGINT; returns the exit status.
+    """Serves the models in `words`, NAME=PATH or PATH, until SIGTERM or SIGINT; returns the exit status.
 
     `options`: further fields of `Settings`.
     """

@@ -1,4 +1,4 @@
-"""`resdet data shard`: a data set of detection or classification as tar files in WebDataset's convention."""
+"""`resdet data shard`: writes a detection or classification data set as tar files in WebDataset's convention."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,11 +16,11 @@ from resdet.detection.formats.scenes import problems_of, scenes_of
 from resdet.errors import DataError, number_of
 from resdet.images.decode import EncodedSource
 
-NAMED = 3  # images that are named when they are left out
+NAMED = 3  # maximum number of omitted images that are listed by name
 
 
 def shard(source: str, target: str, limit: Limit, task: str | None = None) -> dict[str, Any]:
-    """Writes the data set `source` as shards; `task` is detection or classification, None for the one that fits."""
+    """Writes the data set `source` as shards; `task` is detection or classification, None: detected."""
     output_folder.check_target(target, source)
     root = Path(source)
     if task is None:
@@ -35,7 +35,7 @@ def shard(source: str, target: str, limit: Limit, task: str | None = None) -> di
 
 
 def _task_of(root: Path) -> str:
-    """The task of a folder: detection, if it has annotations in a known format."""
+    """Returns the task of a folder: detection if it has annotations in a known format."""
     try:
         recognize(root)
     except DataError as no_annotations:
@@ -50,7 +50,7 @@ def _task_of(root: Path) -> str:
 
 
 def _image_sources(root: Path) -> dict[str, EncodedSource]:
-    """The splits of classification: ImageNet's layouts, or those of folder.yaml."""
+    """Returns the splits for classification: those of ImageNet's layouts, or of folder.yaml."""
     if any(root.glob(ARCHIVES["train"])) or (root / "ILSVRC/Data/CLS-LOC").is_dir():
         return {split: imagenet(root, split) for split in ("train", "val")}
     if of_images.has_shards(root / "train") and not (root / "val").is_dir():
@@ -67,7 +67,7 @@ def _summary(
     left_out: list[str],
     problems: list[str],
 ) -> dict[str, Any]:
-    """Prints what was written, and the problems of the annotations; returns it."""
+    """Prints and returns what was written, and the problems of the annotations."""
     for sentence in problems:
         print(sentence)
     images = {split: sum(len(each.members) for each in written) for split, written in shards.items()}

@@ -29,14 +29,14 @@ BATCH = 2  # images per step
 
 @dataclass(frozen=True)
 class Setting:
-    """The settings that all rows of a comparison share."""
+    """Settings shared by all rows of a comparison."""
 
     data: str  # a folder that custom.yaml recognizes
-    weights: str  # file of an ImageNet classifier
+    weights: str  # weights of an ImageNet classifier
     overrides: list[str] = field(default_factory=list)  # settings that override custom.yaml
     steps: int = 80  # training steps of resdet
     share: float = 1.0  # share of the training images
-    size: list[int] = field(default_factory=lambda: [320, 427])  # shorter and longest side of the images
+    size: list[int] = field(default_factory=lambda: [320, 427])  # short and long side of the images
     peer_lr: float = 0.01
     threads: int = 1
 
@@ -51,7 +51,7 @@ class Setting:
 def small_data(setting: Setting, seeds: Sequence[int], json_path: str | None = None) -> dict[str, Any]:
     """Trains both sides with each seed; prints the rows and their mean difference, and returns them.
 
-    The file `json_path` is written after each training; rows that it already contains are not measured again.
+    `json_path` is written after each training run; rows that it already contains are not measured again.
     """
     rows = RecipeRows(json_path, asdict(setting))
     with torch_threads(setting.threads):
@@ -79,7 +79,8 @@ def measure(rows: RecipeRows, setting: Setting, seed: int) -> None:
 
 
 def experiment_of(setting: Setting, seed: int, folder: Path) -> DetectionExperiment:
-    """The experiment of custom.yaml for a seed; if `share` is below 1, writes COCO files of the images to `folder`."""
+    """Returns the experiment of custom.yaml for a seed; if `share` is below 1, writes COCO files of the images to
+    `folder`."""
     short, longest = setting.size
     values = {
         "model.input.min_size": short, "model.input.max_size": longest, "data.augment.min_size": [short],
@@ -97,7 +98,7 @@ def experiment_of(setting: Setting, seed: int, folder: Path) -> DetectionExperim
 
 
 def with_share(experiment: DetectionExperiment, share: float, seed: int, folder: Path) -> DetectionExperiment:
-    """The experiment with a share of its training images, and all of its validation images."""
+    """Returns the experiment with a share of its training images, and all of its validation images."""
     values: dict[str, Any] = {"data.root": str(folder)}
     for split in ("train", "val"):
         source, file = open_scenes(experiment.scenes, split), folder / f"{split}.json"
@@ -112,7 +113,7 @@ def with_share(experiment: DetectionExperiment, share: float, seed: int, folder:
 def train_ours(experiment: DetectionExperiment, folder: Path) -> dict[str, Any]:
     watch = Stopwatch()
     metrics = train(experiment, str(folder), callbacks=[watch])
-    if not metrics:  # a signal stopped the training
+    if not metrics:  # a signal stopped the run
         raise KeyboardInterrupt
     return {"steps": watch.steps, "cpu_seconds": round(watch.seconds, 1), **metrics}
 

@@ -28,7 +28,7 @@ from resdet.progress import Activity, say
 from resdet.tasks import Step, tasks
 from resdet.weights import zoo
 
-# Outputs of an evaluation in the run folder, other than the checkpoint.
+# Outputs of an evaluation in the run folder, in addition to the checkpoint.
 OUTPUTS = {"results": "results.json", "pictures": "pictures"}
 
 
@@ -41,11 +41,11 @@ def train(
     json_path: str | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> dict[str, float]:
-    """Trains as `resdet train` does; returns the metrics of the best evaluation.
+    """Trains like `resdet train`; returns the metrics of the best evaluation.
 
-    `out`: folder of the run (default: runs/NAME), which `resume` continues; `init`: initial weights, which `eval_only`
-    evaluates instead. The metrics are also written to `json_path`. `callbacks` are called after those of
-    `train.callbacks`.
+    `out`: folder of the run (default: runs/NAME); `resume` continues the run in it; `init`: initial weights;
+    `eval_only` evaluates them instead of training. The metrics are also written to `json_path`. `callbacks` are called
+    after those of `train.callbacks`.
     """
     if not isinstance(experiment, Experiment):
         raise ConfigError(f"{spelled(experiment)} is not a loaded config: give resdet.config.load(NAME_OR_PATH, …).")
@@ -76,10 +76,10 @@ def run_in_folder(
     init: str | None,
     callbacks: Sequence[Callback],
 ) -> dict[str, float]:
-    """Trains in a folder of its own; returns the metrics of the best evaluation."""
+    """Trains in a separate folder; returns the metrics of the best evaluation."""
     check_folder(out or "runs")
     with ExitStack() as claims:
-        patience = experiment.train.ddp.timeout / 2  # of that of the other processes, which wait for this one
+        patience = experiment.train.ddp.timeout / 2  # half the timeout of the other processes, which wait for this one
         claim = lambda: claims.enter_context(claim_folder(experiment.name, out, resume, patience))
         folder = distributed.from_main(claim)
         resume = resume or distributed.from_main(lambda: is_own(folder))
@@ -101,7 +101,7 @@ def check_world(experiment: Experiment, world: World) -> None:
 
 
 def run(step: Step, world: World, folder: Path, resume: bool, callbacks: Sequence[Callback]) -> Trainer:
-    """Runs a training to its end or until a signal or a callback stops it."""
+    """Runs training to its end, or until a signal or a callback stops it."""
     experiment = step.experiment
     log = Log(folder if world.is_main else None)
     loggers, called = build_observers(experiment, callbacks)
@@ -139,14 +139,14 @@ def run(step: Step, world: World, folder: Path, resume: bool, callbacks: Sequenc
 
 
 def record_of(folder: Path, experiment: Experiment, world: World) -> AbstractContextManager[None]:
-    """The record of a run, which rank 0 writes."""
+    """Returns a context that writes the record of a run on rank 0."""
     if not world.is_main:
         return nullcontext()
     return recorded(folder, config.to_yaml(experiment), experiment.train.seed, world.device, world.size)
 
 
 def check_data(task: TrainingTask, log: Log, resumes: bool) -> None:
-    """Reads the headers of all images before a new run, and checks the ground truth."""
+    """Before a new run, reads the headers of all images; checks the ground truth."""
     if not distributed.from_main(lambda: resumes):  # checking a million images takes minutes
         task.check_images(log)
     with Activity("checking the ground truth"):
@@ -154,7 +154,7 @@ def check_data(task: TrainingTask, log: Log, resumes: bool) -> None:
 
 
 def log_resumption(trainer: Trainer, before: dict[str, Any], experiment: Experiment, log: Log) -> None:
-    """Logs the step of the checkpoint and the changes since; `before`: the experiment in the checkpoint."""
+    """Logs the step of the checkpoint and later changes to the config; `before`: the experiment in the checkpoint."""
     log.info(f"resuming from step {trainer.step} of {trainer.out / checkpoint.LAST}")
     size = trainer.world.size
     processes = read_record(trainer.out).get("processes", size)
@@ -180,7 +180,7 @@ def print_best(best: dict[str, float], folder: Path) -> None:
 
 
 def build_observers(experiment: Experiment, given: Sequence[Callback]) -> tuple[list[Logger], list[Callback]]:
-    """The loggers and the callbacks of the config, on rank 0, followed by the callbacks that are given."""
+    """Builds, on rank 0, the loggers and callbacks of the config; appends the callbacks `given`."""
     loggers: list[Logger] = []
     callbacks: list[Callback] = []
 
@@ -193,14 +193,15 @@ def build_observers(experiment: Experiment, given: Sequence[Callback]) -> tuple[
 
 
 def logger_names(names: list[str] | None) -> list[str]:
-    """Those of the config; by default TensorBoard where it is installed."""
+    """Returns the loggers of the config; by default TensorBoard if it is installed."""
     if names is None:
         return ["tensorboard"] if find_spec("tensorboard") else []
     return names
 
 
 def check_same_step(trainer: Trainer, folder: Path) -> None:
-    """Refuses ranks that resume from different steps: machines without a shared folder each read their own last.pth."""
+    """Refuses ranks that resume from different steps: machines without a shared folder read different files
+    last.pth."""
     steps = distributed.gather([trainer.step])
     if len(set(steps)) > 1:
         raise ConfigError(
@@ -217,9 +218,9 @@ def run_steps(
     resume: bool,
     callbacks: Sequence[Callback],
 ) -> dict[str, float]:
-    """Runs several trainings, each in its own subfolder; --resume continues the last one with a checkpoint.
+    """Trains several models, each in a separate subfolder; --resume continues the last run with a checkpoint.
 
-    Those before it are complete, and stay as they are also with a greater length: later ones started from them.
+    Runs before it are complete, and stay unchanged even with a greater length: later runs started from their weights.
     """
     for step in steps:
         check_world(step.experiment, world)
@@ -231,7 +232,7 @@ def run_steps(
 def run_each(
     steps: Sequence[Step], world: World, folder: Path, resume: bool, callbacks: Sequence[Callback]
 ) -> dict[str, float]:
-    """Runs the trainings from the last one with a checkpoint on; returns the best metrics of the last one."""
+    """Runs the steps, starting at the last one with a checkpoint; returns the best metrics of the last step."""
     begun = distributed.from_main(lambda: [(folder / step.name / checkpoint.LAST).exists() for step in steps])
     first = max((number for number, has_begun in enumerate(begun) if has_begun), default=0)
     if first and world.is_main:

@@ -1,4 +1,4 @@
-"""`resdet zoo`: lists the published models that `resdet.load` takes by name."""
+"""`resdet zoo`: lists the published models that `resdet.load` accepts by name."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -38,7 +38,7 @@ def zoo(
 
 
 def cells(entry: Entry) -> dict[str, str]:
-    """{column head: cell} of the printed table."""
+    """Returns {column head: cell} of the printed table."""
     return {
         "name": entry.name,
         "published": listed(entry.published),
