@@ -1,4 +1,4 @@
-"""Unpacks archives to folders that appear when they are complete."""
+"""Unpacks archives to folders that appear only when they are complete."""
 
 import gzip
 import lzma
@@ -22,9 +22,9 @@ DAMAGE = (
 
 
 def unpack(archive: Path, folder: Path, members: str | None = None) -> Path:
-    """Unpacks a .tar, .tar.gz or .zip, or only its folder `members`, into `folder`, and returns `folder`.
+    """Unpacks a .tar, .tar.gz or .zip file, or only its folder `members`, into `folder`, and returns `folder`.
 
-    The folder appears when it is complete; an existing one is unchanged. Nothing is written outside of it. Failures
+    The folder appears when it is complete; an existing one stays unchanged. Nothing is written outside of it. Failures
     raise a DataError.
     """
     archive, folder = Path(archive), Path(folder)
@@ -44,7 +44,7 @@ def unpack(archive: Path, folder: Path, members: str | None = None) -> Path:
                 raise DataError(f"{archive} contains no folder {members}: delete it and download the right archive.")
             _move(source, folder)
     except DAMAGE as problem:
-        reason = str(problem).partition(":\n")[0]  # tarfile lists the formats it tried on further lines
+        reason = str(problem).partition(":\n")[0]  # on further lines, tarfile lists the formats it tried
         raise DataError(f"{archive} cannot be unpacked ({reason}): delete it and download it again.") from problem
     except OSError as problem:
         raise DataError(f"{archive} cannot be unpacked into {folder} ({problem}): choose another folder.") from problem
@@ -87,5 +87,5 @@ def _move(source: Path, folder: Path) -> None:
     try:
         source.rename(folder)
     except OSError:
-        if not folder.is_dir():  # else another process unpacked the same archive first
+        if not folder.is_dir():  # otherwise another process unpacked the same archive first
             raise

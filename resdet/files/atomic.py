@@ -1,4 +1,4 @@
-"""Atomic writes: readers see the old file or the new one, and every failure is a FileError."""
+"""Atomic writes: readers see either the old or the new file, and every failure is a FileError."""
 
 import errno
 import json
@@ -29,13 +29,13 @@ Check = Callable[[Path], Any]
 
 
 def accept(temporary: Path) -> None:
-    """Checks nothing."""
+    """Accepts every file."""
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], Any], check: Check = accept) -> None:
     """Calls `write` with a temporary file in the folder of `path`, syncs it to disk and renames it.
 
-    `check` reads the temporary file before the rename and raises to keep the old file. Pipes and devices are written
+    `check` reads the temporary file before the rename, and raises to keep the old file. Pipes and devices are written
     directly.
     """
     path = Path(path)
@@ -68,7 +68,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_parts(path: str | Path, parts: Iterable[str]) -> None:
-    """Writes a text in parts, so that it is never in memory as a whole."""
+    """Writes a text in parts, so that it is never completely in memory."""
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
@@ -89,7 +89,7 @@ def write_json(path: str | Path | None, content: Any) -> None:
 
 
 def finite(content: Any) -> Any:
-    """The content with None for NaN and infinity."""
+    """Returns the content with None for NaN and infinity."""
     if isinstance(content, dict):
         return {key: finite(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
@@ -159,7 +159,7 @@ def check_folder(path: str | Path) -> None:
 
 
 def check_file(path: str | Path) -> None:
-    """Raises a FileError if the file `path` cannot be written; called before the work that it stores."""
+    """Raises a FileError if the file `path` cannot be written; called before the work whose result it stores."""
     path = Path(path)
     if os.path.isdir(path):
         raise FileError(f"{path} is a folder: give the path of a file.")
@@ -172,13 +172,13 @@ def check_file(path: str | Path) -> None:
 
 
 def check_not_input(path: str | Path, source: str | Path, option: str = "--out") -> None:
-    """Raises a FileError if `path`, a file to write, is the file `source`, if there is one, that is read for it."""
+    """Raises a FileError if the output file `path` is the input file `source`."""
     if os.path.exists(source) and os.path.exists(path) and os.path.samefile(path, source):
         raise FileError(f"{path} is an input file: give another output file with {option}.")
 
 
 def check_not_inputs(outputs: Mapping[str, str | None], sources: Iterable[str | Path]) -> None:
-    """`check_not_input` of each output, by option, and each source."""
+    """Applies `check_not_input` to each output, by option, and each source."""
     for source in sources:
         for option, path in outputs.items():
             if path:
@@ -187,7 +187,7 @@ def check_not_inputs(outputs: Mapping[str, str | None], sources: Iterable[str | 
 
 def try_writing(folder: Path) -> None:
     with TemporaryFile(dir=folder, buffering=0) as file:
-        file.write(b"\0")  # a full disk may create files but store no byte
+        file.write(b"\0")  # a full disk may create files but store no bytes
 
 
 def is_stream(path: Path) -> bool:
@@ -196,7 +196,7 @@ def is_stream(path: Path) -> bool:
 
 
 def nearest(path: Path) -> Path:
-    """`path`, or its nearest parent that exists."""
+    """Returns `path`, or its nearest existing parent."""
     return next(parent for parent in (path, *path.absolute().parents) if os.path.lexists(parent))
 
 
@@ -208,7 +208,7 @@ def refuse_blocked(folder: Path) -> None:
 
 @contextmanager
 def file_errors(path: Path) -> Iterator[None]:
-    """Turns an OSError into a FileError about writing `path`."""
+    """Converts an OSError to a FileError about writing `path`."""
     try:
         yield
     except OSError as error:
@@ -216,7 +216,7 @@ def file_errors(path: Path) -> Iterator[None]:
 
 
 def describe(path: str | Path, error: OSError) -> str:
-    """The message of a FileError: path, reason, whether an old file is kept, and the remedy."""
+    """Returns the message of a FileError: path, reason, whether an old file is kept, and the remedy."""
     kept = "; the old file is kept" if os.path.isfile(path) else ""
     remedy = REMEDIES.get(error.errno or 0, "choose another path")
     return f"{path} cannot be written ({error.strerror or error}){kept}: {remedy}."

@@ -22,7 +22,7 @@ HEADERS = {"User-Agent": "resdet"}
 
 
 def cache_dir() -> Path:
-    """Folder of downloaded files: RESDET_CACHE, else XDG_CACHE_HOME/resdet, else ~/.cache/resdet."""
+    """Returns the folder for downloads: RESDET_CACHE, else XDG_CACHE_HOME/resdet, else ~/.cache/resdet."""
     if chosen := os.environ.get("RESDET_CACHE"):
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resdet"
@@ -39,9 +39,9 @@ def fetch(
 ) -> Path:
     """Downloads `url` to `path` unless the file there matches size and checksums, and returns `path`.
 
-    A checksum may be a prefix, if its publisher gives no more.
+    A checksum may be a prefix, if only a prefix is published.
 
-    An interrupted download leaves `path.part`, which the next one resumes. If several processes download the same
+    An interrupted download leaves `path.part`, from which the next one resumes. If several processes download the same
     file, one does and the others wait. Failures raise a DownloadError.
     """
     published = _Published(size, sha256, md5)
@@ -95,7 +95,7 @@ class _Published(NamedTuple):
         return path.is_file() and not self.difference(path)
 
     def difference(self, path: Path) -> str:
-        """The difference of the file at `path`, as text; empty if there is none."""
+        """Describes the difference of the file at `path`; empty if there is none."""
         size = path.stat().st_size
         if self.size not in (None, size):
             return f"expected {self.size} bytes, received {size}"
@@ -107,12 +107,12 @@ class _Published(NamedTuple):
 
 
 def difference(path: Path, sha256: str | None = None, md5: str | None = None) -> str:
-    """The difference of the file at `path` from the published one, as text; empty if they are equal."""
+    """Describes the difference of the file at `path` from the published one; empty if they are equal."""
     return _Published(None, sha256, md5).difference(path)
 
 
 def digest(path: Path, algorithm: str) -> str:
-    """The checksum of a file, in hexadecimal."""
+    """Returns the checksum of a file in hexadecimal."""
     checksum = hashlib.new(algorithm, usedforsecurity=False)
     with open(path, "rb") as file:
         while chunk := file.read(CHUNK):
@@ -122,7 +122,7 @@ def digest(path: Path, algorithm: str) -> str:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    # Never removed: else one process could lock the old file while another locks a new one.
+    # Never removed: otherwise one process could lock the old file while another locks a new one.
     with open(path, "wb") as file:
         wait_and_lock(file)
         yield
@@ -136,7 +136,7 @@ def _is_transient(problem: Exception) -> bool:
 
 
 def _transfer(url: str, part: Path, checked: bool, progress: bool) -> None:
-    """Downloads the rest of `part`. `checked`: a checksum follows, so the part is resumed without an ETag too."""
+    """Downloads the rest of `part`. `checked`: a checksum follows, so that the part is resumed even without an ETag."""
     validator = _validator(part).read_text("latin1") if _validator(part).is_file() else ""
     have = part.stat().st_size if part.is_file() and (validator or checked) else 0
     request = Request(url, headers=dict(HEADERS))
@@ -180,5 +180,5 @@ def _receive(response, part: Path, have: int, progress: bool) -> None:
 
 
 def _validator(part: Path) -> Path:
-    """The file with the ETag of a partial download."""
+    """Returns the path of the file with the ETag of a partial download."""
     return part.with_name(part.name + ".etag")

@@ -15,7 +15,7 @@ LOCK = ".lock"
 def try_lock(folder: Path) -> IO[str] | None:
     """Creates the folder and returns its open, locked lock file; None if another process holds the lock.
 
-    The system releases the lock when its process ends in any way, and forked loader workers do not inherit it.
+    The system releases the lock when the process ends for any reason; forked loader workers do not inherit it.
     """
     while True:
         try:
@@ -37,7 +37,7 @@ def try_lock(folder: Path) -> IO[str] | None:
 
 
 def lock_if_free(lock: IO[str]) -> bool:
-    """Locks an open lock file; False if another process has locked it."""
+    """Locks an open lock file; returns False if another process holds the lock."""
     try:
         lock_or_fail(lock)
     except (BlockingIOError, PermissionError):  # POSIX allows both
@@ -48,7 +48,7 @@ def lock_if_free(lock: IO[str]) -> bool:
 
 
 def release(lock: IO[str], folder: Path) -> None:
-    """Removes the lock file, unless another process has taken the lock over, and an empty folder."""
+    """Removes the lock file, unless another process has taken over the lock, and the folder if it is empty."""
     if is_current(lock, folder):
         remove_locked(folder / LOCK, lock)
     lock.close()
@@ -64,7 +64,8 @@ def share(lock: IO[str]) -> None:
 
 
 def try_share(folder: Path) -> IO[str] | None:
-    """The lock file whose lock another process shares, open and locked; None on a file system without locks."""
+    """Returns the open lock file of a lock shared by another process, locked too; None on a file system without
+    locks."""
     try:
         lock = (folder / LOCK).open("r+", encoding="utf-8")
     except OSError:
@@ -74,7 +75,7 @@ def try_share(folder: Path) -> IO[str] | None:
 
 
 def release_shared(lock: IO[str], folder: Path) -> None:
-    """Closes a lock that others may share; the last one that does so removes the file."""
+    """Closes a lock that others may share; the last process to do so removes the file."""
     lock.close()
     with suppress(FileNotFoundError), (folder / LOCK).open("r+", encoding="utf-8") as last:
         if lock_if_free(last):
@@ -89,8 +90,8 @@ def is_current(lock: IO[str], folder: Path) -> bool:
 
 
 def in_use(folder: Path) -> str:
-    """The sentence on a folder that another process has locked."""
+    """Returns the message about a folder that another process has locked."""
     holder = ""
-    with suppress(FileNotFoundError):  # it has ended since
+    with suppress(FileNotFoundError):  # the process has ended in the meantime
         holder = (folder / LOCK).read_text(encoding="utf-8")
     return f"{folder} is in use by {holder or 'another process'}: wait until it ends, or give another folder."

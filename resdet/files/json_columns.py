@@ -1,4 +1,4 @@
-"""Reads large JSON files in bounded memory: long lists of objects are parsed entry by entry and kept as packed columns.
+"""Reads large JSON files in bounded memory: long lists of objects are parsed entry by entry into packed columns.
 
 As Python objects, the lists of a COCO file take many times the memory of the file; packed or as text, about as much as
 the file.
@@ -15,18 +15,18 @@ from typing import Any
 
 from resdet.files.json_file import read_json, without_collection, without_duplicates
 
-CHUNK = 2**20  # bytes that are read at a time
-TAIL = 2**16  # characters in which the last border of two entries is searched
-BLOCK = 8192  # entries of a block
-LONGEST = 2**26  # characters of an entry
+CHUNK = 2**20  # bytes per read
+TAIL = 2**16  # characters at the end of the window in which the last border of two entries is searched
+BLOCK = 8192  # entries per block
+LONGEST = 2**26  # maximum length of an entry in characters
 PACKING = 2  # marshal's format without references
 AFTER = frozenset(",:]} \t\n\r")  # characters that can follow a value
 SPACE = re.compile(r"[ \t\n\r]*")
-BORDER = re.compile(r"\}[ \t\n\r]*,[ \t\n\r]*(?=\{)")  # of two objects
+BORDER = re.compile(r"\}[ \t\n\r]*,[ \t\n\r]*(?=\{)")  # between two objects
 
 
 class JsonColumns:
-    """A list of objects by key, in blocks of entries; entries that are not objects count as empty ones."""
+    """A list of objects by key, in blocks of entries; entries that are not objects are replaced by empty ones."""
 
     def __init__(self) -> None:
         self._blocks: list[dict[str, bytes]] = []
@@ -38,7 +38,7 @@ class JsonColumns:
         return self._count
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        """An entry, without the keys whose value is null."""
+        """Returns an entry, without keys whose value is null."""
         number, row = divmod(i, BLOCK)
         if number == len(self._blocks):
             return _without_null(self._rest[row])
@@ -58,14 +58,14 @@ class JsonColumns:
             self._blocks.append({key: pack(key) for key in keys})
 
     def values(self, *keys: str) -> Iterator[tuple[list[Any], ...]]:
-        """The values of the keys, None if missing, one list for each key: block by block."""
+        """Yields the values of the keys block by block, as one list per key; None for missing values."""
         for block in self._blocks:
             yield tuple(marshal.loads(block[key]) if key in block else [None] * BLOCK for key in keys)
         if self._rest or not self._blocks:
             yield tuple([entry.get(key) for entry in self._rest] for key in keys)
 
     def pop(self, key: str) -> Iterator[list[Any]]:
-        """Removes a key; its values in blocks, each of which is freed once read."""
+        """Removes a key and yields its values in blocks, each of which is freed once read."""
         packed = [block.pop(key, None) for block in self._blocks]
         rest = [entry.pop(key, None) for entry in self._rest]
         self._unpacked = (-1, [])
@@ -101,21 +101,21 @@ class JsonTexts:
 
 
 def compact(content: Any) -> str:
-    """JSON without white space, in ASCII."""
+    """Returns JSON without white space, in ASCII."""
     return json.dumps(content, separators=(",", ":"))
 
 
 def read_columns(file: Path | str, keys: Sequence[str], kind: type[JsonColumns] | type[JsonTexts] = JsonColumns) -> Any:
-    """As `read_json`, but with the top-level lists of these `keys` as `kind`."""
+    """Like `read_json`, but returns the top-level lists of these `keys` as `kind`."""
     try:
         with open(file, "rb") as opened, without_collection():
             return _Reader(opened, kind).top(frozenset(keys))
     except (OSError, ValueError, RecursionError):
-        return read_json(file)  # raises an error that names the place
+        return read_json(file)  # raises an error with the position
 
 
 class _Reader:
-    """A position in the text of a file, of which a window is in memory; a ValueError for anything unexpected."""
+    """Parses the text of a file through a window in memory; raises a ValueError for anything unexpected."""
 
     def __init__(self, file: Any, kind: type[JsonColumns] | type[JsonTexts]):
         self.kind = kind
@@ -125,7 +125,7 @@ class _Reader:
         self.in_bulk = True  # whether to parse many entries of this window at once
 
     def top(self, keys: frozenset[str]) -> dict[str, Any]:
-        """The object that is the whole file."""
+        """Parses the object that is the whole file."""
         self.take("{")
         pairs: list[tuple[str, Any]] = []
         while self.peek() != "}":
@@ -142,7 +142,7 @@ class _Reader:
         return without_duplicates(pairs)
 
     def entries(self, packed: bool) -> "JsonColumns | JsonTexts | list[Any]":
-        """A list, parsed window by window."""
+        """Parses a list, window by window."""
         self.take("[")
         items: JsonColumns | JsonTexts | list[Any] = self.kind() if packed else []
         while self.peek() != "]":
@@ -153,10 +153,10 @@ class _Reader:
         return items
 
     def bulk(self) -> list[Any]:
-        """The entries of the list that end in the window, if they can be found by the last border of two objects.
+        """Parses the entries of the list that end in the window, up to the last border of two objects, if there is one.
 
-        Text up to the border that is a list when closed by a bracket consists of whole entries, or has the end of the
-        list.
+        If the text up to the border, closed by a bracket, is a list, it consists of whole entries or contains the end
+        of the list.
         """
         self.peek()
         tail = max(self.position, len(self.text) - TAIL)
@@ -165,7 +165,7 @@ class _Reader:
             return []
         try:
             entries, end = self.parse(f"[{self.text[self.position : borders[-1]]}]")
-        except ValueError:  # the border is inside of an entry
+        except ValueError:  # the border is inside an entry
             self.in_bulk = False
             return []
         self.position += end - 2
@@ -176,7 +176,7 @@ class _Reader:
         while True:
             try:
                 value, end = self.parse(self.text, self.position)
-                if self.text[end : end + 1] in AFTER or self.ended:  # else it may be the first digits of a number
+                if self.text[end : end + 1] in AFTER or self.ended:  # otherwise it may be the first digits of a number
                     self.position = end
                     return value
             except ValueError:
@@ -190,7 +190,7 @@ class _Reader:
         self.position += 1
 
     def peek(self) -> str:
-        """The next character that is not white space; empty at the end."""
+        """Returns the next character that is not white space; empty at the end."""
         while True:
             match = SPACE.match(self.text, self.position)
             assert match
@@ -200,7 +200,7 @@ class _Reader:
             self.read()
 
     def read(self) -> None:
-        """Reads on, at least as much again as is unread."""
+        """Reads at least as many characters as are unread."""
         rest = self.text[self.position :]
         data = self.file.read(max(CHUNK, len(rest)))
         self.ended = not data

@@ -11,7 +11,7 @@ from resdet.errors import DataError
 
 
 def read_json(file: Path | str) -> Any:
-    """The content of a file; a DataError for invalid JSON and for duplicate keys, which parsers treat differently."""
+    """Reads a file; raises a DataError for invalid JSON and for duplicate keys, which parsers treat differently."""
     try:
         text = Path(file).read_bytes()
     except (OSError, ValueError) as error:  # a ValueError: a name with NUL
@@ -28,7 +28,7 @@ def read_json(file: Path | str) -> Any:
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """Context without garbage collection: scans of millions of new lists would take a third of the time."""
+    """Disables garbage collection: scans of millions of new lists would take a third of the time."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -39,7 +39,7 @@ def without_collection() -> Iterator[None]:
 
 
 def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of a parser's pairs; a ValueError for a duplicate key."""
+    """Builds an object from a parser's pairs; raises a ValueError for a duplicate key."""
     entry = dict(pairs)
     if len(entry) < len(pairs):
         keys = [key for key, _ in pairs]

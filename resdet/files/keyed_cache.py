@@ -1,4 +1,4 @@
-"""Results in a JSON file that are computed again when their key changes."""
+"""Results in a JSON file that are recomputed when their key changes."""
 
 import hashlib
 import json
@@ -14,7 +14,8 @@ from resdet.files.json_file import read_json
 
 
 def cached_json(path: Path, key: str, compute: Callable[[], Any]) -> Any:
-    """The content of the file if it was written with this key; otherwise computes it and writes it if possible."""
+    """Returns the content of the file if it was written with this key; otherwise computes it and writes it if
+    possible."""
     with suppress(DataError, TypeError, KeyError):  # missing or damaged
         entry = read_json(path)
         if entry["key"] == key:
@@ -28,5 +29,5 @@ def cached_json(path: Path, key: str, compute: Callable[[], Any]) -> Any:
 
 
 def digest_of(values: Any) -> str:
-    """SHA-256 of values of JSON types, for a key."""
+    """Returns the SHA-256 of values of JSON types, for use in a key."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -1,8 +1,8 @@
-"""Folders of shards at an address: s3://, gs://, https:// and others that fsspec opens.
+"""Folders of shards at an address: s3://, gs://, https:// and others that fsspec supports.
 
 `local` mirrors the small files of such a folder (the index and the annotations of each split) in the user's cache.
-Images are fetched by range requests when they are first read, and kept in sparse files of the same layout up to a
-bound: each image is downloaded once, in any order, and its checksum tells whether it is there.
+Images are fetched by range requests at their first read, and kept in sparse files of the same layout, up to a size
+limit: each image is downloaded once, in any order, and its checksum shows whether it is present.
 """
 
 import functools
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 def local(root: str | Path) -> Path:
-    """The folder; for an address, the folder of its mirror, whose images come when they are read."""
+    """Returns the folder; for an address, the folder of its mirror, whose images are downloaded when they are read."""
     return _mirror(str(root).rstrip("/")) if is_address(root) else Path(root)
 
 
@@ -41,7 +41,7 @@ class Origin:
         self.folder, self.address, self.kept = folder, address, kept
 
     def read(self, file: str, offset: int, size: int, crc: int | None) -> bytes:
-        """A range of a shard, from the cache or else from the address."""
+        """Reads a range of a shard, from the cache or else from the address."""
         keeps = file in self.kept and crc is not None
         if keeps:
             data = _read_cached(self.folder / file, offset, size)
@@ -55,7 +55,7 @@ class Origin:
 
 @functools.lru_cache(1024)
 def origin_of(folder: Path) -> Origin | None:
-    """The origin of a mirrored folder; None for any other folder."""
+    """Returns the origin of a mirrored folder; None for any other folder."""
     if not (folder / ORIGIN).is_file():
         return None
     content = read_json(folder / ORIGIN)
@@ -63,13 +63,13 @@ def origin_of(folder: Path) -> Origin | None:
 
 
 def source_of(root: Path) -> str:
-    """The root of a data set for messages: the address of a mirror, the path of any other folder."""
+    """Returns the root of a data set for messages: the address of a mirror, or the path of any other folder."""
     origins = filter(None, (origin_of(root / split) for split in SPLITS))
     return next((origin.address.rpartition("/")[0] for origin in origins), str(root))
 
 
 def fetch_range(address: str, offset: int, size: int, crc: int | None = None) -> bytes:
-    """Part of a shard, with retries; a DownloadError if it cannot be had or has another CRC-32."""
+    """Fetches part of a shard, with retries; raises a DownloadError on failure or if its CRC-32 differs."""
     try:
         return fetch(address, offset, size, crc)
     except FileNotFoundError:
@@ -78,7 +78,7 @@ def fetch_range(address: str, offset: int, size: int, crc: int | None = None) ->
 
 @functools.lru_cache(64)
 def _mirror(address: str) -> Path:
-    """Copies the small files of a remote folder into the cache, if they have changed."""
+    """Copies the small files of a remote folder into the cache if they have changed."""
     folder = cache_dir() / "remote" / hashlib.sha256(address.encode()).hexdigest()[:16]
     free, has_split = _bound(), False
     make_folder(folder)
@@ -98,7 +98,7 @@ def _mirror(address: str) -> Path:
 
 
 def _bound() -> float:
-    """Bytes of images to keep of a data set."""
+    """Returns the maximum number of bytes of images to keep per data set."""
     text = os.environ.get(BOUND, str(DEFAULT_BOUND))
     try:
         return max(0.0, float(text)) * 1e9
@@ -142,7 +142,7 @@ def _mirror_split(address: str, folder: Path, free: float) -> int | None:
 
 
 def _download(address: str, path: Path, size: int, sha256: str) -> None:
-    """Downloads a file by parts, in little memory."""
+    """Downloads a file in parts, to limit the memory."""
     digest = hashlib.sha256()
     part = path.with_name(path.name + ".part")
     with open(part, "wb") as file:
@@ -165,7 +165,7 @@ def _read_cached(path: Path, offset: int, size: int) -> bytes:
 
 
 def _write_cached(path: Path, offset: int, data: bytes) -> None:
-    """Writes into the sparse file; without an error if the disk is full."""
+    """Writes into the sparse file; ignores a full disk."""
     try:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644), "wb", 0) as file:
             file.seek(offset)

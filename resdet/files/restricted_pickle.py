@@ -1,4 +1,4 @@
-"""Reads untrusted pickles as data: numbers, text, plain containers and numpy arrays; no code is executed.
+"""Reads untrusted pickles as data: numbers, text, plain containers and numpy arrays; executes no code.
 
 Time and memory are bounded by the size of the file: opcodes are counted, calls may copy only a multiple of the file's
 bytes, and keys are limited to values with cheap hashes that do not collide.
@@ -23,11 +23,12 @@ MAX_OPCODES = 4_000_000  # CIFAR-100 has 0.3 million; each takes about a microse
 MAX_DIMENSIONS = 64  # of a numpy array
 MAX_COPIES = 4  # times that calls may copy the file's bytes; Python 3 writes an array as text, bytes and array
 HASH_MODULUS = (1 << 61) - 1  # smaller integers have distinct hashes
-MAX_REASON = 160  # characters of an error in a message
+MAX_REASON = 160  # maximum length of an error in a message
 
 
 def load(source: str | os.PathLike | BinaryIO | bytes, encoding: str = "latin1", error: type[Error] = DataError) -> Any:
-    """The object in a pickle of any protocol, such as CIFAR's batches and the .pkl files of detectron2's model zoo.
+    """Loads the object in a pickle of any protocol, such as CIFAR's batches and the .pkl files of detectron2's model
+    zoo.
 
     `encoding` decodes the byte strings of Python 2, as in `pickle.load`. A damaged file, or one with anything but plain
     values and numpy arrays of numbers or text, raises `error`; nothing that it names is imported or called.
@@ -58,7 +59,7 @@ def _read(path: Path, error: type[Error]) -> bytes:
 
 
 class Refused(Exception):
-    """A pickle with other objects than data, or one that needs more time or memory than data does."""
+    """A pickle with objects other than data, or one that needs more time or memory than data does."""
 
 
 class Damaged(Exception):
@@ -81,7 +82,7 @@ def _dtype(code: str | bytes, align: bool = False, copy: bool = False) -> np.dty
 
 
 def _set_byte_order(dtype: Any, state: tuple) -> None:
-    # numpy accepts any state, even one that declares bytes to be objects; so the state comes from numpy itself.
+    # numpy accepts any state, even one that declares bytes to be objects, so numpy itself must compute the state.
     version, order, *fields = state
     if any(field is not None for field in fields[:3]):
         raise Refused("a numpy type with fields")
@@ -89,7 +90,7 @@ def _set_byte_order(dtype: Any, state: tuple) -> None:
 
 
 def _checked_bytes(data: str | bytes | bytearray, dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
-    """The bytes of an array; a ValueError if their number does not match type and shape."""
+    """Returns the bytes of an array; raises a ValueError if their number does not match dtype and shape."""
     data = data.encode("latin1") if isinstance(data, str) else data
     if not (isinstance(data, (bytes, bytearray)) and isinstance(dtype, np.dtype)):
         raise ValueError("an array without bytes or type")
@@ -102,8 +103,8 @@ def _checked_bytes(data: str | bytes | bytearray, dtype: np.dtype, shape: tuple[
 
 def _empty_array(kind: object, shape: tuple[int, ...], code: str | bytes) -> np.ndarray:
     if kind is not _NDARRAY:
-        raise Refused(f"an array of the kind {type(kind).__name__}")  # the kind itself may be text of any length
-    return np.empty(0, np.uint8)  # shape and type follow in its state
+        raise Refused(f"an array of the kind {type(kind).__name__}")  # `kind` itself may be text of any length
+    return np.empty(0, np.uint8)  # shape and dtype follow in its state
 
 
 def _set_array(array: Any, state: tuple) -> None:
@@ -114,7 +115,7 @@ def _set_array(array: Any, state: tuple) -> None:
 def _array_from_buffer(
     data: bytes | bytearray, dtype: np.dtype, shape: tuple[int, ...], order: Any, axes: Any = None
 ) -> np.ndarray:
-    """`axes`: numpy 2.3 and newer write an array that is contiguous after a permutation with its axes."""
+    """`axes`: since numpy 2.3, an array that is contiguous after a permutation is pickled with its axes."""
     array = np.frombuffer(bytearray(_checked_bytes(data, dtype, shape)), dtype)
     return array.reshape(shape, order=order) if axes is None else array.reshape(shape).transpose(axes)
 
@@ -137,7 +138,7 @@ def _bytearray(*arguments: Any) -> bytearray:
 
 
 def _checked_keys(keys: Iterable) -> None:
-    """Refuses tuples, which hash all their items at each look-up, and numbers with hashes that can collide."""
+    """Refuses tuples, which hash all their items at each lookup, and numbers with hashes that can collide."""
     for key in keys:
         plain = key is None or isinstance(key, (str, bytes, float, np.integer))
         if not plain and not (isinstance(key, int) and abs(key) < HASH_MODULUS):
@@ -185,7 +186,7 @@ _SIZED = (str, bytes, bytearray, list, tuple, dict, set, frozenset)
 
 
 class _Counted(dict):
-    """The table of opcodes; counts look-ups."""
+    """The table of opcodes; counts lookups."""
 
     left = MAX_OPCODES
 
@@ -196,7 +197,7 @@ class _Counted(dict):
         return super().__getitem__(opcode)
 
 
-# The standard library's unpickler in Python, which typeshed does not describe. The one in C allocates any size that a
+# The standard library's unpickler in Python, which typeshed does not describe. The C version allocates any size that a
 # file declares and calls any `__setstate__`, and neither can be overridden.
 _Unpickler: Any = pickle._Unpickler
 
@@ -305,7 +306,7 @@ class Reader(_Unpickler):
 
 
 def reason(problem: Exception) -> str:
-    """A short text of an error."""
+    """Returns a short text for an error."""
     if isinstance(problem, EOFError):
         return "it is truncated"
     return " ".join(f"{problem}".split())[:MAX_REASON] or type(problem).__name__

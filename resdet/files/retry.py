@@ -1,4 +1,4 @@
-"""Repeats requests that fail for reasons that may pass."""
+"""Repeats requests after transient failures."""
 
 import time
 from collections.abc import Callable
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def retry(request: Callable[[], T], is_transient: Callable[[Exception], bool]) -> T:
-    """Returns the result of `request`, which is called again after transient errors."""
+    """Returns the result of `request`; repeats it after transient errors."""
     for pause in PAUSES:
         try:
             return request()

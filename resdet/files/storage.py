@@ -1,4 +1,4 @@
-"""Reads files at addresses that fsspec opens, such as s3:// and https://; requests have a timeout and retries."""
+"""Reads files at addresses that fsspec supports, such as s3:// and https://; requests have a timeout and retries."""
 
 import functools
 import io
@@ -16,8 +16,8 @@ from resdet.files.retry import retry
 
 TIMEOUT = 60.0  # seconds per request
 FOLDER_TIMEOUT = 600.0  # seconds for listing a folder, which may have a million files
-CHUNK = 2**24  # bytes of a request for a part of a large file
-BUFFER = 2**22  # bytes that are read ahead in an open file
+CHUNK = 2**24  # bytes per request for part of a large file
+BUFFER = 2**22  # bytes of read-ahead in an open file
 FINAL = (Error, ImportError, PermissionError, NotADirectoryError, IsADirectoryError)  # not worth a retry
 T = TypeVar("T")
 
@@ -27,8 +27,8 @@ def is_address(root: str | Path) -> bool:
 
 
 def fetch(address: str, offset: int = 0, size: int | None = None, crc: int | None = None) -> bytes:
-    """A remote file, or `size` bytes from `offset`, with retries; raises a DownloadError if the storage fails, and
-    FileNotFoundError if the file is missing."""
+    """Fetches a remote file, or `size` bytes from `offset`, with retries; raises a DownloadError if the storage fails,
+    and FileNotFoundError if the file is missing."""
     if size == 0:
         return b""
 
@@ -45,7 +45,8 @@ def fetch(address: str, offset: int = 0, size: int | None = None, crc: int | Non
 
 
 def find(address: str) -> list[str]:
-    """The addresses of all files below an address, or the address itself if it is a file; with retries, as `fetch`.
+    """Returns the addresses of all files below an address, or the address itself if it is a file; with retries, as
+    `fetch`.
 
     Lists folder by folder, since fsspec's `find` silently omits folders that it cannot list.
     """
@@ -67,7 +68,7 @@ def find(address: str) -> list[str]:
 
 
 def open_file(address: str) -> IO[bytes]:
-    """Opens a remote file that is read in ranges, with retries; reads it as a whole if its size is unknown."""
+    """Opens a remote file and reads it in ranges, with retries; reads it as a whole if its size is unknown."""
     files = _retried(address, lambda: _file_system(address))
     size = _retried(f"the size of {address}", lambda: files.size(address))
     if size is None:
@@ -102,13 +103,14 @@ class _Ranges(io.RawIOBase):
 
 
 def _retried(what: str, read: Callable[[], T], seconds: float | None = None) -> T:
-    """The result of `read`, called again after failures; raises FileNotFoundError and resdet's errors at once."""
+    """Returns the result of `read`; repeats it after failures, but immediately raises FileNotFoundError and resdet's
+    errors."""
     try:
         return retry(lambda: _within(seconds or TIMEOUT, read), _is_transient)
     except ImportError as error:
         packages = "'resdet[remote]' and the package of the storage, such as s3fs or gcsfs"
         raise DataError(f"{what} cannot be read ({error}): pip install {packages}.") from error
-    except Exception as error:  # each kind of storage has its own errors
+    except Exception as error:  # each kind of storage raises different errors
         if isinstance(error, Error) or _is_missing(error):
             raise
         reason = str(error) or type(error).__name__
@@ -129,7 +131,8 @@ def _is_missing(error: Exception) -> bool:
 
 
 def _within(seconds: float, call: Callable[[], T]) -> T:
-    """The result of `call`, run in a thread, since some storage has no timeout; a TimeoutError if it takes longer."""
+    """Returns the result of `call`, run in a thread, since some storage has no timeout; raises a TimeoutError after
+    `seconds`."""
     done: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
 
     def run() -> None:
@@ -157,7 +160,7 @@ def _file_system(address: str) -> Any:
 
 @functools.lru_cache(8)
 def _open_file_system(protocol: str, process: int) -> Any:
-    """The file system; each process opens its own, as connections do not survive a fork."""
+    """Opens the file system; each process opens a separate one, since connections do not survive a fork."""
     try:
         import fsspec
     except ImportError:

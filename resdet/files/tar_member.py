@@ -1,9 +1,9 @@
-"""Files inside of uncompressed tar files, read in place by a path that states their position.
+"""Files inside uncompressed tar files, read in place by a path that contains their position.
 
     train/000000.tar@1536+20480-9f3a21c0/000123.jpg
 
-is the 20,480 bytes from byte 1,536 of train/000000.tar, with the CRC-32 9f3a21c0 (which may be left out) and the name
-000123.jpg. Such a path stands wherever a data set names an image; reading it is one read, in any order and from any
+is the 20,480 bytes from byte 1,536 of train/000000.tar, with the CRC-32 9f3a21c0 (optional) and the name 000123.jpg.
+Such a path can be used wherever a data set refers to an image; reading it is one read, in any order and from any
 process, without unpacking. Tar files of a remote folder (resdet.files.remote) are read from there.
 """
 
@@ -44,7 +44,7 @@ class Member(NamedTuple):
 
 
 def member_of(path: str | Path) -> Member | None:
-    """The member of a path; None for the path of a file."""
+    """Parses the member in a path; None for the path of a file."""
     match = MEMBER.fullmatch(str(path)) if MARK in str(path) else None
     if not match:
         return None
@@ -53,25 +53,26 @@ def member_of(path: str | Path) -> Member | None:
 
 
 def placeless(path: str | Path) -> PurePath:
-    """The path of a file; for a member one without its position, with its tar file as a folder: 000000/000123.jpg."""
+    """Returns the path of a file; for a member, its path without the position, in a folder for its tar file:
+    000000/000123.jpg."""
     member = member_of(path)
     return PurePath(member.tar).with_suffix("") / member.name if member else PurePath(path)
 
 
 def exists(path: str | Path) -> bool:
-    """Whether there is a file at a path, or the tar file of its member."""
+    """Whether a file, or the tar file of a member, exists."""
     member = member_of(path)
     return os.path.isfile(member.tar if member else path) or is_remote(path)
 
 
 def is_remote(path: str | Path) -> bool:
-    """Whether the path is that of a member of a tar file at an address."""
+    """Whether the path is that of a member of a remote tar file."""
     member = member_of(path)
     return member is not None and remote.origin_of(Path(member.tar).parent) is not None
 
 
 def size_of(path: str | Path) -> int:
-    """Bytes of a file or a member."""
+    """Returns the size of a file or a member in bytes."""
     member = member_of(path)
     return member.place.size if member else os.path.getsize(path)
 
@@ -81,13 +82,13 @@ def read_member(member: Member) -> bytes:
 
 
 def read_place(tar: str | Path, place: Place, name: str) -> bytes:
-    """The bytes at a place of a tar file; a DataError calls them `name`."""
+    """Reads the bytes at a place of a tar file; `name` is used in a DataError."""
     origin = remote.origin_of(Path(tar).parent)
     if origin:
         return origin.read(Path(tar).name, place.offset, place.size, place.crc)
     try:
         state = os.stat(tar)
-        # Held by this name, so that another thread cannot close it now.
+        # Keep a reference, so that another thread cannot close the file in the meantime.
         file = _open(str(tar), state.st_ino, state.st_mtime_ns)
         data = read_at(file, place.size, place.offset)
     except OSError as error:
@@ -101,5 +102,5 @@ def read_place(tar: str | Path, place: Place, name: str) -> bytes:
 
 @functools.lru_cache(OPEN_FILES)
 def _open(path: str, inode: int, modified: int) -> BinaryIO:
-    """The file; opened again when another one has replaced it."""
+    """Opens the file; opens it again when another file has replaced it."""
     return open(path, "rb", buffering=0)
