@@ -1,6 +1,6 @@
 """Section 3.4's crops of a fixed size for training and testing.
 
-Scale and crop are chosen first, from the size in the image header; then the image is decoded, at a reduced scale where
+Scale and crop are chosen first, from the size in the image header; then the image is decoded, at a reduced scale if
 that suffices, and only the cropped part is resized.
 """
 
@@ -22,7 +22,7 @@ class Image(Protocol):
 def scale_jitter_crop(
     image: Image, rng: np.random.Generator, size: int = 224, short: tuple[int, int] = (256, 480)
 ) -> np.ndarray:
-    """The paper's training crop (section 3.4): short side uniform in `short`, then a random square.
+    """Crops for training as in the paper (section 3.4): short side uniform in `short`, then a random square.
 
     Returns uint8 [size, size, 3].
     """
@@ -39,7 +39,7 @@ def random_resized_crop(
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> np.ndarray:
-    """Inception's training crop: a box of random area and aspect ratio.
+    """Crops for training as in Inception: a box of random area and aspect ratio.
 
     Returns uint8 [size, size, 3].
     """
@@ -47,19 +47,20 @@ def random_resized_crop(
 
 
 def center_crop(image: Image, short: int, size: int) -> np.ndarray:
-    """The central square of the image resized to the short side `short`: uint8 [size, size, 3]."""
+    """Crops the central square of the image resized to the short side `short`: uint8 [size, size, 3]."""
     width, height = resized(image.size, short)
     left, top = round((width - size) / 2), round((height - size) / 2)
     return resample(image, (0, 0, *image.size), (width, height), (left, top, left + size, top + size))
 
 
 def rectangle(image: Image, short: int) -> np.ndarray:
-    """The whole image with short side `short`, for fully-convolutional testing (section 3.4): uint8 [H, W, 3]."""
+    """Resizes the whole image to the short side `short`, for fully-convolutional testing (section 3.4): uint8 [H, W,
+    3]."""
     return resample(image, (0, 0, *image.size), resized(image.size, short))
 
 
 def ten_crop(image: Image, short: int, size: int) -> np.ndarray:
-    """AlexNet's ten views (section 3.4): four corners and the center, then those of the mirrored image.
+    """Returns AlexNet's ten views (section 3.4): four corners and the center, then those of the mirrored image.
 
     Returns uint8 [10, size, size, 3].
     """
@@ -78,7 +79,7 @@ def random_flip(pixels: np.ndarray, rng: np.random.Generator, p: float = 0.5) ->
 
 
 def resized(size: tuple[int, int], short: int) -> tuple[int, int]:
-    """(width, height) of an image of `size` resized to the short side `short` at the same aspect ratio."""
+    """Returns (width, height) of an image of `size` resized to the short side `short` at the same aspect ratio."""
     width, height = size
     return (short, short * height // width) if width <= height else (short * width // height, short)
 
@@ -86,7 +87,8 @@ def resized(size: tuple[int, int], short: int) -> tuple[int, int]:
 def random_box(
     size: tuple[int, int], rng: np.random.Generator, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> tuple[int, int, int, int]:
-    """Box (x, y, width, height) of a random crop: area uniform in `scale`, width / height log-uniform in `ratio`.
+    """Returns the box (x, y, width, height) of a random crop: area uniform in `scale`, width / height log-uniform in
+    `ratio`.
 
     After ten boxes that do not fit, returns the largest central box with an aspect ratio in `ratio`.
     """
@@ -110,8 +112,8 @@ def resample(
 ) -> np.ndarray:
     """Resizes the part `box` of the image to `size`, close to Pillow's antialiased bilinear filter.
 
-    `box` is (x, y, width, height) in pixels of the whole image, fractions allowed; `size` is (width, height).
-    Returns uint8 [height, width, 3], or its part `window` (left, top, right, bottom).
+    `box` is (x, y, width, height) in pixels of the whole image, fractions allowed; `size` is (width, height). Returns
+    uint8 [height, width, 3], or its part `window` (left, top, right, bottom).
     """
     import cv2
 
@@ -129,11 +131,11 @@ def resample(
         part = cv2.resize(part, blocks, interpolation=cv2.INTER_AREA)
     if max(across.step, down.step) > 1:
         # Pillow widens its triangle filter as the scale shrinks; three taps before the bilinear step match its width.
-        # Mean absolute difference to Pillow on photographs shrunk 1.2, 1.4, 1.6, 1.8 and 2 times, in levels of 255:
-        # 1.0, 1.1, 0.9, 0.6, 0.2; INTER_AREA alone, at half the speed: 0.7, 0.9, 1.3, 1.4, 2.8; INTER_LINEAR: 1.3,
-        # 2.1, 2.8, 3.5, 3.1.
+        # Mean absolute difference from Pillow on photographs shrunk 1.2, 1.4, 1.6, 1.8 and 2 times, in levels of 255:
+        # 1.0, 1.1, 0.9, 0.6, 0.2; INTER_AREA alone, at half the speed: 0.7, 0.9, 1.3, 1.4, 2.8; INTER_LINEAR: 1.3, 2.1,
+        # 2.8, 3.5, 3.1.
         filtered = np.empty_like(part)
-        near = down.reach(top, bottom), across.reach(left, right)  # nothing else is sampled
+        near = down.reach(top, bottom), across.reach(left, right)  # only these pixels are sampled
         taps = across.taps(reduced), down.taps(reduced)
         cv2.sepFilter2D(part[near], -1, *taps, dst=filtered[near], borderType=cv2.BORDER_REPLICATE)
         part = filtered
@@ -158,12 +160,12 @@ class _Span(NamedTuple):
     step: float
 
     def reach(self, first: int, last: int) -> slice:
-        """The pixels that the samples `first` to `last`, exclusive, are interpolated from, after filters of 3 taps."""
+        """Returns the pixels that samples `first` to `last`, exclusive, depend on, including the 3-tap filter."""
         ends = self.start + self.step * first, self.start + self.step * last
         return slice(max(0, math.floor(ends[0]) - 3), math.ceil(ends[1]) + 3)
 
     def taps(self, reduced: int) -> np.ndarray:
-        """The three-tap filter that brings the total variance to that of Pillow's triangle filter.
+        """Returns the three-tap filter that raises the total variance to that of Pillow's triangle filter.
 
         In pixels of the blocks: the target is step² / 6; the bilinear step gives 1 / 6, and averaging n pixels (which
         the decoder's reduction approximates) gives (1 - 1 / n²) / 12.
@@ -175,7 +177,7 @@ class _Span(NamedTuple):
 
 
 def _span(start: float, length: float, target: int, limit: int) -> _Span:
-    """The plan to resize `length` pixels from `start`, on an axis of `limit` pixels, to `target` pixels."""
+    """Plans the resizing of `length` pixels from `start`, on an axis of `limit` pixels, to `target` pixels."""
     block = max(1, math.ceil(length / target / 2))
     margin = 2 * block  # radius of the filters
     first = max(0, math.floor(start) - margin)
@@ -186,6 +188,6 @@ def _span(start: float, length: float, target: int, limit: int) -> _Span:
 def _window(
     resized_to: tuple[int, int], full: tuple[int, int], corner: tuple[int, int], size: int
 ) -> tuple[float, float, float, float]:
-    """The box, in pixels of the whole image, of a square of `size` pixels at `corner` of the resized image."""
+    """Returns the box, in pixels of the whole image, of a square of `size` pixels at `corner` of the resized image."""
     across, down = full[0] / resized_to[0], full[1] / resized_to[1]
     return corner[0] * across, corner[1] * down, size * across, size * down

@@ -19,7 +19,7 @@ from resdet.images.header import JPEG, PNG, Bytes, Header, read_header, starts_w
 from resdet.system import read_at
 
 MAX_PIXELS = 2**28  # a header that declares more is damaged or malicious
-HEAD, TAIL = 2**16, 2**12  # bytes at both ends that contain header and end marker of most files
+HEAD, TAIL = 2**16, 2**12  # bytes at the two ends that contain header and end marker of most files
 
 
 class EncodedImage:
@@ -31,7 +31,7 @@ class EncodedImage:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) of the decoded image; from the header where the format allows."""
+        """(width, height) of the decoded image; from the header if the format allows."""
         if self._header is None:
             height, width = self._pixels.shape[:2]
             return width, height
@@ -39,7 +39,8 @@ class EncodedImage:
         return (height, width) if self._header.orientation in (5, 6, 7, 8) else (width, height)
 
     def as_annotated(self, size: tuple[int, int]) -> "EncodedImage":
-        """The image as annotated at `size` (width, height): without EXIF orientation if only that gives this size.
+        """Returns the image as annotated at `size` (width, height): without EXIF orientation if only that gives this
+        size.
 
         Only JPEG and PNG change.
         """
@@ -49,7 +50,7 @@ class EncodedImage:
         return stored if stored.size == size else self
 
     def as_stored(self) -> "EncodedImage":
-        """The image without EXIF orientation; only JPEG and PNG change."""
+        """Returns the image without EXIF orientation; only JPEG and PNG change."""
         header = self._header if starts_with(self.data, JPEG, PNG) else None
         if header is None:
             return self
@@ -58,10 +59,10 @@ class EncodedImage:
         return stored
 
     def decode(self, smallest: tuple[int, int] | None = None) -> np.ndarray:
-        """The pixels as uint8 [H, W, 3], RGB, without alpha, 16 bits reduced to 8.
+        """Decodes the pixels to uint8 [H, W, 3], RGB, without alpha, 16 bits reduced to 8.
 
-        `smallest` is the minimum (width, height) that the caller needs: a JPEG is then decoded at 1/2, 1/4 or 1/8 of
-        its size, directly from its DCT coefficients, if that is large enough in both directions.
+        `smallest` is the minimum (width, height) for the caller: a JPEG is then decoded at 1/2, 1/4 or 1/8 of its size,
+        directly from its DCT coefficients, if that is large enough in both directions.
         """
         if self._header is None:
             return self._pixels.copy()
@@ -69,7 +70,7 @@ class EncodedImage:
 
     @cached_property
     def declared(self) -> Header | None:
-        """The header, also of a damaged image; None if `read_header` does not support the format."""
+        """The header, even of a damaged image; None if `read_header` does not support the format."""
         return read_header(self.data)
 
     @cached_property
@@ -90,7 +91,7 @@ class EncodedImage:
         return self._decode(1)
 
     def _reduction(self, smallest: tuple[int, int]) -> int:
-        """The largest of libjpeg's reductions, which round up, with a result of at least `smallest`."""
+        """Returns the largest of libjpeg's reductions, which round up, with a result of at least `smallest`."""
         if not starts_with(self.data, JPEG):
             return 1
         width, height = self.size
@@ -137,7 +138,7 @@ class RawImage:
         return self.pixels.shape[1], self.pixels.shape[0]
 
     def decode(self, smallest: tuple[int, int] | None = None) -> np.ndarray:
-        """A writable copy of the pixels."""
+        """Returns a writable copy of the pixels."""
         return np.array(self.pixels, order="C")
 
 
@@ -153,7 +154,7 @@ def as_image(image: "str | Path | np.ndarray | EncodedImage | RawImage") -> "Enc
 
 
 def read_image(path: str | Path, remedy: str) -> EncodedImage:
-    """Reads a whole file, or the member of a tar file; `remedy` ends the DataError for an unreadable file."""
+    """Reads a whole file, or a member of a tar file; `remedy` ends the DataError for an unreadable file."""
     if member := member_of(path):
         return EncodedImage(read_member(member), str(path))
     try:
@@ -187,14 +188,14 @@ class Source(Protocol):
     """Images with one label each; cheap to share with forked workers, and picklable."""
 
     classes: list[str]
-    labels: np.ndarray  # int64 [N], indices into `classes`; -1 where unknown
+    labels: np.ndarray  # int64 [N], indices into `classes`; -1 if unknown
 
     def __len__(self) -> int: ...
 
     def image(self, i: int) -> EncodedImage | RawImage: ...
 
     def header_size(self, i: int) -> tuple[int, int]:
-        """(width, height) from the file header; a DataError if training cannot use the image."""
+        """Returns (width, height) from the file header; raises a DataError if training cannot use the image."""
         ...
 
     def name(self, i: int) -> str: ...

@@ -9,14 +9,14 @@ from resdet.errors import DataError
 from resdet.images.decode import read_image
 from resdet.threads import map_in_threads
 
-SIDE = 8  # of the grid of comparisons
-THRESHOLD = 3  # differing bits of 64 up to which two images are near-duplicates
+SIDE = 8  # side of the grid of comparisons
+THRESHOLD = 3  # maximum number of differing bits, of 64, between near-duplicates
 BANDS = THRESHOLD + 1  # of 16 bits: two hashes within the threshold agree in at least one
-FLAT = 4  # ones or zeros up to which a hash says nothing: the image is almost uniform
+FLAT = 4  # maximum number of ones or zeros in the hash of an almost uniform image, which is not informative
 
 
 def dhash(file: Path | str) -> int:
-    """64 comparisons of horizontal neighbors in the image reduced to 9 × 8 gray values; 0 if it cannot be read."""
+    """Compares 64 pairs of horizontal neighbors in the image reduced to 9 × 8 gray values; 0 if it cannot be read."""
     import cv2
 
     try:
@@ -27,7 +27,7 @@ def dhash(file: Path | str) -> int:
 
 
 def dhash_of(gray: np.ndarray) -> int:
-    """The hash of uint8 [H, W]; the first comparison of the top row is the highest bit."""
+    """Returns the hash of uint8 [H, W]; the first comparison of the top row is the highest bit."""
     import cv2
 
     reduced = cv2.resize(gray, (SIDE + 1, SIDE), interpolation=cv2.INTER_AREA)
@@ -35,14 +35,15 @@ def dhash_of(gray: np.ndarray) -> int:
 
 
 def hashes_of(files: Sequence[Path | str]) -> np.ndarray:
-    """The hashes of image files, uint64 [n]."""
+    """Returns the hashes of image files, uint64 [n]."""
     return np.array(map_in_threads(dhash, files, "hashing images"), np.uint64)
 
 
 def candidates(hashes: np.ndarray) -> Iterator[np.ndarray]:
-    """Ascending indices of hashes, uint64 [n], that agree in a band: all near-duplicates are in one of these together.
+    """Yields groups of hashes, uint64 [n], that agree in a band, as ascending indices: each pair of near-duplicates
+    shares a group.
 
-    Hashes of almost uniform images are in none.
+    Almost uniform images are in none.
     """
     informative = np.flatnonzero((bit_count(hashes) > FLAT) & (bit_count(~hashes) > FLAT))
     for band in range(BANDS):
@@ -52,5 +53,5 @@ def candidates(hashes: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def bit_count(values: np.ndarray) -> np.ndarray:
-    """Number of ones of uint64 [n]."""
+    """Returns the number of ones in each value of uint64 [n]."""
     return np.unpackbits(np.ascontiguousarray(values).view(np.uint8).reshape(-1, 8), axis=1).sum(1)

@@ -1,4 +1,4 @@
-"""Writes images in the format of a suffix."""
+"""Writes images in the format given by the suffix."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 from resdet.errors import FileError
 from resdet.files.atomic import write_bytes
 
-SUFFIXES = (".jpg", ".png", ".webp", ".bmp", ".tif")  # the most frequent ones that can be written
+SUFFIXES = (".jpg", ".png", ".webp", ".bmp", ".tif")  # the most common formats that can be written
 
 
 def write_image(path: str | Path, pixels: np.ndarray) -> None:
@@ -31,7 +31,7 @@ def encode_image(path: str | Path, pixels: np.ndarray, settings: Sequence[int] =
 
 
 def check_image_suffix(path: str | Path) -> None:
-    """Raises a FileError if the suffix of `path` names no image format that can be written."""
+    """Raises a FileError if the suffix of `path` is not that of a writable image format."""
     import cv2
 
     suffix = Path(path).suffix

@@ -11,7 +11,7 @@ APP1, START_OF_SCAN = 0xE1, 0xDA
 START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 WITHOUT_LENGTH = frozenset([0x00, 0x01, 0xFF, *range(0xD0, 0xD9)])  # stuffing, fill bytes, restarts
 TIFF_WIDTH, TIFF_HEIGHT, TIFF_ORIENTATION, TIFF_ALPHA = 256, 257, 274, 338
-MULTIPLIED, NOT_MULTIPLIED = 1, 2  # values of TIFF_ALPHA: whether the file has colors times alpha
+MULTIPLIED, NOT_MULTIPLIED = 1, 2  # values of TIFF_ALPHA: whether the colors are stored multiplied by alpha
 TIFF_VALUES = {3: "H", 4: "I"}
 Bytes = bytes | mmap.mmap
 
@@ -26,7 +26,7 @@ class Header(NamedTuple):
 
 
 def read_header(data: Bytes) -> Header | None:
-    """The header of a JPEG, PNG, BMP, GIF or TIFF file; None for any other."""
+    """Reads the header of a JPEG, PNG, BMP, GIF or TIFF file; None for any other."""
     readers = {(JPEG,): _jpeg, (PNG,): _png, (BMP,): _bmp, (GIF,): _gif, TIFF: _tiff}
     for magics, reader in readers.items():
         if starts_with(data, *magics):
@@ -51,14 +51,14 @@ def _jpeg(data: Bytes) -> Header:
         elif marker == APP1 and orientation is None and data[start : start + 6] == b"Exif\0\0":
             orientation = _tiff_tags(data[start + 6 : end]).get(TIFF_ORIENTATION, 1)
         elif marker == START_OF_SCAN:
-            # In compressed data 0xFF is followed by 0 or a restart, so this is the end of the image, not that of a
+            # In compressed data, 0xFF is followed by 0 or a restart, so this is the end of the image, not that of a
             # thumbnail, which is in an earlier segment; junk may follow it.
             whole = data[-2:] == END_OF_IMAGE or data.find(END_OF_IMAGE, end) >= 0
     return Header(width, height, orientation or 1, whole)
 
 
 def _jpeg_segments(data: Bytes) -> Iterator[tuple[int, int, int]]:
-    """(marker, start, end) of each segment's content, through the header of the first scan."""
+    """Yields (marker, start, end) of each segment's content, through the header of the first scan."""
     position = data.find(b"\xff", 2)
     while 0 <= position <= len(data) - 4:
         marker, length = struct.unpack_from(">BH", data, position + 1)
@@ -89,7 +89,7 @@ def _png(data: Bytes) -> Header:
 
 def _bmp(data: Bytes) -> Header:
     (header_size,) = struct.unpack_from("<I", data, 14)
-    if header_size == 12:  # OS/2's
+    if header_size == 12:  # the header of OS/2
         return Header(*struct.unpack_from("<HH", data, 18))
     width, height = struct.unpack_from("<ii", data, 18)
     return Header(width, abs(height))
@@ -105,7 +105,7 @@ def _tiff(data: Bytes) -> Header:
 
 
 def _tiff_tags(data: Bytes) -> dict[int, int]:
-    """The integers of the first directory of a TIFF structure, which EXIF uses too.
+    """Returns the integers of the first directory of a TIFF structure, which EXIF uses too.
 
     Omits unreadable tags, since damaged EXIF is common in valid photographs.
     """
@@ -141,7 +141,7 @@ def _tiff_entries(data: Bytes) -> Iterator[_Entry]:
 
 
 def with_plain_colors(data: Bytes) -> Bytes:
-    """A TIFF file whose colors OpenCV leaves as they are, since its alpha is declared as multiplied already."""
+    """Returns a TIFF file whose colors OpenCV leaves unchanged, because its alpha is declared as already multiplied."""
     for entry in _tiff_entries(data):
         if (entry.tag, entry.value) == (TIFF_ALPHA, NOT_MULTIPLIED):
             plain = bytearray(data)

@@ -1,4 +1,4 @@
-"""Image files by their names, in a folder and below it."""
+"""Image files by name, in a folder and below it."""
 
 import os
 from collections.abc import Iterator
@@ -7,31 +7,31 @@ from pathlib import Path
 from resdet.errors import DataError
 
 IMAGE_SUFFIXES = tuple(".jpg .jpeg .jpe .jfif .png .bmp .dib .gif .tif .tiff .webp .ppm .pgm .pbm .pnm .jp2".split())
-SKIPPED = "__MACOSX"  # in archives made on macOS, with files about the images
-DEEPEST = 64  # folders
+SKIPPED = "__MACOSX"  # folder in archives made on macOS, with metadata of the images
+DEEPEST = 64  # maximum nesting of folders
 
 
 def is_image(name: str) -> bool:
-    """Whether the name of a file has the suffix of an image, in upper or lower case."""
+    """Whether a file name has the suffix of an image, in upper or lower case."""
     return name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def images_of(folder: Path | str) -> list[Path]:
-    """The image files of a folder, sorted; neither hidden ones nor those of subfolders."""
+    """Returns the image files of a folder, sorted; neither hidden ones nor those of subfolders."""
     entries = (entry for entry in visible(folder) if is_image(entry.name) and not _is_folder(entry))
     return sorted(Path(entry.path) for entry in entries)
 
 
 def walk(folder: Path | str) -> Iterator[str]:
-    """Files at any depth below a folder, relative to it and with `/`, without hidden ones.
+    """Yields files at any depth below a folder, relative to it and with `/`, except hidden ones.
 
-    Follows links, except to a folder that contains them; omits subfolders that cannot be read. A broken link is a file.
+    Follows links, except to a folder that contains them; omits unreadable subfolders. A broken link is a file.
     """
     return _walk(visible(folder), "", frozenset([_identity(folder)]))
 
 
 def visible(folder: Path | str) -> list[os.DirEntry[str]]:
-    """The entries of a folder that are not hidden."""
+    """Returns the entries of a folder that are not hidden."""
     try:
         return [entry for entry in os.scandir(folder) if not entry.name.startswith(".") and entry.name != SKIPPED]
     except OSError as error:
@@ -49,12 +49,12 @@ def _walk(entries: list[os.DirEntry[str]], prefix: str, ancestors: frozenset[tup
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself, or into a folder that cannot be read
+    except OSError:  # a link to itself, or into an unreadable folder
         return False
 
 
 def _readable(folder: str) -> list[os.DirEntry[str]]:
-    """The entries of a folder; none if it cannot be read."""
+    """Returns the entries of a folder; none if it cannot be read."""
     try:
         return visible(folder)
     except DataError:

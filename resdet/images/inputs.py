@@ -1,4 +1,4 @@
-"""What `predict` takes: files, folders, globs, videos, cameras, arrays, tensors, PIL images, and iterables of them."""
+"""Inputs of `predict`: files, folders, globs, videos, cameras, arrays, tensors, PIL images, and iterables of them."""
 
 import glob
 import os
@@ -23,7 +23,7 @@ R = TypeVar("R")
 
 
 class Inputs:
-    """The images of what `predict` takes, each read when its turn comes."""
+    """The images in an input of `predict`, each read when it is reached."""
 
     def __init__(self, inputs: Any):
         self.inputs = inputs
@@ -35,9 +35,10 @@ class Inputs:
 def predict_all(
     predict: Callable[[Iterable[Any]], Iterator[R]], inputs: Any, stream: bool
 ) -> R | list[R] | Iterator[R]:
-    """The result of a single image, the list of those of several, or with `stream` a generator of them.
+    """Returns the result of a single image, a list for several, or with `stream` a generator.
 
-    `predict` gets `Inputs`, which may be read ahead, of files, arrays, tensors and sequences, else an iterator.
+    `predict` is called with `Inputs`, which may be read ahead, for files, arrays, tensors and sequences, else with an
+    iterator.
     """
     images = Inputs(inputs) if isinstance(inputs, READ_AHEAD) or is_single(inputs) else images_in(inputs)
     if stream:
@@ -47,7 +48,7 @@ def predict_all(
 
 
 def is_single(inputs: Any) -> bool:
-    """Whether the inputs are one image, and not a folder, a glob, a video, a batch or another iterable."""
+    """Whether the input is one image, and not a folder, a glob, a video, a batch or another iterable."""
     if isinstance(inputs, (str, Path)):
         return not (Path(inputs).is_dir() or is_video(inputs) or is_glob(inputs))
     if isinstance(inputs, (np.ndarray, torch.Tensor)):
@@ -56,7 +57,7 @@ def is_single(inputs: Any) -> bool:
 
 
 def images_in(inputs: Any) -> Iterator[Any]:
-    """The images one by one, as paths or uint8 RGB arrays [H, W, 3]; files are listed, and not read."""
+    """Yields the images one by one, as paths or uint8 RGB arrays [H, W, 3]; files are listed, but not read."""
     match inputs:
         case str() | Path():
             yield from files_in(inputs)
@@ -76,7 +77,7 @@ def images_in(inputs: Any) -> Iterator[Any]:
 
 
 def files_in(path: str | Path) -> Iterator[Any]:
-    """A file, the images of a folder, the matches of a glob, or the frames of a video, a camera or a stream."""
+    """Yields a file, the images of a folder, the matches of a glob, or the frames of a video, a camera or a stream."""
     paths: list[str | Path]
     if Path(path).is_dir():
         paths = [*images_of(path)]
@@ -96,9 +97,9 @@ def files_in(path: str | Path) -> Iterator[Any]:
 
 
 def expanded(names: Iterable[str]) -> list[str]:
-    """The names of files, folders, streams and addresses, with the sorted matches of each glob in its place.
+    """Returns the names of files, folders, streams and addresses; each glob is replaced by its sorted matches.
 
-    A name without a file, and a glob without a match, is a DataError.
+    Raises a DataError for a name without a file, and for a glob without a match.
     """
     found: list[str] = []
     for name in names:
@@ -113,7 +114,7 @@ def expanded(names: Iterable[str]) -> list[str]:
 
 
 def is_elsewhere(name: str) -> bool:
-    """Whether a name stands for something else than a file: a camera, an address, or the member of a tar file."""
+    """Whether a name refers to something other than a file: a camera, an address, or a member of a tar file."""
     return is_stream(name) or is_address(name) or member_of(name) is not None
 
 
@@ -122,7 +123,7 @@ def is_glob(path: str | Path) -> bool:
 
 
 def pixels_of(image: torch.Tensor) -> np.ndarray:
-    """[3, H, W], uint8 or float from 0 to 1, RGB -> uint8 [H, W, 3]."""
+    """Converts [3, H, W], uint8 or float from 0 to 1, RGB, to uint8 [H, W, 3]."""
     if image.ndim != 3 or image.shape[0] != 3 or not image.numel():
         raise DataError(f"A tensor {list(image.shape)} is not an image: give RGB as [3, H, W] or [B, 3, H, W].")
     if image.is_floating_point():
@@ -139,7 +140,7 @@ def is_pil(image: Any) -> bool:
 
 
 def pil_pixels(image: Any) -> np.ndarray:
-    """Upright by its EXIF orientation, RGB; 16 bits are reduced to 8, as those of a file."""
+    """Converts to RGB, upright by its EXIF orientation; 16 bits are reduced to 8, as for a file."""
     ImageOps = required("PIL.ImageOps", "pillow", "A PIL image")
     if image.mode in ("I", "F"):
         raise DataError(f"A PIL image of mode {image.mode} has no fixed range: convert it to RGB, or give an array.")

@@ -1,4 +1,4 @@
-"""The duration of MP4 and MOV files, which may show a part of their frames only: an edit list trims them."""
+"""The duration of MP4 and MOV files, whose edit list may restrict the frames that are shown."""
 
 import struct
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ SUFFIXES = (".mp4", ".m4v", ".mov")
 
 
 class Box(NamedTuple):
-    """A part of the file: its kind, and the place of its content."""
+    """A part of the file: its kind, and the position of its content."""
 
     kind: bytes
     start: int
@@ -17,7 +17,7 @@ class Box(NamedTuple):
 
 
 def shown_seconds(path: str | Path) -> float:
-    """The seconds that a player shows; infinite if the file does not say it."""
+    """Returns the duration that a player shows, in seconds; infinite if the file does not state it."""
     if Path(path).suffix.lower() not in SUFFIXES:
         return float("inf")
     try:
@@ -28,7 +28,7 @@ def shown_seconds(path: str | Path) -> float:
 
 
 def _durations(file: BinaryIO) -> Iterator[float]:
-    """The duration of each movie header."""
+    """Yields the duration in each movie header."""
     for movie in _boxes(file, 0, file.seek(0, 2)):
         if movie.kind == b"moov":
             yield from (_duration(file, box.start) for box in _boxes(file, *movie[1:]) if box.kind == b"mvhd")

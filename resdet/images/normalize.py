@@ -10,7 +10,7 @@ from resdet.ops.buffers import ExactBuffers
 
 
 class Normalize(ExactBuffers):
-    """(pixels - mean) / std, on the device, for RGB images with values 0 to 255.
+    """Computes (pixels - mean) / std on the device, for RGB images with values 0 to 255.
 
     `mean` is [3, 1, 1] per channel, or [3, H, W] per pixel as in the paper (sections 3.4 and 4.2). Images of another
     size, as in multi-scale testing, use the average of a per-pixel mean.
@@ -35,7 +35,7 @@ class Normalize(ExactBuffers):
         return self
 
     def set(self, mean: Tensor, std: Tensor) -> None:
-        """Replaces the statistics, in any of the shapes above, for example by those of pretrained weights."""
+        """Replaces the statistics, in any of the shapes above, for example with those of pretrained weights."""
         self.mean, self.std = (as_map(values).to(self.std.device) for values in (mean, std))
 
     def average(self) -> None:

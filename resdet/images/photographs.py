@@ -1,4 +1,4 @@
-"""Generated JPEG files with about the decoding cost of photographs, so that benchmarks need no data."""
+"""Generated JPEG files that take about as long to decode as photographs, for benchmarks without data."""
 
 import numpy as np
 
@@ -6,12 +6,12 @@ WIDTH, HEIGHT, QUALITY = 500, 375, 90  # the most common size in ImageNet
 
 
 def photographs(count: int) -> list[bytes]:
-    """`count` JPEG files, the same at every call."""
+    """Generates `count` JPEG files, the same ones in every call."""
     return [encode(photograph(np.random.default_rng(seed))) for seed in range(count)]
 
 
 def photograph(rng: np.random.Generator) -> np.ndarray:
-    """Overlapping polygons, each with a color and a texture: uint8 [HEIGHT, WIDTH, 3]."""
+    """Draws overlapping polygons, each with a color and a texture: uint8 [HEIGHT, WIDTH, 3]."""
     import cv2
 
     image = surface(rng)
@@ -26,9 +26,10 @@ def photograph(rng: np.random.Generator) -> np.ndarray:
 
 
 def surface(rng: np.random.Generator, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    """One color plus noise with an amplitude that falls with frequency, as in natural images: [height, width, 3]."""
+    """Draws one color plus noise with an amplitude that falls with frequency, as in natural images: [height, width,
+    3]."""
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
-    frequency[0, 0] = np.inf  # no constant part, which the color gives
+    frequency[0, 0] = np.inf  # no constant part, which the color provides
     waves = np.fft.rfft2(rng.standard_normal((height, width))) / frequency**1.2
     field = np.fft.irfft2(waves, (height, width))
     return rng.uniform(40, 215, 3) + rng.uniform(15, 45) * (field / field.std())[..., None] * rng.uniform(0.8, 1.2, 3)

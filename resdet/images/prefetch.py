@@ -1,4 +1,4 @@
-"""Images decoded and resized in threads while the net computes: OpenCV and torch release the interpreter lock."""
+"""Decodes and resizes images in threads while the net computes: OpenCV and torch release the GIL."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,9 +15,9 @@ END = object()
 
 
 def prefetched(function: Callable[[Any], R], items: Iterable[Any], ahead: int) -> Iterator[tuple[Any, R]]:
-    """Yields each item and its `function(item)`, in order; up to `ahead` further items are computed meanwhile.
+    """Yields each item and its `function(item)`, in order, computing up to `ahead` further items in advance.
 
-    Only a sequence and `Inputs` are read ahead: another iterable, such as a camera, may overwrite its items.
+    Only sequences and `Inputs` are read ahead: other iterables, such as a camera, may overwrite their items.
     """
     if not isinstance(items, (Sequence, Inputs)):
         for item in items:
@@ -31,7 +31,7 @@ def prefetched(function: Callable[[Any], R], items: Iterable[Any], ahead: int) -
         nonlocal remaining
         try:
             item = next(remaining, END)
-        except Exception as error:  # raised in its place, after the results of the items before it
+        except Exception as error:  # raised in its place, after the results of earlier items
             item, remaining = None, iter(())
             future: Future[R] = Future()
             future.set_exception(error)

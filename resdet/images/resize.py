@@ -1,7 +1,7 @@
 """Resizes images to a given short side and a maximum long side.
 
-Matching another library's outputs requires its resizing: torchvision interpolates the float image without
-antialiasing, detectron2 resizes the uint8 image with Pillow; resdet's default is OpenCV.
+Matching another library's outputs requires its resizing: torchvision interpolates the float image without antialiasing,
+detectron2 resizes the uint8 image with Pillow; resdet's default is OpenCV.
 """
 
 from math import floor
@@ -15,9 +15,9 @@ Style = Literal["opencv", "pillow", "torchvision"]
 
 
 def resize(image: EncodedImage | RawImage, short: int, long: int, style: Style = "opencv") -> np.ndarray:
-    """The image [h, w, 3] at `new_size`, RGB with values 0 to 255: uint8, or float32 for `torchvision`.
+    """Resizes the image to [h, w, 3] at `new_size`, RGB with values 0 to 255: uint8, or float32 for `torchvision`.
 
-    `opencv` decodes a large JPEG at a reduced scale where that suffices; the other styles decode all pixels.
+    `opencv` decodes a large JPEG at a reduced scale if that suffices; the other styles decode all pixels.
     """
     width, height = new_size(*image.size, short, long, style)
     if style == "torchvision":
@@ -28,12 +28,12 @@ def resize(image: EncodedImage | RawImage, short: int, long: int, style: Style =
 
 
 def new_size(width: int, height: int, short: int, long: int, style: Style = "opencv") -> tuple[int, int]:
-    """(width, height) with the short side `short`, or less if the long side would exceed `long`.
+    """Returns (width, height) with the short side `short`, or less if the long side would exceed `long`.
 
-    Rounds as the library of `style` does; each side is at least 1.
+    Rounds like the library of `style`; each side is at least 1.
     """
     if style == "pillow":
-        # detectron2 scales to the short side first, then to the limit; this order reproduces its rounding.
+        # Reproduces the rounding of detectron2, which scales to the short side first, then to the limit.
         scale = short / min(width, height)
         sides = [float(short) if side == min(width, height) else side * scale for side in (width, height)]
         limit = min(1.0, long / max(sides))
@@ -53,7 +53,7 @@ def resize_pixels(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def _interpolate(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Interpolates as torchvision's GeneralizedRCNNTransform, which normalizes first: both orders agree."""
+    """Interpolates like torchvision's GeneralizedRCNNTransform, which normalizes first: both orders agree."""
     import torch
     from torch.nn import functional as F
 

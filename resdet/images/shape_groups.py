@@ -1,4 +1,4 @@
-"""Images prepared in threads, predicted in groups of one shape, and returned in their order."""
+"""Prepares images in threads, predicts them in groups of one shape, and returns the results in input order."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -41,10 +41,10 @@ def predicted(
     images: Iterable[Any],
     most: int,
 ) -> Iterator[tuple[Any, Prepared, R]]:
-    """Yields each image, prepared, with its result, in the order of the images and as early as possible.
+    """Yields each image, prepared, with its result, in input order and as early as possible.
 
-    Up to `most` images of one shape are predicted together, or fewer if the GPU has no memory for them; of a
-    sequence, two such groups are read ahead.
+    Up to `most` images of one shape are predicted together, or fewer if the GPU runs out of memory; two such groups of
+    a sequence are read ahead.
     """
     following = 0
     ready: dict[int, tuple[Any, Prepared, R]] = {}
@@ -62,7 +62,7 @@ def attempted(
     images: Iterable[Any],
     most: int,
 ) -> Iterator[tuple[Any, Prepared, R | DataError]]:
-    """As `predicted`; the result of an image that cannot be read or decoded is its DataError."""
+    """Like `predicted`; the result of an image that cannot be read or decoded is its DataError."""
     return predicted(partial(_prepare_or_fail, prepare), partial(_predict_or_fail, predict), images, most)
 
 
@@ -76,7 +76,7 @@ def _prepare_or_fail(prepare: Callable[[Any], Prepared], image: Any) -> Prepared
 def _predict_or_fail(
     predict: Callable[[Sequence[Prepared]], Sequence[R]], images: Sequence[Prepared]
 ) -> list[R | DataError]:
-    """The result, or the error, of each image of one shape."""
+    """Returns the result, or the error, of each image of one shape."""
     if images[0].shape == UNREADABLE:
         return [image.content for image in images]
     try:
@@ -86,7 +86,7 @@ def _predict_or_fail(
 
 
 def grouped(prepare: Callable[[Any], Prepared], images: Iterable[Any], most: int) -> Iterator[list[Waiting]]:
-    """Groups of up to `most` prepared images of one shape, out of WINDOW consecutive ones, or of `most`."""
+    """Groups up to `most` prepared images of one shape, among the last WINDOW images, or `most` if that is greater."""
     window = max(WINDOW, most)
     waiting: dict[Any, list[Waiting]] = {}  # the group with the oldest image first
     for number, (source, prepared) in enumerate(prefetched(prepare, images, 2 * most)):

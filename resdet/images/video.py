@@ -17,19 +17,19 @@ from resdet.images.mp4 import shown_seconds
 
 EXTENSIONS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 SCHEMES = (*STREAMS, *WEB)
-WHOLE = 0.95  # the share of its frames, and of its seconds, that makes a file whole: some formats only estimate them
-RATES, USUAL_RATE = (1.0, 240.0), 25.0  # frames per second: plausible ones, and what stands for others
+WHOLE = 0.95  # minimum share of its declared frames, or seconds, in a complete file: some formats only estimate them
+RATES, USUAL_RATE = (1.0, 240.0), 25.0  # plausible frames per second, and the replacement for others
 
 
 class Frame(NamedTuple):
     """A frame of a video."""
 
-    time: float  # seconds since the first one
+    time: float  # seconds since the first frame
     pixels: np.ndarray  # uint8 RGB [H, W, 3], upright
 
 
 def is_video(source: str | Path) -> bool:
-    """Whether `source` is named as a video file, a camera (its number) or a stream (its URL)."""
+    """Whether `source` is the name of a video file, a camera (its number) or a stream (its URL)."""
     return Path(source).suffix.lower() in EXTENSIONS or is_stream(source)
 
 
@@ -39,7 +39,8 @@ def is_stream(source: str | Path) -> bool:
 
 
 class Video:
-    """A video that is read once. `rate`: frames per second; `live`: a camera, which does not wait for its reader."""
+    """A video that can be read once. `rate`: frames per second; `live`: a camera, which does not wait for its
+    reader."""
 
     def __init__(self, source: str | Path):
         import cv2
@@ -57,11 +58,11 @@ class Video:
         self.rate = rate if plausible else USUAL_RATE
         declared = self.capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.live = is_stream(source) and declared <= 0
-        self.declared = int(declared) if plausible else 0  # frames; of some formats estimated by the rate
-        self.received, self.end = 0, 0.0  # frames so far, and seconds until the end of the last one in the file
+        self.declared = int(declared) if plausible else 0  # frames; some formats estimate them from the rate
+        self.received, self.end = 0, 0.0  # frames so far, and the end time in seconds of the last one in the file
 
     def __iter__(self) -> Iterator[Frame]:
-        """All frames of a file. Of a camera the newest one whenever the next is asked for: others are dropped."""
+        """Yields all frames of a file; of a camera, the newest frame at each request, dropping the others."""
         return newest(self.capture) if self.live else self.every()
 
     def every(self) -> Iterator[Frame]:
@@ -78,7 +79,8 @@ class Video:
             self.capture.release()
 
     def loss(self) -> str | None:
-        """After the last frame: a sentence if a file has clearly fewer frames, and ends earlier, than it declares."""
+        """After the last frame, returns a message if a file has clearly fewer frames, and ends earlier, than it
+        declares."""
         seconds = min(self.declared / self.rate, shown_seconds(self.name))
         if self.live or self.received >= min(WHOLE * self.declared, self.declared - 1) or self.end >= WHOLE * seconds:
             return None
@@ -86,9 +88,9 @@ class Video:
 
 
 def newest(capture: Any) -> Iterator[Frame]:
-    """The frames that are newest when they are asked for; read in a thread, so that none waits in a buffer.
+    """Yields the newest frame at each request; a thread reads them, so that none waits in a buffer.
 
-    The thread releases the camera, since reading from a stream may block for long.
+    The thread releases the camera, since reading from a stream may block for a long time.
     """
     waiting: Queue[Frame | None] = Queue(1)
     stopped = threading.Event()

@@ -1,4 +1,4 @@
-"""Writes videos: MP4 files of a constant frame rate, without sound."""
+"""Writes videos: MP4 files with a constant frame rate, without sound."""
 
 import os
 from contextlib import suppress
@@ -11,13 +11,13 @@ from resdet.errors import FileError
 from resdet.files.atomic import SPACE, file_errors, make_folder
 from resdet.system import replace
 
-CODEC = "mp4v"  # the only one for MP4 in every build of OpenCV
+CODEC = "mp4v"  # the only codec for MP4 in every build of OpenCV
 
 
 class VideoWriter:
-    """An MP4 file that appears under its name when it is closed, complete also if the caller was interrupted.
+    """An MP4 file that appears under its name when it is closed, complete even if the caller was interrupted.
 
-    An odd width or height grows by a copy of the last column or row: the codec needs even sides.
+    Odd sides are padded by a copy of the last row or column, since the codec requires even sides.
     """
 
     def __init__(self, path: Path, rate: float):
@@ -35,8 +35,8 @@ class VideoWriter:
         self.close()
 
     def write(self, pixels: np.ndarray, time: float) -> None:
-        """Shows uint8 RGB [H, W, 3] from `time` on, in seconds. The frame before it is repeated until then; a frame
-        whose place is taken is left out. All frames have the size of the first."""
+        """Shows uint8 RGB [H, W, 3] from `time` on, in seconds. The previous frame is repeated until then; a frame at
+        the time of an earlier one is dropped. All frames have the size of the first."""
         import cv2
 
         place = round(time * self.rate)
@@ -45,7 +45,7 @@ class VideoWriter:
         if self.frames <= place:
             pixels = with_even_sides(pixels)
             size = pixels.shape[1::-1] if self.last is None else self.last.shape[1::-1]
-            resized = pixels if pixels.shape[1::-1] == size else cv2.resize(pixels, size)  # a stream may change it
+            resized = pixels if pixels.shape[1::-1] == size else cv2.resize(pixels, size)  # streams may change size
             self.last = cv2.cvtColor(resized, cv2.COLOR_RGB2BGR)
             self._append(self.last)
 
@@ -59,7 +59,7 @@ class VideoWriter:
         self.frames += 1
 
     def close(self) -> None:
-        """Finishes the file and checks it, since OpenCV reports no error; without frames, there is no file."""
+        """Finishes the file and checks it, since OpenCV reports no errors; without frames, no file is written."""
         if self.file is None:
             return
         self.file.release()
@@ -80,7 +80,7 @@ def with_even_sides(pixels: np.ndarray) -> np.ndarray:
 
 
 def frames_in(path: Path) -> int:
-    """The number of frames of a video file; 0 if it cannot be read."""
+    """Returns the number of frames of a video file; 0 if it cannot be read."""
     import cv2
 
     return int(cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT))
