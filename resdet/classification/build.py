@@ -15,7 +15,7 @@ from resdet.images.statistics import IMAGENET_MEAN, IMAGENET_STD
 def build_classifier(
     experiment: ClassificationExperiment, classes: Sequence[str], mean: Tensor | None = None, std: Tensor | None = None
 ) -> Classifier:
-    """The classifier of an experiment; `mean` and `std` are its pixel statistics, by default ImageNet's."""
+    """Builds the classifier of an experiment; `mean` and `std` are its pixel statistics, by default ImageNet's."""
     check_count(experiment.model.num_classes, classes)
     normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD) if mean is None or std is None else Normalize(mean, std)
     size = getattr(experiment.data, "crop", 32)

@@ -1,4 +1,4 @@
-"""Factors of the training loss by class, for data with few images of some classes."""
+"""Class weights of the training loss, for imbalanced data."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -13,8 +13,8 @@ from resdet.errors import ConfigError, number_of
 def class_weights(
     config: Literal["balanced"] | Sequence[float] | None, labels: np.ndarray, classes: Sequence[str]
 ) -> Tensor | None:
-    """float32 [C]; None: all classes weigh the same. `labels` are those of the whole training set, so that processes
-    agree."""
+    """Returns float32 [C]; None: all classes have equal weights. `labels` are those of the whole training set, so that
+    all processes agree."""
     if config is None:
         return None
     if isinstance(config, str):
@@ -26,14 +26,14 @@ def class_weights(
 
 
 def balanced(labels: np.ndarray, classes: int) -> Tensor:
-    """Inversely proportional to the images of each class, with a mean of 1 over all images; 0 for a class without
-    images. Label -1 is not counted."""
+    """Returns weights inversely proportional to the number of images of each class, with a mean of 1 over all images; 0
+    for a class without images. Ignores label -1."""
     counts = np.bincount(labels[labels >= 0], minlength=classes)
     mean = counts.sum() / max(1, np.count_nonzero(counts))
     return torch.from_numpy(np.where(counts > 0, mean / counts.clip(min=1), 0)).float()
 
 
 def extremes(weights: Tensor, classes: Sequence[str]) -> str:
-    """The lowest and the highest weight, with their classes."""
+    """Formats the lowest and the highest weight, with their classes."""
     low, high = int(weights.argmin()), int(weights.argmax())
     return f"{weights[low]:.3g} ({classes[low]}) to {weights[high]:.3g} ({classes[high]})"

@@ -25,7 +25,7 @@ def evaluate(
     experiment: ClassificationExperiment,
     options: EvaluateOptions,
 ) -> dict[str, float]:
-    """Errors of the averaged scores of all models."""
+    """Returns the errors of the averaged scores of all models."""
     world = distributed.join(experiment.train.device)
     try:
         models = [model.to(world.device) for model in models]
@@ -41,8 +41,8 @@ def evaluate(
 
 
 def check_ensemble(models: Sequence[Classifier], paths: Sequence[str], views: str) -> None:
-    """Refuses models with other classes, or with other test crops (`views`): their scores cannot be averaged. Refuses
-    exported files for dense views, whose images have several sizes."""
+    """Refuses models with different classes or test crops (`views`), whose scores cannot be averaged. Refuses exported
+    files for dense views, whose images have several sizes."""
     first = models[0]
     for model, path in zip(models, paths):
         if model.exported and views == "dense":
@@ -92,7 +92,7 @@ def print_metrics(
 def submit(
     models: Sequence[Classifier], experiment: ClassificationExperiment, world: World, path: str
 ) -> dict[str, float]:
-    """Writes the five best classes of each test image for the ILSVRC server."""
+    """Writes the top five classes of each test image for the ILSVRC server."""
     world.require_single()
     if not isinstance(experiment.data, ImageNetConfig):
         raise ConfigError("A submission needs ImageNet's test images: use a config with data.name: imagenet.")

@@ -1,4 +1,4 @@
-"""Compares classification runs on the same validation images with the first of them."""
+"""Compares classification runs with the first one on the same validation images."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from resdet.tasks import EvaluatedRun
 
 
 def compare(runs: Sequence[EvaluatedRun]) -> list[Section]:
-    """A section for each run but the first."""
+    """Returns a section for each run except the first."""
     first, *others = map(evaluate_run, runs)
     for other in others:
         check_same_data(first, other)
@@ -43,7 +43,7 @@ def section(first: Evaluated, other: Evaluated, number: int, room: int) -> Secti
 
 
 def gallery(right: Evaluated, wrong: Evaluated, key: str, title: str, room: int) -> Gallery:
-    """The images that only `right` is right about, by the difference of the scores of their label."""
+    """Shows the images that only `right` classifies correctly, by the difference of the scores of their label."""
     chosen = hits(right.predictions, 1) & ~hits(wrong.predictions, 1)
     margin = np.where(chosen, np.maximum(right.predictions.truth - wrong.predictions.truth, np.finfo(float).tiny), 0)
     pictures = [compared_picture(right, wrong, place) for place in most(margin, room)]

@@ -38,7 +38,7 @@ class Views(Dataset):
 
 
 def collate(items: list[tuple[list[Tensor], int, int, str]]) -> tuple[tuple[list[Tensor], Tensor, Tensor], list[str]]:
-    """The views of all images, one tensor per scale, labels and indices; the messages of skipped images."""
+    """Stacks the views, one tensor per scale, with labels and indices; also returns the messages of skipped images."""
     kept = [item for item in items if item[0]]
     scales = [torch.cat(parts) for parts in zip(*(views for views, *_ in kept))]
     labels, indices = (torch.tensor([item[field] for item in kept]) for field in (1, 2))
@@ -46,7 +46,7 @@ def collate(items: list[tuple[list[Tensor], int, int, str]]) -> tuple[tuple[list
 
 
 def size_of(collated: tuple[tuple[list[Tensor], Tensor, Tensor], list[str]]) -> int:
-    """The number of images, skipped ones included."""
+    """Returns the number of images, including skipped ones."""
     (_, _, indices), reasons = collated
     return len(indices) + len(reasons)
 
@@ -63,7 +63,7 @@ def scored_images(
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[Scored]:
-    """The scores of this process's share of a source."""
+    """Yields the scores of this process's share of a source."""
     crops = build_test_crops(config, models[0].size, models[0].short)
     samples = Views(source, crops, range(rank, len(source), world), on_bad_image)
     batch = {"center": config.batch, "ten_crop": max(1, config.batch // 10), "dense": 1}[config.views]
@@ -78,7 +78,7 @@ def scored_images(
 
 @torch.inference_mode()
 def scored_on_device(models: Sequence[Scorable], batches: Iterable[Batch], device: torch.device) -> Iterator[Scored]:
-    """The scores of small images on the device, with a single view (Table 6)."""
+    """Yields the scores of small images on the device, with a single view (Table 6)."""
     scorer = Scorer(models, device, dense=False)
     for images, labels, indices in batches:
         yield scorer([cast(Tensor, images)]), cast(Tensor, labels), indices

@@ -1,4 +1,4 @@
-"""Top-1 and top-5 errors (Tables 2 to 6), per class and overall, over any number of processes."""
+"""Top-1 and top-5 errors (Tables 2 to 6), per class and overall, across all processes."""
 
 from dataclasses import dataclass
 
@@ -12,13 +12,13 @@ TOP = 5
 
 
 def has_top5(classes: int) -> bool:
-    """Whether a top-5 error says something: with five classes or fewer it is always 0."""
+    """Whether a top-5 error is informative: with five classes or fewer, it is always 0."""
     return classes > TOP
 
 
 @dataclass
 class ClassificationMetrics:
-    """Errors as fractions; `per_class` [C, 3] are the images, top-1 hits and top-5 hits of each class."""
+    """Errors as fractions; `per_class` [C, 3] contains images, top-1 hits and top-5 hits of each class."""
 
     images: int
     loss: float
@@ -41,7 +41,7 @@ class Tally:
     def add(self, scores: Tensor, labels: Tensor) -> None:
         """Adds probabilities `scores` [B, C] and labels [B]. Of equal scores, the smaller class number ranks first.
 
-        NaN ranks before all other scores, and an image with a NaN score of its label is an error.
+        NaN ranks above all other scores, and an image with a NaN score for its label counts as an error.
         """
         valid = labels >= 0
         target = scores.gather(1, labels.clamp(min=0)[:, None])
@@ -52,7 +52,7 @@ class Tally:
         self.loss += (valid * -target[:, 0].double().clamp(min=1e-45).log()).sum()
 
     def metrics(self) -> ClassificationMetrics:
-        """The metrics over all processes."""
+        """Returns the metrics across all processes."""
         if dist.is_initialized():
             dist.all_reduce(self.counts)
             dist.all_reduce(self.loss)
@@ -64,7 +64,7 @@ class Tally:
 
 
 def per_class_table(metrics: ClassificationMetrics, names: list[str]) -> str:
-    """A Markdown table, worst class first; n/a for a class without images."""
+    """Returns a Markdown table, worst class first; n/a for a class without images."""
     rows = []
     for name, (images, first, fifth) in zip(names, metrics.per_class.tolist()):
         errors = (1 - first / images, 1 - fifth / images) if images else (None, None)

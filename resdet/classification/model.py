@@ -29,7 +29,7 @@ class Classifier(Model):
 
     task = "classification"
     kind = "classifier"
-    class_weights: Tensor | None  # [C]: factors of the loss; a training sets them, and checkpoints do not have them
+    class_weights: Tensor | None  # [C]: factors of the loss; set by training, not saved in checkpoints
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Classifier(Model):
         label_smoothing: float = 0.0,
     ):
         super().__init__()
-        # Images are channels last in memory; convolutions then need no reordering, on CPUs and GPUs.
+        # With images that are channels last in memory, convolutions need no reordering, on CPUs and GPUs.
         self.backbone = backbone.to(memory_format=torch.channels_last)
         self.normalize = normalize
         self.classes = list(classes)
@@ -51,7 +51,7 @@ class Classifier(Model):
         self.experiment = {}
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, C] of uint8 RGB images [B, 3, H, W]."""
+        """Returns logits [B, C] of uint8 RGB images [B, 3, H, W]."""
         return cast(Tensor, self.backbone(self.normalize(images)))
 
     def compile_inference(self, compile: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
@@ -59,19 +59,20 @@ class Classifier(Model):
         self.forward = compile(self.forward)  # type: ignore[method-assign]
 
     def losses(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """The cross entropy; `targets` are labels [B] (-1 is ignored) or probabilities [B, C] of mixed images."""
+        """Computes the cross entropy; `targets` are labels [B] (-1 is ignored) or probabilities [B, C] of mixed
+        images."""
         check_labels(targets, len(self.classes))
         return {"cross_entropy": self.cross_entropy(self(images), targets)}
 
     def cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The mean cross entropy over images with a label; zero if there is none.
+        """Computes the mean cross entropy over images with a label; zero if there is none.
 
-        `class_weights` multiply the terms of their classes and do not change the divisor, so that the loss does not
+        `class_weights` multiply the terms of their classes but do not change the divisor, so that the loss does not
         depend on the number of processes that share a batch.
         """
         logits, smoothing = logits.float(), self.label_smoothing
         if targets.is_floating_point():
-            labeled = targets.sum(1, keepdim=True)  # below 1 where an image without a label is mixed in
+            labeled = targets.sum(1, keepdim=True)  # below 1 if an image without a label is mixed in
             smoothed = targets * (1 - smoothing) + labeled * (smoothing / targets.shape[1])
             total = F.cross_entropy(logits, smoothed, self.class_weights, reduction="sum")
         else:
@@ -89,12 +90,12 @@ class Classifier(Model):
         stream: bool = False,
         device: str | torch.device | None = None,
     ) -> Any:
-        """The `top` classes of each image, from its center crop.
+        """Returns the `top` classes of each image, from its center crop.
 
-        Takes an image (a path, a uint8 RGB array [H, W, 3], a PIL image, a tensor [3, H, W] of uint8 or of floats from
-        0 to 1) and returns a Classification; takes a folder, a glob, a video, a batch or an iterable of images and
-        returns a list, or with `stream` a generator. `batch` images are classified together (default: 64).
-        `device`: the model is first moved there, and stays there.
+        For one image (a path, a uint8 RGB array [H, W, 3], a PIL image, or a tensor [3, H, W] of uint8 or of floats
+        from 0 to 1), returns a Classification. For a folder, a glob, a video, a batch or an iterable of images, returns
+        a list, or with `stream` a generator. `batch` images are classified together (default: 64). `device`: moves the
+        model there first, permanently.
         """
         if device is not None:
             self.to(device)
@@ -112,21 +113,21 @@ class Classifier(Model):
     def predict_prepared(
         self, images: Sequence[Prepared], score: float | None = None, top: int | None = None
     ) -> list[Classification]:
-        """The `top` classes (default: 5) of each prepared image; `score` has no effect."""
+        """Returns the `top` classes (default: 5) of each prepared image; `score` has no effect."""
         with evaluating([self]):
             scores = self.scores(np.stack([prepared.content for prepared in images]))
         return best_classes(scores, self.classes, TOP if top is None else top)
 
     @torch.inference_mode()
     def scores(self, crops: np.ndarray) -> Tensor:
-        """Probabilities [B, C] of uint8 crops [B, H, W, 3], on the CPU."""
+        """Returns probabilities [B, C] of uint8 crops [B, H, W, 3], on the CPU."""
         pixels = upload(torch.from_numpy(crops), self.device)
         logits: Tensor = self(pixels.permute(0, 3, 1, 2))
         return logits.float().softmax(1).cpu()
 
 
 def check_labels(targets: Tensor, classes: int) -> None:
-    """Refuses labels outside the classes: on a CPU only, since the check would wait for a GPU, and not in compiled
+    """Refuses labels outside the classes. Runs only on a CPU, since the check would wait for a GPU, and not in compiled
     code, where it would break the graph."""
     if targets.is_floating_point() or targets.device.type != "cpu" or torch.compiler.is_compiling():
         return
@@ -139,7 +140,7 @@ def check_labels(targets: Tensor, classes: int) -> None:
 
 
 def best_classes(scores: Tensor, classes: Sequence[str], top: int) -> list[Classification]:
-    """The `top` classes of each image by its probabilities [B, C]."""
+    """Returns the `top` classes of each image from its probabilities [B, C]."""
     require(top > 0, "top", top, "give a number of classes")
     best = scores.topk(min(top, len(classes)), dim=1)
     return [

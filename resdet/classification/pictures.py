@@ -1,4 +1,4 @@
-"""Pictures of a few validation images with the classes of the last evaluation."""
+"""Pictures of a few validation images with the predicted classes of the last evaluation."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -7,7 +7,7 @@ import numpy as np
 from resdet.classification.evaluate import Scored
 from resdet.engine.distributed import gather
 
-TOP = 3  # classes
+TOP = 3  # number of predicted classes
 LINE, SCALE = 14, 0.4  # height in pixels and font scale of a line
 BLACK, RED, GREEN = (0, 0, 0), (200, 0, 0), (0, 130, 0)
 
@@ -15,14 +15,14 @@ Best = tuple[list[int], list[float]]  # labels and scores of the best classes
 
 
 class BestClasses:
-    """The best classes of a few images, collected while an evaluation passes over all."""
+    """Collects the best classes of a few images during an evaluation of all."""
 
     def __init__(self, indices: Sequence[int]):
         self.selection = set(indices)
         self.parts: list[tuple[int, Best]] = []
 
     def collect(self, scored: Iterable[Scored]) -> Iterator[Scored]:
-        """Passes the batches of an evaluation on."""
+        """Yields the batches of an evaluation unchanged, and stores the best classes."""
         for scores, labels, indices in scored:
             for row, index in enumerate(indices.tolist()):
                 if index in self.selection:
@@ -31,14 +31,14 @@ class BestClasses:
             yield scores, labels, indices
 
     def gather(self) -> dict[int, Best]:
-        """The best classes by image, over all processes."""
+        """Returns the best classes by image, from all processes."""
         return dict(sorted(gather(self.parts)))
 
 
 def captioned(pixels: np.ndarray, label: int, best: Best, classes: Sequence[str]) -> np.ndarray:
-    """The image above its class, in black, and the best classes with their scores: the right one in green, others in
-    red."""
-    import cv2  # a training without loggers needs no OpenCV
+    """Draws the image with its class below, in black, and the best classes with their scores: the correct one in green,
+    others in red."""
+    import cv2  # training without loggers does not need OpenCV
 
     from resdet.results.visualizer import FONT, fitted
 

@@ -19,7 +19,7 @@ from resdet.results.confusion import confusion_parts
 from resdet.results.sections import Cell, Gallery, Picture, Section, Table, facts, picture
 from resdet.tasks import EvaluatedRun
 
-WORST = 24  # pictures
+WORST = 24  # maximum number of pictures
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A run with its predictions of the validation images."""
+    """A run with its predictions for the validation images."""
 
     run: EvaluatedRun
     images: Validation
@@ -48,7 +48,7 @@ class Evaluated:
 
 
 def evaluate_run(run: EvaluatedRun) -> Evaluated:
-    """Predicts the validation images, or reads the predictions in the cache."""
+    """Predicts the validation images, or reads the predictions from the cache."""
     images = open_validation(run.experiment, World(0, 1, run.model.device), Skipped(print))
     match(images, run.name, run.model.classes)
     names = [images.name(index) for index in range(len(images))]
@@ -77,7 +77,7 @@ def report(run: EvaluatedRun) -> list[Section]:
 
 
 def predict(scored: Iterable[Scored]) -> dict[str, list[Any]]:
-    """The columns of `Predictions`, in JSON types. Of equal scores, the smaller class number ranks first."""
+    """Returns the columns of `Predictions` as JSON types. Of equal scores, the smaller class number ranks first."""
     columns: dict[str, list[Any]] = {name: [] for name in Predictions.__annotations__}
     for scores, labels, indices in scored:
         kept = (labels >= 0).cpu()
@@ -90,12 +90,12 @@ def predict(scored: Iterable[Scored]) -> dict[str, list[Any]]:
 
 
 def hits(predictions: Predictions, top: int) -> np.ndarray:
-    """bool [n]: whether the label is among the best classes."""
+    """Returns bool [n]: whether the label is among the best classes."""
     return (predictions.best[:, :top] == predictions.labels[:, None]).any(1)
 
 
 def tops(classes: Sequence[str]) -> tuple[int, ...]:
-    """The numbers of best classes of which errors are reported."""
+    """Returns the values of k for which top-k errors are reported."""
     return (1, TOP) if has_top5(len(classes)) else (1,)
 
 
@@ -128,7 +128,7 @@ def confusion_section(predictions: Predictions, classes: list[str]) -> Section:
 
 
 def worst_gallery(images: Validation, predictions: Predictions, classes: list[str]) -> Gallery:
-    """The images of a wrong class with the lowest score of their label."""
+    """Shows the misclassified images with the lowest score of their label."""
     wrong = np.flatnonzero(~hits(predictions, 1))
     worst = wrong[np.argsort(predictions.truth[wrong], kind="stable")][:WORST]
     pictures = [worst_picture(images, predictions, classes, int(row)) for row in worst]

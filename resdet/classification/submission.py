@@ -11,7 +11,7 @@ from resdet.files.atomic import write_text
 def write_classification(
     path: str | Path, rows: Iterable[Sequence[int]], classes: Sequence[str], devkit: Sequence[str]
 ) -> None:
-    """Writes a line per image, in the order of the test list: five ILSVRC2012_IDs (1 to 1000), best first.
+    """Writes one line per image, in the order of the test list: five ILSVRC2012_IDs (1 to 1000), best first.
 
     `rows` are five class numbers per image, indices into `classes` (synsets); `devkit` lists the synsets in the
     different order of ILSVRC2012_ID.
@@ -22,7 +22,7 @@ def write_classification(
 
 
 def check_classification(path: str | Path, images: int, classes: int = 1000) -> None:
-    """Raises a DataError for the first line that the server would refuse."""
+    """Raises a DataError for the first line that the server would reject."""
     for row, line in enumerate(read_lines(path, images), start=1):
         fields = line.split()
         valid = len(fields) == 5 and all(field.isdigit() and 1 <= int(field) <= classes for field in fields)

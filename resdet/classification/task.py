@@ -103,7 +103,7 @@ class ClassificationTask(Task):
 
 
 def classify(model: Classifier, sources: Sequence[Source], top: int, batch: int) -> Iterator[dict[str, Any]]:
-    """Prints the classes of each image, then of each frame of each video, and yields them in JSON types."""
+    """Prints the classes of each image, then of each frame of each video, and yields them as JSON types."""
     paths, videos = sorted_out(sources)
     for path, result in attempts(model, paths, batch, top=top):
         if isinstance(result, DataError):

@@ -31,7 +31,7 @@ TestCrops = Callable[[Image], list[Tensor]]  # image -> views uint8 [V, 3, H, W]
 
 
 def build_test_crops(config: TestCropsConfig, size: int, short: int) -> TestCrops:
-    """The function that crops the views of an image."""
+    """Returns the function that crops the views of an image."""
     if config.views == "center":
         return partial(center_crops, short=short, size=size)
     if config.views == "ten_crop":
@@ -44,29 +44,29 @@ def center_crops(image: Image, short: int, size: int) -> list[Tensor]:
 
 
 def ten_crops(image: Image, short: int, size: int) -> list[Tensor]:
-    """The standard 10-crop testing of Tables 2 and 3."""
+    """Returns the views of the standard 10-crop testing of Tables 2 and 3."""
     return [as_tensor(ten_crop(image, short, size))]
 
 
 def dense(image: Image, scales: Sequence[int], flip: bool) -> list[Tensor]:
-    """The whole image and its mirror image at each scale (Table 4)."""
+    """Returns the whole image and its mirror image at each scale (Table 4)."""
     whole = [rectangle(image, scale) for scale in scales]
     return [as_tensor(np.stack([view, view[:, ::-1]] if flip else [view])) for view in whole]
 
 
 def as_tensor(views: np.ndarray) -> Tensor:
-    """uint8 [V, H, W, 3] -> [V, 3, H, W]."""
+    """Converts uint8 [V, H, W, 3] to [V, 3, H, W]."""
     return torch.from_numpy(np.ascontiguousarray(views)).permute(0, 3, 1, 2)
 
 
 class Scorer:
-    """Class probabilities of views, averaged over scales and over the nets of an ensemble."""
+    """Computes class probabilities of views, averaged over scales and over the nets of an ensemble."""
 
     def __init__(self, models: Sequence[Scorable], device: torch.device, dense: bool):
         self.models, self.device, self.dense = models, device, dense
 
     def logits(self, model: Scorable, views: Tensor) -> Tensor:
-        """[V, C]; a dense pass averages the class score map over positions before the softmax."""
+        """Returns [V, C]; a dense pass averages the class score map over positions before the softmax."""
         if not self.dense:
             return model(views)
         net = cast(Classifier, model)

@@ -66,7 +66,7 @@ class ClassificationTraining(BaseTraining):
         init: Path | None = None,
         build: Build = build_classifier,
     ):
-        """`build` makes the model of an experiment for these classes."""
+        """`build` creates the model of an experiment for its classes."""
         self.experiment, self.world = experiment, world
         torch.manual_seed(experiment.train.seed)
         images = isinstance(experiment.data, ImagesConfig)
@@ -88,7 +88,7 @@ class ClassificationTraining(BaseTraining):
             self.start_from(init, log)
         self.training = self.data.training
         self.step = ClassifierStep(self.model)
-        self.best_classes: dict[int, Best] = {}  # of some images, by the last evaluation
+        self.best_classes: dict[int, Best] = {}  # of some images, from the last evaluation
 
     def sources(self) -> Mapping[str, Source]:
         return {**self.data.sources, **self.validation.sources}
@@ -97,7 +97,7 @@ class ClassificationTraining(BaseTraining):
         """Keeps the random weights."""
 
     def inputs(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
-        """Images and labels, mixed if mixup or cutmix is enabled."""
+        """Returns images and labels, mixed if mixup or cutmix is enabled."""
         mixup, cutmix = self.data.mixing
         images, labels = cast(Tensor, batch.images), cast(Tensor, batch.targets)
         if not (mixup or cutmix):
@@ -119,7 +119,7 @@ class ClassificationTraining(BaseTraining):
         return metrics.summary()
 
     def pictures(self, count: int) -> dict[str, np.ndarray]:
-        """Evenly spaced validation images with their class and the best classes."""
+        """Draws evenly spaced validation images with their class and the best classes."""
         validation, classes = self.validation, self.model.classes
         return {
             f"val/{index}": captioned(validation.pixels(index), int(validation.labels[index]), best, classes)
@@ -163,7 +163,8 @@ class ImagePipeline:
         )
 
     def statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and std: ImageNet's, or with `mean: per_pixel` the mean image of a sample of the training set."""
+        """Returns mean and std: ImageNet's, or with `mean: per_pixel` the mean image of a sample of the training
+        set."""
         if self.config.mean == "per_channel":
             return torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
         crop = build_test_crops(TestCropsConfig(views="center"), self.config.size, self.config.short)
@@ -172,8 +173,8 @@ class ImagePipeline:
 
 
 def check_split_classes(train: Sequence[str], val: Sequence[str]) -> None:
-    """Raises a DataError unless both splits have the same class names, to which labels are indices. Shards without
-    names (resdet/data/tar_index.py) have numbers as names, and validation shards may lack the last classes."""
+    """Raises a DataError unless both splits have the same class names, which labels index. Shards without names
+    (resdet/data/tar_index.py) use numbers as names, and validation shards may lack the last classes."""
     numbered = [list(names) == [str(label) for label in range(len(names))] for names in (train, val)]
     fits = len(val) <= len(train) if numbered[1] else len(val) == len(train) and (numbered[0] or val == train)
     if not fits:
@@ -189,7 +190,7 @@ class OnDevicePipeline:
 
     sources: Mapping[str, Source] = {}
     note = ""
-    copies = 1  # of an image in a row
+    copies = 1  # consecutive copies of an image
 
     def __init__(self, experiment: ClassificationExperiment, world: World, skipped: Skipped):
         config = self.config = cast(OnDeviceConfig, experiment.data)
@@ -203,12 +204,13 @@ class OnDevicePipeline:
         )
 
     def statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and std of the training set: its mean image, as in the paper, or its mean color; the color std."""
+        """Returns mean and std of the training set: its mean image, as in the paper, or its mean color; the color
+        std."""
         return self.images.mean(self.config.mean == "per_pixel").cpu(), self.images.std().cpu()
 
 
 def mean_image(crops: Views, skipped: Skipped) -> Tensor:
-    """The mean over one crop per image, [3, size, size]; damaged images raise or are skipped, as configured."""
+    """Returns the mean over one crop per image, [3, size, size]; damaged images raise or are skipped, as configured."""
     total, count = torch.zeros((), dtype=torch.float64), 0
     for position in track(range(len(crops)), "mean image", len(crops)):
         views, _, _, reason = crops[position]

@@ -1,4 +1,4 @@
-"""The validation images of an experiment: files that worker processes decode, or one tensor on the device."""
+"""The validation images of an experiment: files decoded by worker processes, or one tensor on the device."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
@@ -32,15 +32,15 @@ class ImageValidation:
         return len(self.source)
 
     def relabel(self, labels: Sequence[int]) -> None:
-        """Replaces each label by the entry of `labels`."""
+        """Replaces each label with its entry in `labels`."""
         self.labels = self.source.labels = np.array(labels, np.int64)[self.labels]
 
     def pixels(self, index: int) -> np.ndarray:
-        """An image, uint8 [H, W, 3]."""
+        """Returns an image, uint8 [H, W, 3]."""
         return self.source.image(index).decode()
 
     def scored(self, models: Sequence[Scorable]) -> Iterator[Scored]:
-        """The scores of a classifier, or of an ensemble, for this process's share of the images."""
+        """Yields the scores of a classifier, or of an ensemble, for this process's share of the images."""
         options = self.world.options(self.config)
         return scored_images(models, self.source, self.eval, self.world.device, self.skipped, **options)
 
@@ -74,14 +74,15 @@ Validation = ImageValidation | OnDeviceValidation
 
 
 def open_validation(experiment: ClassificationExperiment, world: World, skipped: Skipped) -> Validation:
-    """`skipped` reports the files that cannot be read."""
+    """Opens the validation images; `skipped` reports unreadable files."""
     if isinstance(experiment.data, ImagesConfig):
         return ImageValidation(experiment.data, experiment.eval, world, skipped)
     return OnDeviceValidation(cast(OnDeviceConfig, experiment.data), experiment.eval.batch, world)
 
 
 def match(images: Validation, name: str, classes: Sequence[str]) -> str | None:
-    """Gives the images the labels of a model, which errors call `name`; returns a note on classes that differ."""
+    """Converts the labels of the images to those of a model, called `name` in errors; returns a note on classes that
+    differ."""
     labels, note = match_classes(name, classes, images.classes)
     if labels != [*range(len(labels))]:
         images.relabel(labels)

@@ -24,7 +24,7 @@ class Cifar(NamedTuple):
 
 
 def read(root: Path, split: Literal["train", "test"]) -> Cifar:
-    """A split of CIFAR-10, in the order of its files.
+    """Reads a split of CIFAR-10, in the order of its files.
 
     `root` is or contains the folder cifar-10-batches-py or cifar-10-batches-bin, or contains one of the published
     archives, cifar-10-python.tar.gz or cifar-10-binary.tar.gz, which is then unpacked in `root`.
@@ -37,9 +37,9 @@ def read(root: Path, split: Literal["train", "test"]) -> Cifar:
 
 
 def get(root: Path, *, url: str = URL, md5: str = MD5, size: int | None = SIZE) -> Path:
-    """The folder with CIFAR-10 under `root`; downloads and unpacks the archive if there is none.
+    """Returns the folder with CIFAR-10 under `root`; downloads and unpacks the archive if there is none.
 
-    For the binary layout pass url=".../cifar-10-binary.tar.gz", md5="c32a1d4ab5d03f1284b67883e8d87530",
+    For the binary layout, pass url=".../cifar-10-binary.tar.gz", md5="c32a1d4ab5d03f1284b67883e8d87530",
     size=170_052_171.
     """
     root = Path(root)

@@ -39,7 +39,7 @@ class ImagesConfig(DataConfig):
 
     @property
     def crop(self) -> int:
-        """Side of a test crop."""
+        """Side of a test crop in pixels."""
         return self.size if self.test_size is None else self.test_size
 
     def dataset(self, split: str, transform: Callable | None = None) -> "ClassificationDataset":
@@ -48,7 +48,7 @@ class ImagesConfig(DataConfig):
         return ClassificationDataset(self.open(split), transform)
 
     def open(self, split: str) -> "Source":
-        """The source of a split, `train` or `val`."""
+        """Opens the source of a split, `train` or `val`."""
         raise NotImplementedError
 
 
@@ -59,7 +59,7 @@ class ImageNetConfig(ImagesConfig):
     root: str = "datasets/ILSVRC2012"  # folder of the data set
 
     def open(self, split: str) -> "Source":
-        """`split` may also be `test`."""
+        """Opens a split, which may also be `test`."""
         from resdet.classification.data.imagenet import imagenet
 
         return imagenet(self.root, split)
@@ -83,7 +83,7 @@ class FolderConfig(ImagesConfig):
         require(0 < self.val_share < 1, "data.val_share", self.val_share, "it is a share, between 0 and 1")
 
     def open(self, split: str) -> "EncodedSource":
-        """Both trees use the classes of the training tree, so that labels agree."""
+        """Opens a split with the classes of the training tree, so that labels agree."""
         from resdet.classification.data.folder_split import open_share
         from resdet.classification.data.shards import has_shards, open_folder
         from resdet.files.remote import local
@@ -126,7 +126,7 @@ class OnDeviceConfig(DataConfig):
         return PixelDataset(self.open(split), transform)
 
     def open(self, split: str) -> "Cifar":
-        """`images` uint8 [N, 3, H, W], `labels` [N] and `classes` of a split, `train` or `val`."""
+        """Opens a split, `train` or `val`: `images` uint8 [N, 3, H, W], `labels` [N] and `classes`."""
         raise NotImplementedError
 
 

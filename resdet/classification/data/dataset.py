@@ -11,8 +11,8 @@ Sample = tuple[Tensor, int]
 
 
 class ClassificationDataset(Dataset[Sample]):
-    """(image, label) for each image: uint8 RGB [3, H, W], mapped by `transform`, and the index in `classes`, -1 if
-    there is none."""
+    """(image, label) for each image: uint8 RGB [3, H, W], mapped by `transform`, and an index into `classes`, -1 for an
+    unlabeled image."""
 
     def __init__(self, source: Any, transform: Callable[[Tensor], Any] | None = None):
         """`source` has `labels`, `classes` and `image(index)`."""
@@ -27,12 +27,12 @@ class ClassificationDataset(Dataset[Sample]):
         return self.transform(image) if self.transform else image, int(self.source.labels[index])
 
     def image(self, index: int) -> Tensor:
-        """uint8 RGB [3, H, W]."""
+        """Returns an image, uint8 RGB [3, H, W]."""
         return torch.from_numpy(self.source.image(index).decode()).permute(2, 0, 1).contiguous()
 
 
 class PixelDataset(ClassificationDataset):
-    """The same for a source with images in memory: `images` uint8 [N, 3, H, W] instead of `image(index)`."""
+    """The same for images in memory: `source` has `images` uint8 [N, 3, H, W] instead of `image(index)`."""
 
     def image(self, index: int) -> Tensor:
         return torch.from_numpy(self.source.images[index])

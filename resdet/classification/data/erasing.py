@@ -24,7 +24,7 @@ def random_erasing(
 def erased_box(
     size: tuple[int, int], rng: np.random.Generator, area: tuple[float, float], ratio: tuple[float, float]
 ) -> tuple[int, int, int, int]:
-    """Box (x, y, width, height): area uniform in `area`, height / width log-uniform in `ratio`.
+    """Returns a box (x, y, width, height): area uniform in `area`, height / width log-uniform in `ratio`.
 
     Empty after ten samples that do not fit.
     """

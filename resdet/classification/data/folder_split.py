@@ -13,10 +13,11 @@ from resdet.errors import DataError
 
 
 def open_share(root: Path, train: str, split: str, share: float, seed: int) -> ImageFiles:
-    """The images of `split`, `train` or `val`, of the class folders in root/`train`, or in root without a tree `train`.
+    """Returns the images of `split`, `train` or `val`, from the class folders in root/`train`, or in root if that is
+    missing.
 
     Validation gets `share` of the images of each class, and at least one of several: those with the lowest hashes of
-    their names, so that few images change sides when others are added.
+    their names, so that few images change splits when others are added.
     """
     source = ImageFolder(training_tree(root, train))
     digests = [blake2b(os.fsencode(f"{seed} {path}"), digest_size=8).hexdigest() for path in source.paths]
@@ -37,7 +38,7 @@ def open_share(root: Path, train: str, split: str, share: float, seed: int) -> I
 
 
 def training_tree(root: Path, train: str) -> Path:
-    """root/`train`, or root if its folders are classes; refuses folders with the names of other splits."""
+    """Returns root/`train`, or root if its folders are classes; refuses folders with the names of other splits."""
     folders, _ = list_folder(root)
     flat = train == "train" and not (root / train).is_dir()
     unexpected = {"train", "val", "test"} if flat else {"val"}

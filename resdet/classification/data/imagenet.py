@@ -50,12 +50,12 @@ def imagenet(root: Path | str, split: str) -> EncodedSource:
 
 
 def devkit_ids(root: Path | str) -> list[str]:
-    """The synsets in the order of ILSVRC2012_ID, from 1."""
+    """Returns the synsets in the order of ILSVRC2012_ID, from 1."""
     return [synset for synset, _ in _devkit_classes(Path(root))]
 
 
 def class_words(root: Path | str) -> dict[str, str]:
-    """{synset: words ("tench, Tinca tinca")} from the development kit or Kaggle's file; empty without both."""
+    """Returns {synset: words ("tench, Tinca tinca")} from the development kit or Kaggle's file; empty without both."""
     root = Path(root)
     if _has_devkit(root):
         return dict(_devkit_classes(root))
@@ -116,7 +116,7 @@ def _synset_of(name: str, truth: dict[str, str]) -> str:
 
 
 def _validation_truth(root: Path) -> dict[str, str]:
-    """The synset of each validation image, by its stem."""
+    """Returns the synset of each validation image, by its stem."""
     if (root / KAGGLE_VAL).is_file() and not _has_devkit(root):
         return dict(re.findall(r"^(ILSVRC2012_val_\d+),(n\d+)", (root / KAGGLE_VAL).read_text(), re.MULTILINE))
     synsets = devkit_ids(root)
@@ -132,7 +132,8 @@ def _validation_truth(root: Path) -> dict[str, str]:
 
 
 def _devkit_classes(root: Path) -> list[tuple[str, str]]:
-    """(synset, words) of each ILSVRC2012_ID, from 1; meta.mat also has WordNet's inner nodes, which this omits."""
+    """Returns (synset, words) of each ILSVRC2012_ID, from 1; omits WordNet's inner nodes, which meta.mat also
+    contains."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
@@ -155,7 +156,7 @@ def _has_devkit(root: Path) -> bool:
 
 
 def _devkit_file(root: Path, name: str) -> bytes:
-    """A file of the development kit's folder `data`, unpacked or in its archive."""
+    """Reads a file of the development kit's folder `data`, unpacked or in its archive."""
     unpacked, packed = root / DEVKIT / "data" / name, root / f"{DEVKIT}.tar.gz"
     if unpacked.is_file():
         return unpacked.read_bytes()

@@ -31,7 +31,7 @@ class Samples(Dataset):
 
 
 def collate(samples: list[tuple[np.ndarray, int, int, str]]) -> tuple[Batch, list[str]]:
-    """A batch with images uint8 [B, 3, H, W] (channels last in memory), and the messages of skipped images."""
+    """Returns a batch with images uint8 [B, 3, H, W] (channels last in memory), and the messages of skipped images."""
     pixels, labels, indices, reasons = zip(*samples)
     images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
     return Batch(images, torch.tensor(labels), torch.tensor(indices)), [reason for reason in reasons if reason]

@@ -1,7 +1,7 @@
 """Mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899), on whole batches on the device.
 
-Each image is mixed with its predecessor in the shuffled batch. Copies of repeated augmentation come in a row, and are
-mixed with those of the image before. Random numbers come from the CPU, so that nothing waits for the device.
+Each image is mixed with its predecessor in the shuffled batch. Copies from repeated augmentation are consecutive, and
+are mixed with those of the previous image. Random numbers come from the CPU, to avoid waiting for the device.
 """
 
 import math
@@ -22,7 +22,7 @@ def mix(
 ) -> Batch:
     """Applies mixup or CutMix if its alpha is positive; if both are, one of them at random for the whole batch.
 
-    `copies`: number of copies of an image in a row.
+    `copies`: number of consecutive copies of an image.
     """
     choices = [(method, alpha) for method, alpha in ((mixup, mixup_alpha), (cutmix, cutmix_alpha)) if alpha > 0]
     if not choices:
@@ -48,7 +48,7 @@ def blend(images: torch.Tensor, targets: torch.Tensor, share: float, distance: i
 
 
 def paste(images: torch.Tensor, targets: torch.Tensor, box: tuple[int, int, int, int], distance: int = 1) -> Batch:
-    """Replaces the pixels in `box` (x1, y1, x2, y2) by those of the image `distance` places before, and weights the
+    """Replaces the pixels in `box` (x1, y1, x2, y2) with those of the image `distance` places before, and weights the
     targets by area."""
     x1, y1, x2, y2 = box
     mixed = images.clone()
@@ -58,13 +58,13 @@ def paste(images: torch.Tensor, targets: torch.Tensor, box: tuple[int, int, int,
 
 
 def draw_share(alpha: float, generator: torch.Generator) -> float:
-    """A sample of Beta(alpha, alpha), from NumPy, since torch's takes no generator."""
+    """Samples Beta(alpha, alpha) with NumPy, since torch's distribution does not accept a generator."""
     seed = int(torch.randint(2**63 - 1, (), generator=generator))
     return float(np.random.default_rng(seed).beta(alpha, alpha))
 
 
 def draw_box(share: float, width: int, height: int, generator: torch.Generator) -> tuple[int, int, int, int]:
-    """Box (x1, y1, x2, y2) of the area 1 - `share`, with a random center, clipped to the image."""
+    """Returns a box (x1, y1, x2, y2) of area 1 - `share`, with a random center, clipped to the image."""
     x = int(torch.randint(width, (), generator=generator))
     y = int(torch.randint(height, (), generator=generator))
     half = math.sqrt(1 - share) / 2

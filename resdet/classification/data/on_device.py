@@ -11,7 +11,7 @@ from resdet.data.samplers import ShuffleSampler, generator_for
 from resdet.progress import track
 from resdet.structures import Batch, share, upload
 
-UPLOAD = 100  # steps whose random numbers are uploaded at once
+UPLOAD = 100  # number of steps whose random numbers are uploaded at once
 
 
 class OnDeviceImages:
@@ -30,27 +30,26 @@ class OnDeviceImages:
         return f"image {index}"
 
     def mean(self, per_pixel: bool) -> Tensor:
-        """The mean image [3, S, S], or the mean color [3, 1, 1]; exact over all images."""
+        """Returns the mean image [3, S, S], or the mean color [3, 1, 1]; exact over all images."""
         total = sum((part.double().sum(0) for part in self.images.split(4096)), torch.zeros(())) / len(self)
         return (total if per_pixel else total.mean((1, 2), keepdim=True)).float()
 
     def std(self) -> Tensor:
-        """The standard deviation of each color, [3]."""
+        """Returns the standard deviation of each color, [3]."""
         mean = self.mean(per_pixel=False).double()
         squares = sum((part.double() - mean).square().sum((0, 2, 3)) for part in self.images.split(4096))
         return (squares / (self.images.numel() / 3)).sqrt().float()
 
 
 def open_on_device(config: OnDeviceConfig, split: str, device: torch.device) -> OnDeviceImages:
-    """The images of a split, `train` or `val`."""
+    """Uploads the images of a split, `train` or `val`."""
     data = config.open(split)
     return OnDeviceImages(data.images, data.labels, data.classes, device)
 
 
 class OnDeviceTraining:
     """An endless stream of training batches: "4 pixels are padded on each side, and a 32×32 crop is randomly sampled
-    from the padded image or its horizontal flip". The padding has the mean color, which normalizes to about zero.
-    """
+    from the padded image or its horizontal flip". The padding has the mean color, which normalizes to about zero."""
 
     def __init__(
         self, data: OnDeviceImages, batch: int, seed: int, pad: int, flip: bool, rank: int = 0, world: int = 1
@@ -72,17 +71,18 @@ class OnDeviceTraining:
             step += UPLOAD
 
     def draw(self, steps: range) -> Iterator[Batch]:
-        """This process's share of the batches of some steps, whose indices and crops are uploaded at once."""
+        """Yields this process's share of the batches of some steps; uploads their indices and crops at once."""
         drawn = torch.from_numpy(np.stack([self.sample(step) for step in steps]))
         on_device = upload(drawn, self.data.device)
         size = self.data.images.shape[-1]
         for plan, indices in zip(on_device, drawn[..., 0]):
             i, y, x = plan[:, 0], plan[:, 1 : 1 + size], plan[:, 1 + size :]
             images = self.padded[i[:, None, None], :, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)
-            yield Batch(images, self.data.labels[i], indices.clone())  # checkpoints store whole storages
+            yield Batch(images, self.data.labels[i], indices.clone())  # a clone, since checkpoints store whole storages
 
     def sample(self, step: int) -> np.ndarray:
-        """[b, 1 + 2 S]: index, rows and columns of each image of this share; crops are sampled for the whole batch."""
+        """Returns [b, 1 + 2 S]: index, rows and columns of each image of this share; crops are sampled for the whole
+        batch."""
         indices = self.sampler.row(step)[self.share]
         rng = generator_for(self.seed, 1, step)
         corners = rng.integers(0, 2 * self.pad + 1, (self.batch, 2))[self.share]
@@ -94,7 +94,7 @@ class OnDeviceTraining:
 
 
 class OnDeviceEvaluation:
-    """Batches of this process's share of the images, without augmentation and duplicates."""
+    """Batches of this process's share of the images, without augmentation or duplicates."""
 
     def __init__(self, data: OnDeviceImages, batch: int, rank: int = 0, world: int = 1):
         self.data, self.batch = data, batch

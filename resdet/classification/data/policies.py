@@ -14,7 +14,7 @@ from resdet.classification.data.augment_config import MAGNITUDES
 
 
 class Op(NamedTuple):
-    """An operation (pixels, magnitude) -> pixels and its maximum magnitude; magnitudes are linear from 0."""
+    """An operation (pixels, magnitude) -> pixels and its maximum magnitude; magnitudes increase linearly from 0."""
 
     apply: Callable[[np.ndarray, float], np.ndarray]
     full: float = 0.0
@@ -97,7 +97,7 @@ def sharpness(pixels: np.ndarray, change: float) -> np.ndarray:
 
 
 def posterize(pixels: np.ndarray, bits: float) -> np.ndarray:
-    """Clears the `bits` lowest bits, rounded."""
+    """Clears the lowest `bits` bits, rounded."""
     return pixels & np.uint8(256 - 2 ** round(bits))
 
 
@@ -120,7 +120,7 @@ def equalize(pixels: np.ndarray, _: float) -> np.ndarray:
 
 
 def _equalized(channel: np.ndarray) -> np.ndarray:
-    """The lookup table [256] that equalizes one channel."""
+    """Returns the lookup table [256] that equalizes one channel."""
     histogram = np.bincount(channel.ravel(), minlength=256)
     step = (channel.size - histogram[channel.max()]) // 255
     if step == 0:
@@ -143,7 +143,7 @@ def _lookup(pixels: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 
 def _warp(pixels: np.ndarray, to_source: np.ndarray) -> np.ndarray:
-    """Nearest-neighbor warp by a map [2, 3] from result to source, black outside; (0, 0) is the corner of a pixel."""
+    """Nearest-neighbor warp with a map [2, 3] from result to source, black outside; (0, 0) is the corner of a pixel."""
     to_source = to_source.astype(np.float64)
     to_source[:, 2] += (to_source[:, 0] + to_source[:, 1]) / 2 - 0.5
     size = (pixels.shape[1], pixels.shape[0])

@@ -23,12 +23,12 @@ def is_sharded(folder: Path) -> bool:
 
 
 def has_shards(folder: Path) -> bool:
-    """Whether a folder has the shards of resdet or the tar files of another program."""
+    """Whether a folder has shards written by resdet, or tar files written by another program."""
     return is_sharded(folder) or any(folder.glob("*.tar"))
 
 
 def open_shards(folder: Path) -> TarImages:
-    """The images of a split written by `resdet data shard`, in the order of the data set it was made from."""
+    """Opens the images of a split written by `resdet data shard`, in the order of the original data set."""
     index = read_index(folder, "classification")
     side = folder / index["side"]["url"]
     paths = [folder / shard["url"] for shard in index["shardlist"]]
@@ -36,8 +36,8 @@ def open_shards(folder: Path) -> TarImages:
 
 
 def open_folder(root: Path, split: str, train: str) -> EncodedSource:
-    """The images of root/split: shards, the tar files of another program, or a folder per class; with the classes of
-    root/train, if there is one."""
+    """Opens the images of root/split: shards, tar files of another program, or a folder per class; with the classes of
+    root/train if it exists."""
     folder = root / split
     if not folder.is_dir():
         key = "data.train" if split == train else "data.val"
