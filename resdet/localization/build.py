@@ -23,7 +23,7 @@ from resdet.weights import checkpoint_file, zoo
 def build_localizer(
     experiment: LocalizationExperiment, classes: Sequence[str], category_ids: Sequence[int] | None = None
 ) -> Localizer:
-    """The localizer of an experiment: a per-class RPN (appendix C)."""
+    """Builds the localizer of an experiment: a per-class RPN (appendix C)."""
     config = experiment.model
     net = localizer_backbone(config, classes)
     stride, channels = ([*levels.values()][-1] for levels in (net.strides, net.channels))
@@ -36,7 +36,8 @@ def build_localizer(
 
 
 def build_localizer_rcnn(experiment: LocalizationRCNNExperiment, classes: Sequence[str]) -> LocalizerRCNN:
-    """The R-CNN of an experiment (appendix C), with its per-class RPN: trained, or awaiting a checkpoint's weights."""
+    """Builds the R-CNN of an experiment (appendix C) with its per-class RPN, which is trained, or untrained until a
+    checkpoint's weights are loaded."""
     proposer = build_proposer(experiment.model.proposer, classes)
     net = localizer_backbone(experiment.model, classes)
     normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
@@ -55,7 +56,8 @@ def localizer_backbone(config: ModelConfig, classes: Sequence[str]) -> Backbone:
 
 
 def build_proposer(proposer: str | dict[str, Any] | None, classes: Sequence[str]) -> Localizer:
-    """The trained RPN of a checkpoint path, or an untrained one from the experiment in an R-CNN's checkpoint."""
+    """Loads the trained RPN from a checkpoint path, or builds an untrained one from the experiment in an R-CNN's
+    checkpoint."""
     if isinstance(proposer, dict):
         inner = configs.from_dict(proposer, origin := "the config of the R-CNN's proposer")
         if inner.task != "localization":

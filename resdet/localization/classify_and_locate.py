@@ -34,8 +34,8 @@ class ClassifyAndLocate(ImageByImage):
         views: TestCropsConfig | None = None,
         top: int = 5,
     ):
-        """`locating` configures the localizers, `views` the classifiers' test crops; `top` is the number of classes
-        per image, five as in ILSVRC."""
+        """`locating` configures the localizers, `views` the classifiers' test crops; `top` is the number of classes per
+        image, five as in ILSVRC."""
         self.localizers, self.classifiers = list(localizers), list(classifiers)
         self.locator = Locator(localizers, locating)
         for number, model in enumerate(classifiers, 1):
@@ -52,7 +52,7 @@ class ClassifyAndLocate(ImageByImage):
     def predict_prepared(
         self, images: Sequence[Prepared], score: float | None = None, top: int | None = None
     ) -> list[Result]:
-        """The `top` classes (default: those of the constructor) of each image, one image after another."""
+        """Returns the `top` classes (default: those of the constructor) of each image, processed one after another."""
         with evaluating([*self.localizers, *self.classifiers]):
             return [self.result(prepared, self.top if top is None else top).above(score or 0) for prepared in images]
 
@@ -69,7 +69,7 @@ class ClassifyAndLocate(ImageByImage):
 def check_classifier(model: Any, classes: Sequence[str], name: str) -> Classifier:
     """Returns a classifier with as many classes as the localizer; raises a ConfigError for another model.
 
-    Names are not compared, since those of the classifier may be words and those of the localizer are synsets.
+    Names are not compared, since the classifier's may be words and the localizer's are synsets.
     """
     if not isinstance(model, Classifier) or len(model.classes) != len(classes):
         raise ConfigError(f"{name} is not a classifier with the localizer's {len(classes)} classes: give such a model.")

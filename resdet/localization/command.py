@@ -29,7 +29,7 @@ from resdet.tasks import EvaluateOptions
 def evaluate(
     models: Sequence[Localizer | LocalizerRCNN], experiment: LocalizerExperiment, options: EvaluateOptions
 ) -> dict[str, float]:
-    """The error with the ground-truth class, and with classifiers also that of their five best classes."""
+    """Returns the error with the ground-truth class, and with classifiers also that of their top five classes."""
     world = distributed.join(experiment.train.device)
     try:
         locator = Locator([model.to(world.device) for model in models], experiment.eval)

@@ -1,4 +1,4 @@
-"""Compares localization runs, with the ground-truth class, on the same validation images with the first of them."""
+"""Compares localization runs, with the ground-truth class, with the first one on the same validation images."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from resdet.tasks import EvaluatedRun
 
 
 def compare(runs: Sequence[EvaluatedRun]) -> list[Section]:
-    """A section for each run but the first."""
+    """Returns a section for each run except the first."""
     first, *others = map(evaluate_run, runs)
     for other in others:
         check_same_data(first, other)
@@ -46,7 +46,7 @@ def section(first: Evaluated, other: Evaluated, number: int, room: int) -> Secti
 
 
 def gallery(right: Evaluated, wrong: Evaluated, key: str, title: str, room: int) -> Gallery:
-    """The images whose object only `right` locates, by the difference of the IoU."""
+    """Shows the images whose object only `right` localizes, by the difference in IoU."""
     chosen = (right.overlaps >= MIN_IOU) & (wrong.overlaps < MIN_IOU)
     margin = np.where(chosen, right.overlaps - wrong.overlaps, 0)
     pictures = [compared_picture(right, wrong, place) for place in most(margin, room)]

@@ -48,7 +48,7 @@ class ViewSamples(Dataset):
 
 
 def collate(items: list[tuple[ViewBatch | None, str]]) -> tuple[ViewBatch | None, list[str]]:
-    """The batch of all images, and error messages; views of one kind have one size."""
+    """Returns the batch of all images, and error messages; views of one kind have one size."""
     parts = [part for part, _ in items if part]
     notes = [note for _, note in items if note]
     if not parts:
@@ -59,7 +59,7 @@ def collate(items: list[tuple[ViewBatch | None, str]]) -> tuple[ViewBatch | None
 
 
 def size_of(collated: tuple[ViewBatch | None, list[str]]) -> int:
-    """The number of images, skipped ones included."""
+    """Returns the number of images, including skipped ones."""
     batch, notes = collated
     return len(notes) + (len(batch.indices) if batch else 0)
 
@@ -74,7 +74,8 @@ def view_batches(
     notes: Notes,
     title: str = "evaluating",
 ) -> Iterator[ViewBatch]:
-    """The views of the images with these indices, on the locator's device. `title` is that of the progress."""
+    """Yields the views of the images with these indices, on the locator's device. `title` names the progress
+    display."""
     step = batch if locator.batched else 1
     keys = [list(indices[start : start + step]) for start in range(0, len(indices), step)]
     samples = ViewSamples(source, locator.build_views, on_bad_image)
@@ -96,7 +97,7 @@ class Located(NamedTuple):
     losses: dict[str, float]  # means over the images; empty if not computed
 
     def results(self, source: Source, classes: np.ndarray) -> list[Result]:
-        """One result per image; `classes` [N, K] are the given classes of all images."""
+        """Returns one result per image; `classes` [N, K] are the given classes of all images."""
         sizes = self.sizes.astype(int).tolist()
         return [
             Result.of(boxes, scores, classes[index], source.classes, size, source.name(index))
@@ -117,7 +118,7 @@ def locate_all(
     world: int = 1,
     losses: Callable[[ViewBatch], dict[str, Tensor]] | None = None,
 ) -> Located:
-    """The best boxes of the given classes [N, K], in the order of the images, over all processes.
+    """Returns the best boxes of the given classes [N, K], in image order, from all processes.
 
     Omits images with a class below 0 and skipped unreadable images. `losses` computes the mean losses of a batch.
     """
@@ -134,7 +135,7 @@ def locate_all(
 
 
 def no_images(classes: int) -> tuple[np.ndarray, ...]:
-    """Empty indices, boxes, scores and sizes."""
+    """Returns empty indices, boxes, scores and sizes."""
     shapes = [(0, classes, 4), (0, classes), (0, 2)]
     return np.zeros(0, np.int64), *(np.zeros(shape, np.float32) for shape in shapes)
 
@@ -147,7 +148,8 @@ def best_classes(
     skipped: Skipped,
     **options: Any,
 ) -> np.ndarray:
-    """The five best classes of each image by a classifier or an ensemble, int64 [N, 5]; -1 for a skipped image.
+    """Returns the top five classes of each image from a classifier or an ensemble, int64 [N, 5]; -1 for a skipped
+    image.
 
     `options` are those of `scored_images`.
     """
@@ -164,8 +166,8 @@ def best_classes(
 
 
 def errors(source: LocalizedImages, located: Located, guessed: np.ndarray | None) -> dict[str, float]:
-    """`loc_error` of the first box of each image, which has the ground-truth class; with predicted classes `guessed`
-    [N, k] of the other boxes also `topk_loc_error`, and `topk_error` of the classes alone."""
+    """Returns `loc_error` of the first box of each image, which has the ground-truth class. With predicted classes
+    `guessed` [N, k] of the other boxes, also returns `topk_loc_error`, and `topk_error` of the classes alone."""
     indices = located.indices
     if not len(indices):
         raise DataError("Cannot read any validation image: check the files reported above.")

@@ -21,10 +21,10 @@ Guesses = tuple[np.ndarray, np.ndarray]  # labels [N, k], best first; boxes [N, 
 
 
 def evaluate_loc(truth: str | Path | Truth, guesses: str | Path | Guesses) -> dict[str, Any]:
-    """{"images", "loc_error", "class_error", "per_guess"}: errors as fractions.
+    """Returns {"images", "loc_error", "class_error", "per_guess"}: errors as fractions.
 
     An image is correct if one of its guesses has its class and an IoU of at least 0.5 with any instance; `class_error`
-    only needs the class. `per_guess` is the localization error of the first guess, of the first two, and so on. The
+    requires only the class. `per_guess` is the localization error of the first guess, of the first two, and so on. The
     ground-truth class as the only guess gives Table 13's first column, five classes the second. Boxes are xyxy in
     pixels, right and bottom exclusive.
 
@@ -47,7 +47,8 @@ def evaluate_loc(truth: str | Path | Truth, guesses: str | Path | Guesses) -> di
 
 
 def best_overlaps(guessed: np.ndarray, boxes: Sequence[np.ndarray]) -> np.ndarray:
-    """The largest IoU [N, k] of each guessed box [N, k, 4] with the boxes [n, 4] of its image; 0 without boxes."""
+    """Returns the largest IoU [N, k] of each guessed box [N, k, 4] with the boxes [n, 4] of its image; 0 without
+    boxes."""
     rows = np.repeat(np.arange(len(guessed)), [len(objects) for objects in boxes])
     a = guessed[rows].astype(np.float64)  # [M, k, 4]
     b = np.concatenate([np.zeros((0, 4)), *boxes]).astype(np.float64).repeat(guessed.shape[1], 0)
@@ -57,12 +58,12 @@ def best_overlaps(guessed: np.ndarray, boxes: Sequence[np.ndarray]) -> np.ndarra
 
 
 def read_files(root: Path, submission: Path) -> tuple[Truth, Guesses]:
-    """The validation set, and a submission with a line for each of its images, in the order of their names."""
+    """Reads the validation set, and a submission with one line for each of its images, in the order of their names."""
     source = open_ilsvrc_loc(root, "val")
     devkit = devkit_ids(root)
     check_localization(submission, len(source.source), len(devkit))
     lines = submission.read_text(encoding="ascii").splitlines()
-    rows = np.zeros((len(lines), GUESSES, 5))  # 0 is no class
+    rows = np.zeros((len(lines), GUESSES, 5))  # 0 is not a class
     for row, line in zip(rows, lines):
         guesses = np.array(line.split(), np.float64).reshape(-1, 5)
         row[: len(guesses)] = guesses
@@ -79,10 +80,11 @@ def read_files(root: Path, submission: Path) -> tuple[Truth, Guesses]:
 def write_localization(
     path: str | Path, labels: np.ndarray, boxes: np.ndarray, classes: Sequence[str], devkit: Sequence[str]
 ) -> None:
-    """Writes a line per image, in the order of the names: five times ILSVRC2012_ID, xmin, ymin, xmax, ymax, best first.
+    """Writes one line per image, in the order of the names: five times ILSVRC2012_ID, xmin, ymin, xmax, ymax, best
+    first.
 
     `labels` [N, 5] are indices into `classes` (synsets), `boxes` [N, 5, 4] xyxy in pixels; `devkit` lists the synsets
-    in the order of ILSVRC2012_ID. The file has whole pixels counted from 0, right and bottom inclusive.
+    in the order of ILSVRC2012_ID. The file contains integer pixels counted from 0, right and bottom inclusive.
     """
     ids = devkit_numbers(classes, devkit)[labels]
     corners = np.rint(boxes).astype(np.int64)
@@ -93,7 +95,7 @@ def write_localization(
 
 
 def check_localization(path: str | Path, images: int, classes: int = 1000) -> None:
-    """Raises a DataError for the first line that the server would refuse."""
+    """Raises a DataError for the first line that the server would reject."""
     for row, line in enumerate(read_lines(path, images), start=1):
         problem = format_problem(line, classes)
         if problem:
@@ -101,7 +103,7 @@ def check_localization(path: str | Path, images: int, classes: int = 1000) -> No
 
 
 def format_problem(line: str, classes: int) -> str:
-    """A short description of the line's format error; empty if it is valid."""
+    """Describes the line's format error; empty if it is valid."""
     fields = line.split()
     if len(fields) not in range(5, GUESSES * 5 + 1, 5):
         return f"{len(fields)} numbers instead of five for each of one to {GUESSES} guesses"

@@ -42,10 +42,12 @@ class View(NamedTuple):
 
 
 class ViewBuilder:
-    """image -> its views: those of the RPN and, for R-CNN, last the whole image that regions are cut from."""
+    """Builds the views of an image: those of the RPN and, for R-CNN, last the whole image from which regions are
+    cut."""
 
     def __init__(self, config: LocateConfig, size: int, short: int, source_short: int | None):
-        """`size` of the center crop, `short` side before it, and short side of the image that regions are cut from."""
+        """`size` of the center crop, `short` side before it, and `source_short` side of the image from which regions
+        are cut."""
         self.config, self.size, self.short, self.source_short = config, size, short, source_short
 
     def __call__(self, image: Image) -> list[View]:
@@ -66,7 +68,7 @@ class ViewBuilder:
 
 
 def build_view(pixels: np.ndarray, whole: Sequence[int], full: tuple[int, int], corner: tuple[int, int]) -> View:
-    """The part at `corner` of an image with size `full` (width, height), resized to `whole` (height, width)."""
+    """Crops the part at `corner` of an image with size `full` (width, height), resized to `whole` (height, width)."""
     scale = np.divide(whole[1::-1], full)
     part = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
     return View(part, torch.tensor(scale[None], dtype=torch.float32), torch.tensor([corner], dtype=torch.float32))
@@ -99,8 +101,8 @@ class Locator:
         return self.config.testing == "center" and not self.heads
 
     def __call__(self, views: Sequence[View], sizes: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes [B, K, 4], in pixels of the images, and scores [B, K] of the classes [B, K]; `sizes` [B, 2] are the
-        images' heights and widths."""
+        """Returns boxes [B, K, 4], in pixels of the images, and scores [B, K] for the classes [B, K]; `sizes` [B, 2]
+        are the images' heights and widths."""
         shape = classes.shape
         if self.heads:
             proposals = self.rescore(views[-1], self.propose(views[:-1], sizes, classes), sizes, classes)
@@ -111,7 +113,7 @@ class Locator:
         return boxes.unflatten(0, shape), scores.unflatten(0, shape)
 
     def candidates(self, views: Sequence[View], sizes: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-        """The best boxes [B, K, M, 4] of all views, in pixels of the images, and their scores [B, K, M]."""
+        """Returns the best boxes [B, K, M, 4] of all views, in pixels of the images, and their scores [B, K, M]."""
         all_boxes, all_scores = [], []
         for view in views:
             scores, boxes = mean(model.candidates(view.pixels, classes) for model in self.proposers)
@@ -123,14 +125,14 @@ class Locator:
         return box_ops.clip(torch.cat(all_boxes, 2), sizes), torch.cat(all_scores, 2)
 
     def propose(self, views: Sequence[View], sizes: Tensor, classes: Tensor) -> Proposals:
-        """The best boxes [B·K, P, 4] of each image and class after NMS over all views."""
+        """Returns the best boxes [B·K, P, 4] of each image and class after NMS over all views."""
         boxes, scores = (part.flatten(0, 1) for part in self.candidates(views, sizes, classes))
         groups = torch.zeros_like(scores, dtype=torch.int64)
         kept, valid = nms(boxes, scores, groups, large(boxes), self.config.nms, self.config.proposals)
         return Proposals(take(boxes, kept), take(scores, kept), valid)
 
     def rescore(self, image: View, proposals: Proposals, sizes: Tensor, classes: Tensor) -> Proposals:
-        """R-CNN's scores and boxes of the proposals of one image."""
+        """Returns R-CNN's scores and boxes for the proposals of one image."""
         kept = bucket(int(proposals.valid.sum(1).max()), proposals.valid.shape[1])
         boxes, valid = proposals.boxes[:, :kept].flatten(0, 1), proposals.valid[:, :kept]
         labels = classes[0].repeat_interleave(kept)
@@ -143,7 +145,7 @@ class Locator:
         return Proposals(refined, scores.unflatten(0, valid.shape), valid)
 
     def regions(self, image: View, boxes: Tensor) -> Tensor:
-        """The warped regions [R, 3, S, S] of boxes [R, 4] of an image, the inputs of R-CNN."""
+        """Warps the boxes [R, 4] of an image to regions [R, 3, S, S], the inputs of R-CNN."""
         head, scaled = self.heads[0], boxes * image.scale.repeat(1, 2)
         return warp(image.pixels[0], scaled, head.size, head.config.context, IMAGENET_MEAN)
 
@@ -161,7 +163,7 @@ def check_ensemble(models: Sequence[Localizer | LocalizerRCNN], proposers: Seque
 
 
 def mean(pairs: Any) -> tuple[Tensor, Tensor]:
-    """The mean scores and boxes of the nets, from their (scores, boxes) pairs."""
+    """Averages the scores and boxes of the nets, given as (scores, boxes) pairs."""
     scores, boxes = zip(*pairs)
     return sum(scores) / len(scores), sum(boxes) / len(boxes)
 
@@ -172,9 +174,9 @@ def large(boxes: Tensor) -> Tensor:
 
 
 def vote(proposals: Proposals, iou: float | None) -> tuple[Tensor, Tensor]:
-    """The best box of each row [N, 4] and its score [N]; averages it with the boxes of at least this IoU.
+    """Returns the best box of each row [N, 4], averaged with the boxes of at least this IoU, and its score [N].
 
-    A row without a valid box gives its first box with score 0.
+    For a row without a valid box, returns its first box with score 0.
     """
     scores = proposals.scores * proposals.valid
     best, chosen = scores.max(1, keepdim=True)
@@ -194,7 +196,7 @@ def predict(
     classes: Sequence[int | Sequence[int]],
     device: str | torch.device | None = None,
 ) -> list[Result]:
-    """The best box of each given class. Moves the model to `device`, if given."""
+    """Returns the best box of each given class. Moves the model to `device`, if given."""
     if device is not None:
         model.to(device)
     inputs = [*images_in(images)]
@@ -213,7 +215,7 @@ def predict(
 
 
 def locate(locator: Locator, image: Any, labels: np.ndarray) -> Result:
-    """The boxes of the given classes, in their order."""
+    """Returns the boxes of the given classes, in order."""
     opened = as_image(image)
     result = locate_in(locator, locator.build_views(opened) if len(labels) else [], opened.size[::-1], labels)
     result.image = image
@@ -221,7 +223,7 @@ def locate(locator: Locator, image: Any, labels: np.ndarray) -> Result:
 
 
 def locate_in(locator: Locator, views: Sequence[View], size: tuple[int, int], labels: np.ndarray) -> Result:
-    """`locate` in the views of an image of this height and width."""
+    """Runs `locate` on the views of an image of this height and width."""
     if not len(labels):
         return Result.of(np.zeros((0, 4)), np.zeros(0), labels, locator.classes, size)
     views = [view.to(locator.device) for view in views]

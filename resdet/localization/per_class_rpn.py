@@ -1,8 +1,8 @@
-"""The per-class region proposal network (appendix C): each class has its own scores and boxes at every anchor.
+"""The per-class region proposal network (appendix C), with separate scores and boxes for each class at every anchor.
 
-A thousand classes, nine anchors and five numbers are 45,000 outputs at each position, of which a loss needs those of
-one class. So the last layers select the weights of the requested classes and compute nothing else: memory and time are
-those of a network for the requested classes only.
+With a thousand classes, nine anchors and five numbers, there are 45,000 outputs at each position, but a loss uses those
+of one class only. So the last layers select the weights of the requested classes and compute nothing else: memory and
+time are those of a network for the requested classes only.
 """
 
 from collections.abc import Sequence
@@ -28,9 +28,9 @@ class PerClass(nn.Module):
         nn.init.normal_(self.weight, std=std)
 
     def forward(self, x: Tensor, classes: Tensor) -> Tensor:
-        """Vectors [B, width, P] at P positions and class numbers [B, K] -> [B, K, outputs, P]."""
+        """Maps vectors [B, width, P] at P positions and class numbers [B, K] to [B, K, outputs, P]."""
         outputs, width = self.weight.shape[1:]
-        # The gradient of an embedding needs no sorting, unlike that of an index.
+        # The gradient of an embedding needs no sorting, unlike that of indexing.
         rows = F.embedding(classes, self.weight.flatten(1)).reshape(len(x), -1, width)
         bias = F.embedding(classes, self.bias).reshape(len(x), -1, 1)
         return (rows @ x + bias).unflatten(1, (-1, outputs))
@@ -63,7 +63,8 @@ class PerClassRPN(nn.Module):
         self.boxes = PerClass(width, classes, anchors * 4, std=0.01)
 
     def forward(self, features: Tensor, classes: Tensor, image: Sequence[int]) -> PerClassOutput:
-        """Outputs for a feature map [B, C, h, w] and classes [B, K]; `image` is the height and width of the images."""
+        """Returns the outputs for a feature map [B, C, h, w] and classes [B, K]; `image` is the height and width of the
+        images."""
         x = F.relu(self.conv(features))
         (anchors,) = self.anchors([x], [self.stride], image)
         x = x.flatten(2)
@@ -71,10 +72,10 @@ class PerClassRPN(nn.Module):
         return PerClassOutput(anchors, logits.transpose(2, 3).flatten(2), deltas.permute(0, 1, 4, 2, 3).flatten(2, 3))
 
     def losses(self, output: PerClassOutput, targets: Targets, sizes: Tensor) -> dict[str, Tensor]:
-        """rpn_class and rpn_box of the first class, over sampled anchors; boxes of positive anchors only.
+        """Computes rpn_class and rpn_box of the first class, over sampled anchors; boxes of positive anchors only.
 
-        "8 anchors are randomly sampled for each image, where the sampled positive and negative anchors have a ratio
-        of 1:1"; negatives replace missing positives, as in Faster R-CNN.
+        "8 anchors are randomly sampled for each image, where the sampled positive and negative anchors have a ratio of
+        1:1"; negatives replace missing positives, as in Faster R-CNN.
         """
         anchors, logits, deltas = output.anchors, output.logits[:, 0], output.deltas[:, 0]
         # Crops are as large as the largest anchors, so that nearly all anchors cross the border: use them too.

@@ -13,7 +13,7 @@ from resdet.results.result import Result
 from resdet.results.spread import spread
 from resdet.results.visualizer import draw, enlargement
 
-RED, GREEN = 0, 12  # labels of these colors
+RED, GREEN = 0, 12  # labels with these colors
 
 
 def write_located(
@@ -31,7 +31,7 @@ def name_of(source: LocalizedImages, index: int) -> str:
 
 
 def drawn(source: LocalizedImages, index: int, result: Result) -> np.ndarray:
-    """An image with the ground truth in green, and the predicted box in red with its score and its best IoU."""
+    """Draws an image with the ground truth in green, and the predicted box in red with its score and its best IoU."""
     truth = scaled_boxes(source, index, result.size[::-1])
     iou = best_overlaps(result.boxes[None], [truth]).max()
     caption = f"{result.names[0]} {result.scores[0]:.2f}, IoU {iou:.2f}"

@@ -1,7 +1,7 @@
 """The region-centric R-CNN of appendix C: warps, scores and refines each proposal of the per-class RPN.
 
 An image of ImageNet "usually contains a single dominate object, and the proposal regions highly overlap with each
-other", so that each region of a batch comes from another image, and not from a few images as in Fast R-CNN.
+other", so each region of a batch comes from a different image, instead of a few images as in Fast R-CNN.
 """
 
 from collections.abc import Callable, Sequence
@@ -53,12 +53,12 @@ class LocalizerRCNN(Model):
         self.experiment = {}
 
     def forward(self, regions: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [R] and deltas [R, 4] of warped regions [R, 3, S, S] for the classes `labels` [R]."""
+        """Returns logits [R] and deltas [R, 4] of warped regions [R, 3, S, S] for the classes `labels` [R]."""
         x = self.backbone.last(self.normalize(regions)).mean((2, 3))[..., None]
         return self.scores(x, labels[:, None]).flatten(), self.boxes(x, labels[:, None]).flatten(1)
 
     def losses(self, regions: Tensor, targets: RegionTargets) -> dict[str, Tensor]:
-        """class and box, the latter over the positive regions; ignores regions with label -1."""
+        """Computes class and box, the latter over the positive regions; ignores regions with label -1."""
         valid = targets.labels >= 0
         logits, deltas = self(regions, targets.labels.clamp(min=0))
         expected = box_ops.encode(targets.boxes, targets.objects, BOX_WEIGHTS)
@@ -71,7 +71,8 @@ class LocalizerRCNN(Model):
         }
 
     def rescore(self, regions: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Probabilities [R] and refined boxes [R, 4] of proposals `boxes` [R, 4], warped to `regions` [R, 3, S, S]."""
+        """Returns probabilities [R] and refined boxes [R, 4] of proposals `boxes` [R, 4], warped to `regions` [R, 3, S,
+        S]."""
         logits, deltas = self(regions, labels)
         return logits.float().sigmoid(), box_ops.decode(boxes, deltas, BOX_WEIGHTS)
 
@@ -92,9 +93,9 @@ class LocalizerRCNN(Model):
         return predict(self, images, classes, device)
 
     def backbone_tensors(self) -> dict[str, Tensor]:
-        """The classifier's tensors under its own names."""
+        """Returns the classifier's tensors under its own names."""
         return dict(self.backbone.state_dict())
 
     def class_layers(self) -> list[str]:
-        """The layers with the size of the number of classes."""
+        """Returns the layers whose size depends on the number of classes."""
         return ["scores", "boxes"]

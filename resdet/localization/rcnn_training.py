@@ -33,7 +33,7 @@ from resdet.structures import Batch
 from resdet.weights import load_weights
 from resdet.weights.checkpoint_file import Checkpoint
 
-KEY_SETTINGS = ("testing", "scales", "candidates", "nms", "proposals")  # settings that the proposals depend on
+KEY_SETTINGS = ("testing", "scales", "candidates", "nms", "proposals")  # settings that affect the proposals
 PROPOSER = "proposer."  # prefix of the RPN's tensor names
 POLL_INTERVAL = 1.0  # seconds between checks for the proposals of other processes
 
@@ -60,7 +60,7 @@ class RegionTraining:
         return loader.batches(first_step)
 
     def proposals(self) -> ProposalFiles:
-        """The RPN's proposals for all training images and their classes."""
+        """Returns the RPN's proposals for all training images and their classes."""
         model, config = self.experiment.model, self.experiment.eval
         cache = Path(model.cache) if model.cache else Path(cast(str, model.proposer)).parent
         settings = [(key, getattr(config, key)) for key in KEY_SETTINGS]
@@ -109,7 +109,7 @@ class LocalizationRCNNTraining(LocalizationTraining):
         return build_localizer_rcnn(self.experiment, self.source.classes)
 
     def start_from(self, weights: str | Path | Checkpoint, log: Log) -> None:
-        """Loads weights, with the RPN of `model.proposer` in place of the RPN in an R-CNN's file."""
+        """Loads weights; the RPN of `model.proposer` replaces the RPN in an R-CNN's file."""
         checkpoint = load_weights.as_checkpoint(weights)
         if any(name.startswith(PROPOSER) for name in checkpoint.state):
             kept = {name: tensor for name, tensor in checkpoint.state.items() if not name.startswith(PROPOSER)}

@@ -22,9 +22,9 @@ from resdet.results.plot import Line
 from resdet.results.sections import TRUTH, Chart, Gallery, Mark, Picture, Section, Table, facts, picture
 from resdet.tasks import EvaluatedRun
 
-WORST = 24  # pictures
+WORST = 24  # maximum number of pictures
 BOX = "box"  # layer of a picture
-ELSEWHERE_IOU = 0.1  # below: the box touches no instance
+ELSEWHERE_IOU = 0.1  # below this IoU, a box misses all instances
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class Evaluated:
 
     @property
     def labels(self) -> np.ndarray:
-        """int64 [n]."""
+        """Labels, int64 [n]."""
         return self.source.labels[self.located.indices]
 
 
 def evaluate_run(run: EvaluatedRun) -> Evaluated:
-    """Locates the objects of the validation images, or reads the boxes in the cache."""
+    """Locates the objects of the validation images, or reads the boxes from the cache."""
     experiment = cast(LocalizerExperiment, run.experiment)
     source = cast(LocalizationConfig, experiment.data).open("val")
     locator = Locator([run.model], experiment.eval)
@@ -75,7 +75,7 @@ def report(run: EvaluatedRun) -> list[Section]:
 
 
 def locate(locator: Locator, source: LocalizedImages, experiment: LocalizerExperiment) -> dict[str, Any]:
-    """The boxes of the ground-truth classes, in JSON types."""
+    """Returns the boxes of the ground-truth classes as JSON types."""
     labels, options = source.labels[:, None], World(0, 1, locator.device).options(experiment.data)
     located = locate_all(locator, source, labels, experiment.eval, Notes(print), **options)
     return {name: value.tolist() for name, value in located._asdict().items() if name != "losses"}
@@ -101,7 +101,7 @@ def class_table(source: LocalizedImages, located: Located, overlaps: np.ndarray)
 
 
 def overlap_chart(overlaps: np.ndarray) -> Chart:
-    """The share of images against the lowest IoU that counts as correct."""
+    """Plots the share of images against the minimum IoU of a correct box."""
     limits = np.linspace(0, 1, 101)
     share = (overlaps[:, None] >= limits).mean(0)
     lines = [Line("correct", limits.tolist(), share.tolist(), 0)]
@@ -123,7 +123,7 @@ def drawn(source: LocalizedImages, index: int, box: np.ndarray, truth: np.ndarra
 
 
 def boxed(boxes: np.ndarray, name: str) -> list[Mark]:
-    """Marks of boxes [k, 4] of a class."""
+    """Returns the marks of boxes [k, 4] of a class."""
     return [Mark.of(box, name) for box in boxes]
 
 

@@ -1,4 +1,4 @@
-"""The localizer of appendix C: predicts boxes of the given classes of an image."""
+"""The localizer of appendix C: predicts boxes for given classes in an image."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -34,7 +34,7 @@ class Localizer(Model):
     ):
         """`size` of the center crop, `short` side before it; `locating` configures `predict`."""
         super().__init__()
-        # Images are channels last in memory; convolutions then need no reordering, on CPUs and GPUs.
+        # With images that are channels last in memory, convolutions need no reordering, on CPUs and GPUs.
         self.backbone = backbone.to(memory_format=torch.channels_last)
         self.rpn, self.normalize = rpn, normalize
         self.classes = list(classes)
@@ -42,19 +42,19 @@ class Localizer(Model):
         self.experiment = {}
 
     def forward(self, images: Images | Tensor, classes: Tensor) -> PerClassOutput:
-        """Outputs for uint8 images [B, 3, H, W] and classes [B, K]."""
+        """Returns the outputs for uint8 images [B, 3, H, W] and classes [B, K]."""
         images = as_images(images)
         features = self.backbone.last(normalized(self.normalize, images))
         return self.rpn(features, classes, images.pixels.shape[2:])
 
     def losses(self, images: Images | Tensor, targets: Targets) -> dict[str, Tensor]:
-        """rpn_class and rpn_box. `targets.labels` [B, G] all equal the class of the image, also in padding, so that an
-        image without a visible object gives negative samples of its class."""
+        """Computes rpn_class and rpn_box. `targets.labels` [B, G] all equal the class of the image, including padding,
+        so that an image without a visible object yields negative samples of its class."""
         images, targets = as_images(images), with_room(targets)
         return self.rpn.losses(self(images, targets.labels[:, :1]), targets, images.sizes)
 
     def candidates(self, images: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-        """Probabilities [B, K, N] and boxes [B, K, N, 4] of all anchors, in pixels of the images."""
+        """Returns probabilities [B, K, N] and boxes [B, K, N, 4] of all anchors, in pixels of the images."""
         anchors, logits, deltas = self(images, classes)
         return logits.float().sigmoid(), box_ops.decode(anchors, deltas)
 
@@ -68,19 +68,20 @@ class Localizer(Model):
         classes: Sequence[int | Sequence[int]],
         device: str | torch.device | None = None,
     ) -> list[Any]:
-        """One `resdet.Result` per image, with the best box of each given class, in their order.
+        """Returns one `resdet.Result` per image, with the best box of each given class, in order.
 
-        `images` are those of `Classifier.predict`, `classes` one or several class numbers per image.
-        `device`: the model is first moved there, and stays there.
+        `images` are those of `Classifier.predict`, `classes` one or several class numbers per image. `device`: moves
+        the model there first, permanently.
         """
         from resdet.localization.locate import predict
 
         return predict(self, images, classes, device)
 
     def backbone_tensors(self) -> dict[str, Tensor]:
-        """The classifier's tensors under its own names."""
+        """Returns the classifier's tensors under its own names."""
         return dict(self.backbone.state_dict())
 
     def class_layers(self) -> list[str]:
-        """The layers with the size of the number of classes, which fine-tuning on other classes reinitializes."""
+        """Returns the layers whose size depends on the number of classes, which fine-tuning on other classes
+        reinitializes."""
         return ["rpn.scores", "rpn.boxes"]

@@ -69,7 +69,7 @@ class LocalizationTraining(ObjectsTraining):
         )
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """The error with the ground-truth class and the validation losses, over all processes."""
+        """Returns the error with the ground-truth class and the validation losses, over all processes."""
         config = self.experiment.eval
         locator = Locator([cast(Localizer, model.eval())], config)
         self.located = locate_all(
@@ -84,7 +84,7 @@ class LocalizationTraining(ObjectsTraining):
         return with_total(self.located.losses) | errors(self.validation, self.located, None)
 
     def losses_of(self, model: nn.Module, locator: Locator, batch: ViewBatch) -> dict[str, Tensor]:
-        """The validation losses of a batch."""
+        """Returns the validation losses of a batch."""
         return rpn_losses(cast(Localizer, model), self.validation, self.data.max_objects, batch)
 
     def keep(self, folder: Path) -> None:
@@ -95,8 +95,8 @@ class LocalizationTraining(ObjectsTraining):
         write_located(folder / PICTURES, self.validation, located.indices, results, PICTURE_COUNT)
 
     def pictures(self, count: int) -> dict[str, np.ndarray]:
-        """Evenly spaced validation images with the ground truth and the predicted box; none if a subclass has an
-        evaluation without boxes."""
+        """Draws evenly spaced validation images with the ground truth and the predicted box; none if a subclass
+        evaluates without boxes."""
         if self.located is None:
             return {}
         rows = spread(len(self.located.indices), count)

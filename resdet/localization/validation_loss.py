@@ -16,7 +16,7 @@ from resdet.structures import RegionTargets, each
 
 
 def rpn_losses(model: Localizer, source: LocalizedImages, max_objects: int, batch: ViewBatch) -> dict[str, Tensor]:
-    """The losses on each image's first view: the center crop, or the whole image at the first scale."""
+    """Computes the losses on each image's first view: the center crop, or the whole image at the first scale."""
     view = batch.views[0]
     sides = view.pixels.shape[:1:-1] * 2  # width and height, twice
     scales, shifts, sizes = (np.tile(field.cpu().numpy(), 2) for field in (view.scale, view.shift, batch.sizes.flip(1)))
@@ -26,14 +26,14 @@ def rpn_losses(model: Localizer, source: LocalizedImages, max_objects: int, batc
     ]
     boxes, crowd = zip(*clipped)
     targets = build_targets(boxes, crowd, source.labels[batch.indices], max_objects)
-    torch.manual_seed(batch.indices[0])  # sample the same anchors at every evaluation
+    torch.manual_seed(batch.indices[0])  # sample the same anchors in every evaluation
     return model.losses(view.pixels, each(targets, lambda field: field.to(view.pixels.device)))
 
 
 def region_losses(
     model: LocalizerRCNN, locator: Locator, source: LocalizedImages, batch: ViewBatch
 ) -> dict[str, Tensor]:
-    """The losses on one proposal of an image, sampled as in training, the same at every evaluation."""
+    """Computes the losses on one proposal of an image, sampled as in training, but the same in every evaluation."""
     (index,), (*views, image) = batch.indices, batch.views
     label = torch.tensor([int(source.labels[index])], device=locator.device)
     proposals = locator.propose(views, batch.sizes, label[None])

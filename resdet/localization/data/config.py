@@ -49,7 +49,7 @@ class LocalizationConfig(DataConfig):
         require(self.max_objects > 0, "data.max_objects", self.max_objects, "give one or more")
 
     def open(self, split: str) -> "LocalizedImages":
-        """The images of a split, `train` or `val`, with their classes and boxes."""
+        """Opens the images of a split, `train` or `val`, with their classes and boxes."""
         raise NotImplementedError
 
 

@@ -18,7 +18,7 @@ from resdet.localization.data.config import LocalizationConfig, LocAugmentConfig
 from resdet.localization.data.ilsvrc_loc import LocalizedImages
 from resdet.structures import Batch, Images, Targets, bucket
 
-# Objects with a smaller visible fraction are ignored in training: too little of them determines the box.
+# Objects with a smaller visible fraction are ignored in training: the visible part does not determine the box.
 MIN_VISIBLE = 0.25
 
 
@@ -51,7 +51,7 @@ class CropSamples(Dataset):
         return Crop(pixels, clipped, crowd, label, index)
 
     def crop(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """The pixels of a random crop, and all boxes of the image in its coordinates, not clipped."""
+        """Returns the pixels of a random crop, and all boxes of the image in its coordinates, not clipped."""
         image, size, augment = self.source.image(index), self.config.size, self.config.augment
         window = random_window(image.size, rng, size, augment)
         x, y, width, height = window
@@ -64,7 +64,7 @@ class CropSamples(Dataset):
 
 
 def random_window(full: tuple[int, int], rng: np.random.Generator, size: int, augment: LocAugmentConfig) -> np.ndarray:
-    """Section 3.4's crop, a random square at a random short side, as (x, y, width, height) in the image's pixels."""
+    """Returns section 3.4's crop, a random square at a random short side, as (x, y, width, height) in image pixels."""
     short = int(rng.integers(augment.short[0], augment.short[1], endpoint=True))
     sides = resized(full, short)
     corner = [int(rng.integers(0, side - size, endpoint=True)) for side in sides]
@@ -72,17 +72,17 @@ def random_window(full: tuple[int, int], rng: np.random.Generator, size: int, au
 
 
 def scaled_boxes(source: LocalizedImages, index: int, size: Sequence[float] | np.ndarray) -> np.ndarray:
-    """The boxes [n, 4] of an image at a size (width, height); a few images were annotated at another size."""
+    """Returns the boxes [n, 4] of an image at a size (width, height); a few images were annotated at another size."""
     return source.boxes(index) * np.tile(np.divide(size, source.sizes[index]), 2)
 
 
 def mirror_boxes(boxes: np.ndarray, width: float) -> np.ndarray:
-    """Mirrors boxes left to right, in an image of this width."""
+    """Mirrors boxes left to right in an image of this width."""
     return np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
 
 
 def clip_boxes(boxes: np.ndarray, limits: int | Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """The boxes clipped to a crop, without invisible ones; and bool, whether the visible fraction is too small.
+    """Clips boxes to a crop and removes invisible ones; also returns a bool, whether the visible fraction is too small.
 
     `limits` is the side of a square crop, or its width and height, twice.
     """
@@ -93,7 +93,8 @@ def clip_boxes(boxes: np.ndarray, limits: int | Sequence[int]) -> tuple[np.ndarr
 
 
 def collate_crops(crops: list[Crop], size: int, max_objects: int) -> tuple[Batch, list[str]]:
-    """A batch and the messages of unreadable images; all labels [B, G] are the image's class, also of padding.
+    """Returns a batch and the messages of unreadable images; all labels [B, G] are the image's class, including
+    padding.
 
     An unreadable image has size 0, which excludes it from the losses.
     """
@@ -109,7 +110,7 @@ def collate_crops(crops: list[Crop], size: int, max_objects: int) -> tuple[Batch
 def build_targets(
     boxes: Sequence[np.ndarray], crowd: Sequence[np.ndarray], labels: Sequence[int] | np.ndarray, max_objects: int
 ) -> Targets:
-    """Targets from the clipped boxes of each image, the largest ones first; all labels are the image's class."""
+    """Builds targets from the clipped boxes of each image, the largest ones first; all labels are the image's class."""
     room = bucket(max(map(len, boxes)), max_objects)
     targets = Targets(
         boxes=torch.zeros(len(boxes), room, 4),

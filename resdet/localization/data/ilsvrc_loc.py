@@ -1,8 +1,8 @@
 """ILSVRC classification with localization (appendix C): the images of `imagenet`, with the boxes of their class.
 
 The boxes come from the official XML files, unpacked or not. All validation images have boxes, but only 40 % of the
-training images; the others are omitted. So are, as in the development kit, the validation images of its blacklist, if
-that file is present.
+training images; the others are omitted. As in the development kit, the validation images on its blacklist are omitted
+too, if that file is present.
 """
 
 import os
@@ -23,7 +23,7 @@ from resdet.images.decode import EncodedImage, EncodedSource
 
 FOLDERS = ("ILSVRC/Annotations/CLS-LOC/{}", "Annotations/CLS-LOC/{}", "bbox_{}")
 ARCHIVES = {"train": "ILSVRC2012_bbox_train_v2.tar.gz", "val": "ILSVRC2012_bbox_val_v3.tgz"}
-BLACKLIST = "*_clsloc_validation_blacklist.txt"  # numbers of validation images, from the kits of 2013 on
+BLACKLIST = "*_clsloc_validation_blacklist.txt"  # numbers of validation images, in the kits since 2013
 
 
 class LocalizedImages:
@@ -59,7 +59,8 @@ class LocalizedImages:
         return self.source.header_size(int(self.positions[i]))
 
     def boxes(self, i: int) -> np.ndarray:
-        """float32 [k, 4], xyxy in pixels at the annotated size `sizes[i]`, which differs from the image for a few."""
+        """Returns float32 [k, 4], xyxy in pixels at the annotated size `sizes[i]`, which differs from the size of a few
+        images."""
         return np.array(self.corners[self.starts[i] : self.starts[i + 1]])
 
 
@@ -80,12 +81,12 @@ def open_ilsvrc_loc(root: Path | str, split: str, cache_dir: Path | None = None)
 
 
 def stem_of(name: str) -> str:
-    """The stem of a path or an archive member, such as ILSVRC2012_val_00000001."""
+    """Returns the stem of a path or an archive member, such as ILSVRC2012_val_00000001."""
     return PurePosixPath(name.rpartition(":")[2]).stem
 
 
 def _annotations(root: Path, split: str) -> Path:
-    """The folder or archive of the XML files."""
+    """Returns the folder or archive of the XML files."""
     candidates = [*(root / folder.format(split) for folder in FOLDERS), root / ARCHIVES[split]]
     origin = next((path for path in candidates if path.exists()), None)
     if origin is None:
@@ -97,7 +98,7 @@ def _annotations(root: Path, split: str) -> Path:
 
 
 def _compile(origin: Path) -> Arrays:
-    """All XML files as columns; `problems` reports the unusable ones."""
+    """Reads all XML files into columns; `problems` reports the unusable ones."""
     stems, sizes, counts, boxes, names, broken = [], [], [], [], [], []
     for stem, data in _files(origin):
         annotation = _parse(data)
@@ -127,7 +128,7 @@ def _compile(origin: Path) -> Arrays:
 
 
 def _files(origin: Path) -> Iterator[tuple[str, bytes]]:
-    """The stem and content of each XML file in a folder or an archive."""
+    """Yields the stem and content of each XML file in a folder or an archive."""
     return _files_in_folder(origin) if origin.is_dir() else _files_in_archive(origin)
 
 
@@ -149,7 +150,8 @@ def _files_in_archive(origin: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _parse(data: bytes) -> tuple[tuple[int, int], list[tuple[str, list[float]]]] | None:
-    """The image size and the (name, box) pairs of its objects, right and bottom exclusive; None for an invalid file."""
+    """Returns the image size and the (name, box) pairs of its objects, right and bottom exclusive; None for an invalid
+    file."""
     try:
         root = ElementTree.fromstring(data)
         size = (int(_text(root, "size/width")), int(_text(root, "size/height")))
@@ -164,7 +166,7 @@ def _parse(data: bytes) -> tuple[tuple[int, int], list[tuple[str, list[float]]]]
         return None
     if not 1 <= min(size) <= max(size) < LARGEST:
         return None
-    # A box is its first and last pixel, counted from 0; a few exceed their image or have no area.
+    # XML boxes are the first and last pixel, counted from 0; a few exceed their image or have no area.
     limits = np.tile(size, 2)
     clipped = [(name, np.clip(np.add(box, (0, 0, 1, 1)), 0, limits).tolist()) for name, box in objects]
     return size, [(name, box) for name, box in clipped if box[0] < box[2] and box[1] < box[3]]
@@ -178,7 +180,7 @@ def _text(node: ElementTree.Element, path: str) -> str:
 
 
 def _join(source: EncodedSource, arrays: Arrays, origin: Path, blacklist: set[str]) -> LocalizedImages:
-    """The images of the source that have boxes of their class."""
+    """Selects the images of the source that have boxes of their class."""
     row_of = {stem: row for row, stem in enumerate(Strings.from_arrays(arrays, "stems")) if stem not in blacklist}
     rows = np.fromiter((row_of.get(stem_of(source.name(i)), -1) for i in range(len(source))), np.int64, len(source))
     positions = np.flatnonzero(rows >= 0)
@@ -186,7 +188,7 @@ def _join(source: EncodedSource, arrays: Arrays, origin: Path, blacklist: set[st
     starts, members = _ragged(arrays["starts"], rows)
     owners = np.repeat(np.arange(len(rows)), np.diff(starts))
 
-    # In some XML files the image's class has a name that is not a synset; another synset is another class.
+    # Some XML files name the image's class by something other than a synset; another synset is another class.
     label_of = {synset: label for label, synset in enumerate(source.classes)}
     kinds = np.array([label_of.get(kind, -1) for kind in Strings.from_arrays(arrays, "kinds")], np.int64)
     labels = kinds[arrays["codes"][members]]
@@ -211,7 +213,7 @@ def _join(source: EncodedSource, arrays: Arrays, origin: Path, blacklist: set[st
 
 
 def _ragged(starts: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Starts and member positions of the given rows of a ragged array."""
+    """Returns starts and member positions of the given rows of a ragged array."""
     lengths = starts[rows + 1] - starts[rows]
     ends = np.cumsum(lengths)
     members = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts[rows] - (ends - lengths), lengths)

@@ -1,6 +1,6 @@
 """Proposals of a whole data set (appendix C) in memory-mapped files, computed once, image by image.
 
-An interrupted computation resumes where it stopped, and several processes may fill the same files.
+An interrupted computation resumes where it stopped, and several processes may write to the same files.
 """
 
 import hashlib
@@ -35,15 +35,15 @@ class ProposalFiles:
             ) from error
 
     def __reduce__(self) -> tuple:
-        """Pickles the path, since a memory map must not be copied; another process opens the files itself."""
+        """Pickles the path, since a memory map must not be copied; another process opens the files again."""
         return ProposalFiles, (self.folder, self.images, self.most)
 
     def missing(self) -> np.ndarray:
-        """The indices of images without proposals, int64 [m]."""
+        """Returns the indices of images without proposals, int64 [m]."""
         return np.flatnonzero(self.counts == MISSING)
 
     def write(self, i: int, boxes: np.ndarray) -> None:
-        """Writes the first `most` of the boxes float32 [k, 4], and then their count, which marks them as complete."""
+        """Writes the first `most` of the boxes, float32 [k, 4], and then their count, which marks them as complete."""
         count = min(len(boxes), self.most)
         self.boxes[i, :count] = boxes[:count]
         self.counts[i] = count
@@ -57,7 +57,7 @@ class ProposalFiles:
 
 
 def key_of(weights: Mapping[str, Tensor], settings: Any, source: Source) -> str:
-    """A hash of everything that the proposals depend on: the RPN's weights, the settings, and the images."""
+    """Hashes everything that the proposals depend on: the RPN's weights, the settings, and the images."""
     digest = hashlib.sha256()
     for name, tensor in weights.items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -1,4 +1,4 @@
-"""Training batches for the region-centric R-CNN (appendix C): one proposal of each image."""
+"""Training batches for the region-centric R-CNN (appendix C): one proposal per image."""
 
 from typing import Any, NamedTuple
 
@@ -40,7 +40,8 @@ class Region(NamedTuple):
 def sample_region(
     boxes: np.ndarray, objects: np.ndarray, positive_iou: float, positives: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, bool]:
-    """A random proposal of [n, 4], the object of [m, 4] with the largest IoU, and whether it reaches `positive_iou`.
+    """Samples a proposal from [n, 4]; also returns the object of [m, 4] with the largest IoU, and whether that reaches
+    `positive_iou`.
 
     If there are positive and negative proposals, `positives` is the probability of a positive one.
     """
@@ -94,7 +95,7 @@ class RegionSamples(Dataset):
         return np.ascontiguousarray(region.round().to(torch.uint8).permute(1, 2, 0).numpy())
 
     def empty(self, index: int, note: str) -> Region:
-        """The ignored sample of an unreadable image, or of one without proposals."""
+        """Returns the ignored sample of an unreadable image, or of one without proposals."""
         size = self.config.size
         box = np.zeros(4, np.float32)
         return Region(np.zeros((size, size, 3), np.uint8), box, box, -1, False, index, note)
@@ -104,7 +105,7 @@ def collate_regions(regions: list[Region]) -> tuple[Batch, list[str]]:
     pixels, boxes, objects, labels, positive, indices, notes = zip(*regions)
     images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
     boxes, objects = (torch.from_numpy(np.stack(part).astype(np.float32)) for part in (boxes, objects))
-    targets: Any = RegionTargets(boxes, objects, torch.tensor(labels), torch.tensor(positive))  # no target of Batch
+    targets: Any = RegionTargets(boxes, objects, torch.tensor(labels), torch.tensor(positive))  # no targets of Batch
     return Batch(images, targets, torch.tensor(indices)), [note for note in notes if note]
 
 

@@ -2,7 +2,7 @@
 
 An image has one to three textured shapes of its class, large and often off-center, on the shaded and noisy background
 of `resdet.data.shapes`, with strokes and sometimes a smaller shape of another class, which has no box. One eighth of
-the training images has no XML file, as most of ImageNet's. Image i of a seed is always the same.
+the training images has no XML file, like most of ImageNet's. Image i of a seed is always the same.
 """
 
 from pathlib import Path
@@ -25,20 +25,21 @@ UNBOXED = 8  # one of this many training images has no XML file
 
 
 def write(root: Path, train: int, val: int, side: int, seed: int) -> None:
-    """Writes Kaggle's layout of ILSVRC CLS-LOC into `root`, which must be empty or absent, atomically."""
+    """Writes Kaggle's layout of ILSVRC CLS-LOC into `root`, which must be empty or missing, atomically."""
     root = Path(root)
     output_folder.refuse_filled(root)
     ensure(root, train, val, side, seed)
 
 
 def ensure(root: Path, train: int, val: int, side: int, seed: int) -> None:
-    """Calls `write` unless `root` already holds the data set. Processes may call this concurrently."""
+    """Calls `write` unless `root` already contains the data set. Safe to call from several processes."""
     arguments = {"format": FORMAT, "train": train, "val": val, "side": side, "seed": seed}
     output_folder.ensure(root, MARKER, "images", arguments, lambda folder: _write(folder, arguments))
 
 
 def draw(label: int, side: int, rng: np.random.Generator) -> tuple[np.ndarray, list[Object]]:
-    """An image of the class, uint8 [H, W, 3] with the long side `side`, and the visible parts of its shapes."""
+    """Draws an image of the class, uint8 [H, W, 3] with the long side `side`; also returns the visible parts of its
+    shapes."""
     aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
     width, height = round(side * min(1, aspect)), round(side * min(1, 1 / aspect))
     canvas = Canvas(ground(width, height, rng))
@@ -61,7 +62,7 @@ def draw(label: int, side: int, rng: np.random.Generator) -> tuple[np.ndarray, l
 
 
 def _shape(label: int, width: int, height: int, scale: float, rng: np.random.Generator) -> list[np.ndarray]:
-    """Outlines with a center at least three quarters of the radius from the border."""
+    """Returns outlines whose center is at least three quarters of the radius from the border."""
     radius = min(width, height) * rng.uniform(*DIAMETERS) * scale / 2
     center = rng.uniform(0.75 * radius, np.array((width, height)) - 0.75 * radius)
     return turned(CLASSES[label], radius, center, rng)

@@ -5,7 +5,7 @@ from resdet.images.decode import EncodedImage, EncodedSource
 
 
 def localization_test(root: str) -> "StoredImages":
-    """The test images of ILSVRC's classification and localization task."""
+    """Opens the test images of ILSVRC's classification and localization task."""
     return StoredImages(imagenet(root, "test"))
 
 
