@@ -1,4 +1,4 @@
-"""Categories of a model, and the transfer of the last layers between data sets that share some, row by row.
+"""Categories of a model, and row-by-row transfer of the last layers between data sets with common categories.
 
 torchvision's COCO detectors have a row for each id from 1 to 90, detectron2's and most configs one for each of the 80
 categories; rows are matched by name.
@@ -29,7 +29,7 @@ class Categories:
 
 
 def rows(source: Categories, target: Categories) -> list[int | None] | None:
-    """The source row of each target class, or None for a class that the source lacks.
+    """Returns the source row of each target class, or None for a class that the source lacks.
 
     Returns None unless the categories of one data set contain those of the other, by name, or by id and name if names
     repeat; unused ids are ignored.
@@ -44,11 +44,11 @@ def rows(source: Categories, target: Categories) -> list[int | None] | None:
 
 
 def used_rows(keys: list[tuple[int | None, str]]) -> dict[tuple[int | None, str], int]:
-    """Key -> row, without unused ids."""
+    """Returns key -> row, without unused ids."""
     return {key: row for row, key in enumerate(keys) if key[1] != UNUSED}
 
 
-# Layer -> its rows per class; others have none. Layers of scores have one more row at the end, for the background.
+# Layer -> its rows per class; others have none. Layers of scores have an additional last row for the background.
 ROWS = {"scores": 1, "mask_scores": 1, "boxes": 4, "masks": 1}
 
 
@@ -56,7 +56,7 @@ ROWS = {"scores": 1, "mask_scores": 1, "boxes": 4, "masks": 1}
 def select_rows(
     state: Mapping[str, Tensor], model: Any, source_rows: list[int | None], count: int
 ) -> dict[str, Tensor]:
-    """`state` with the last layers reordered to the detector's classes; classes that `state` lacks keep their values.
+    """Reorders the last layers in `state` to the detector's classes; classes that `state` lacks keep their values.
 
     `source_rows`: from `rows`; `count`: number of classes in `state`.
     """
@@ -75,7 +75,7 @@ def select_rows(
 
 
 def copy_rows(source: Tensor, target: Tensor, source_rows: list[int | None], per_class: int, background: int) -> Tensor:
-    """A copy of `target` with the rows of shared classes, and of the background, taken from `source`."""
+    """Copies `target`, and takes the rows of shared classes and of the background from `source`."""
     if source.shape[1:] != target.shape[1:]:
         return source
     result = target.clone()

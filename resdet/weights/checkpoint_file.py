@@ -1,4 +1,4 @@
-"""Reads checkpoint files as tensors and plain values; files that carry code are refused."""
+"""Reads checkpoint files as tensors and plain values; files that contain code are refused."""
 
 import os
 import re
@@ -107,7 +107,8 @@ def read_safetensors(path: Path, start: bytes) -> Checkpoint:
                 if (dtype := file.get_slice(name).get_dtype()) not in SAFETENSORS_TYPES:
                     raise WeightsError(f"{path}: {shorten(name)} has the type {dtype}: save numbers of {NUMBERS}.")
             metadata = file.metadata() or {}
-        # Tensors of `file` are mapped: if another program cuts the file short, reading them ends the process.
+        # The tensors of `file` would be memory-mapped: if another program truncates the file, reading them kills the
+        # process.
         state = load(path.read_bytes())
     except SafetensorError as error:
         raise WeightsError(
@@ -115,19 +116,19 @@ def read_safetensors(path: Path, start: bytes) -> Checkpoint:
         ) from None
     if not state:
         raise WeightsError(f"{path} contains no tensors: save model.state_dict() and give that file.")
-    # Values are JSON in files of resdet only.
+    # Only files of resdet have JSON values.
     keys = (*description.KEYS, *DESCRIPTION) if metadata.get("experiment", "").startswith("{") else ()
     meta = current_description(metadata | description.from_json(metadata, str(path), keys))
     return checked(Checkpoint(current_names(without_wrappers(state)), str(path), meta), path.stat().st_size)
 
 
 def wrapper(content: Any) -> str | None:
-    """The key of the state dict in a training script's checkpoint; None for a bare state dict."""
+    """Returns the key of the state dict in a training script's checkpoint; None for a bare state dict."""
     return next((k for k in WRAPPERS if isinstance(content, dict) and isinstance(content.get(k), dict)), None)
 
 
 def unwrap(content: Any, path: Path) -> Checkpoint:
-    """Finds the state dict in a checkpoint; the entries around it become metadata."""
+    """Extracts the state dict from a checkpoint; the entries around it become metadata."""
     meta: dict[str, Any] = {}
     for _ in WRAPPERS:
         if inner := wrapper(content):
@@ -150,7 +151,7 @@ def unwrap(content: Any, path: Path) -> Checkpoint:
 
 
 def without_wrappers(state: Mapping[str, T]) -> dict[str, T]:
-    """The state dict without the prefixes of wrapper modules."""
+    """Returns the state dict without the prefixes of wrapper modules."""
     prefix = cast(re.Match, WRAPPED.match(os.path.commonprefix(list(state))))[0]
     return {name.removeprefix(prefix): value for name, value in state.items()}
 
@@ -168,7 +169,7 @@ def as_tensor(value: Tensor | np.ndarray) -> Tensor:
 
 
 def attached_metadata(content: Mapping) -> dict[str, Any]:
-    """resdet's metadata in the metadata of a state dict."""
+    """Returns resdet's metadata within the metadata of a state dict."""
     attached = getattr(content, "_metadata", None) if isinstance(content, OrderedDict) else None
     metadata = attached.get(OURS) if isinstance(attached, dict) else None
     return metadata if isinstance(metadata, dict) else {}
@@ -188,7 +189,7 @@ def checked(checkpoint: Checkpoint, size: int) -> Checkpoint:
             kind = str(tensor.dtype).removeprefix("torch.")
             raise WeightsError(f"{origin}: {shorten(name)} has the type {kind}: save numbers of {NUMBERS}.")
     total = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
-    if total > 2 * size:  # twice: two layers may share weights
+    if total > 2 * size:  # twice, since two layers may share weights
         raise WeightsError(
             f"{origin} declares {total:,} bytes of tensors but has {size:,}: save model.state_dict() again, or use a "
             "file from a source you trust."
@@ -202,10 +203,10 @@ def checked(checkpoint: Checkpoint, size: int) -> Checkpoint:
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Sums first, which is faster; a sum may overflow, so its failure is checked value by value."""
+    """Checks the sum first, which is faster; since a sum may overflow, a non-finite one is checked value by value."""
     return not tensor.is_floating_point() or bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
 
 
 def shorten(name: str) -> str:
-    """A name of at most 80 characters, without its middle."""
+    """Shortens a name to at most 80 characters by omitting its middle."""
     return name if len(name) <= 80 else f"{name[:38]}…{name[-38:]}"

@@ -1,4 +1,4 @@
-"""COCO's 17 keypoints of a person: names, skeleton, and standard deviations for OKS; imports no torch."""
+"""COCO's 17 person keypoints: names, skeleton, and standard deviations for OKS; does not import torch."""
 
 PAIRED = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 NAMES = ["nose", *(f"{side}_{part}" for part in PAIRED for side in ("left", "right"))]

@@ -1,6 +1,6 @@
 """Validation of the metadata in resdet's files: experiment, classes and pixel statistics.
 
-A `.pth` or `.pkl` holds them as values, a safetensors or ONNX file as JSON. Files are untrusted: types, lengths and
+A `.pth` or `.pkl` stores them as values, a safetensors or ONNX file as JSON. Files are untrusted: types, lengths and
 sizes are validated before anything is built.
 """
 
@@ -14,20 +14,20 @@ from torch import Tensor
 
 from resdet.errors import WeightsError
 
-MODEL_KEYS = ("experiment", "classes", "category_ids")  # from which `resdet.load` rebuilds a model
+MODEL_KEYS = ("experiment", "classes", "category_ids")  # needed by `resdet.load` to rebuild a model
 KEYS = (*MODEL_KEYS, "normalize")
 MAX_VALUES = 20_000  # values of an experiment; resdet writes about 200
 MAX_PIXELS = 1_000_000  # values of a per-pixel mean
 MAX_DEPTH = 32
 MAX_TEXT = 10_000  # characters
 MAX_CLASSES = 1_000_000
-MAX_COUNT = 1_000_000  # any number in a model config: layers, channels, boxes
-MAX_ENTRIES = 256  # length of a list in a model config, such as anchor ratios
+MAX_COUNT = 1_000_000  # maximum of any number in a model config: layers, channels, boxes
+MAX_ENTRIES = 256  # maximum length of a list in a model config, such as anchor ratios
 
 
 @dataclass
 class Description:
-    """The metadata of a file; None for each absent entry."""
+    """The metadata of a file; None for each missing entry."""
 
     experiment: dict | None = None
     classes: list[str] | None = None
@@ -63,12 +63,12 @@ def is_ours(metadata: Mapping[str, Any]) -> bool:
 
 
 def from_json(metadata: Mapping[str, str], origin: str, keys: Sequence[str]) -> dict[str, Any]:
-    """Decodes the values of the `keys` that are present."""
+    """Decodes the values of those `keys` that are present."""
     return {key: decode(metadata[key], f"{origin}: the metadata key {key}") for key in keys if key in metadata}
 
 
 def decode(text: str, name: str) -> Any:
-    """`name` starts the error sentence."""
+    """Decodes JSON; `name` starts the error message."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -76,7 +76,7 @@ def decode(text: str, name: str) -> Any:
 
 
 def settings(experiment: Any, origin: str) -> dict:
-    """Copies an experiment as a plain tree of bounded size; its keys and values are validated by the config."""
+    """Copies an experiment as a plain tree of bounded size; the config validates its keys and values."""
     if not isinstance(experiment, dict):
         raise WeightsError(
             f"{origin}: experiment must be a mapping, not {type(experiment).__name__}: save the model again."
@@ -87,9 +87,9 @@ def settings(experiment: Any, origin: str) -> dict:
 
 
 class PlainTree:
-    """Copies a tree of plain values, and refuses one that is too large, too deep or recursive.
+    """Copies a tree of plain values; refuses one that is too large, too deep or recursive.
 
-    `name` starts the error sentences, `limit` is the largest number of values.
+    `name` starts the error messages, `limit` is the maximum number of values.
     """
 
     def __init__(self, name: str, limit: int):
@@ -121,7 +121,7 @@ class PlainTree:
 
 
 def mapping_of(checks: Mapping[str, Callable[[Any], bool]]) -> Callable[[Any], bool]:
-    """A predicate for dicts with exactly these keys and values that pass the checks."""
+    """Returns a predicate for dicts with exactly these keys and values that pass the checks."""
     return lambda value: (
         isinstance(value, dict)
         and value.keys() == checks.keys()
@@ -169,7 +169,7 @@ def category_ids(ids: Any, origin: str) -> list[int]:
 
 
 def pixel_statistics(values: Any, origin: str) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation, each [3], [3, 1, 1] or [3, H, W]."""
+    """Returns mean and standard deviation, each [3], [3, 1, 1] or [3, H, W]."""
     values = PlainTree(f"{origin}: normalize", MAX_PIXELS).copy(values)
     try:
         mean, std = (torch.tensor(values[key], dtype=torch.float32) for key in ("mean", "std"))

@@ -1,4 +1,4 @@
-"""Models of detectron2's zoo that resdet loads, as MODEL_ZOO.md of detectron2 lists them (commit 02b5c4e)."""
+"""Models of detectron2's zoo that resdet supports, as listed in detectron2's MODEL_ZOO.md (commit 02b5c4e)."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ COCO, VOC = "COCO val2017", "VOC 2007 test"
 
 
 class Model(NamedTuple):
-    run: str  # id in the address
+    run: str  # id in the URL
     md5: str  # first digits
     metrics: dict[str, float]  # in percent
 
@@ -17,7 +17,7 @@ class Model(NamedTuple):
         return f"model_final_{self.md5}.pkl"
 
 
-MODELS = {  # by config
+MODELS = {  # by config name
     "COCO-Detection/faster_rcnn_R_50_C4_1x": Model("137257644", "721ade", {"box AP": 35.7}),
     "COCO-Detection/faster_rcnn_R_50_DC5_1x": Model("137847829", "51d356", {"box AP": 37.3}),
     "COCO-Detection/faster_rcnn_R_50_FPN_1x": Model("137257794", "b275ba", {"box AP": 37.9}),

@@ -6,7 +6,7 @@ from resdet.model import Kind
 
 
 def kind_of(model: nn.Module) -> Kind:
-    """The `kind` that a model's class declares; a net without one is a backbone."""
+    """Returns the `kind` that a model's class declares; a net without one is a backbone."""
     return getattr(model, "kind", "backbone")
 
 

@@ -24,8 +24,8 @@ GEOMETRY = {"input": ("resize",), "rpn": ("anchors",), "box": ("aligned", "sampl
 OTHER_CLASSES = (
     "the file has as many classes, but different ones: class-dependent layers keep its weights and their order"
 )
-# Settings that may differ between file and model without a note; a mask or keypoint head may be in one of them only,
-# and null may stand for the channels of the RPN.
+# Settings that may differ between file and model without a note; either may lack a mask or keypoint head, and null may
+# stand for the channels of the RPN.
 IGNORED_SETTINGS = ("num_classes", "norm", "names", "mask", "keypoint", "channels")
 
 
@@ -58,11 +58,11 @@ class Report:
 def load(model: Any, source: str | Path | Mapping[str, Tensor] | Checkpoint, new_classifier: bool = False) -> Report:
     """Loads a file, a published model by name or a state dict of any known layout into a backbone or a model.
 
-    Names and shapes must match, else a `Mismatch` is raised. With `new_classifier` (fine-tuning on other classes),
-    layers that depend on the classes may differ or be missing, and the mask and keypoint heads of a detector may be
-    missing from the file or the model: they keep their values and are listed in the report. When the categories of one
+    Raises a `Mismatch` unless names and shapes match. With `new_classifier` (fine-tuning on other classes), layers that
+    depend on the classes may differ or be missing, and the mask and keypoint heads of a detector may be missing from
+    the file or the model: these layers keep their values and are listed in the report. When the categories of one
     detector contain those of the other (COCO's 80 and torchvision's 90 ids), rows of shared categories are copied.
-    Pixel statistics are loaded with the weights; detectors and localizers, which take images of any size, average a
+    Pixel statistics are loaded with the weights; detectors and localizers, whose images may have any size, average a
     per-pixel mean.
     """
     checkpoint = as_checkpoint(source)
@@ -102,7 +102,7 @@ def load(model: Any, source: str | Path | Mapping[str, Tensor] | Checkpoint, new
 
 @dataclass
 class Part:
-    """Tensors of a model to fill, and the tensors to fill them with."""
+    """Target tensors of a model, and the tensors to load into them."""
 
     target: dict[str, Tensor]
     state: dict[str, Tensor]
@@ -111,8 +111,8 @@ class Part:
 
 
 def net_part(model: Any, state: dict[str, Tensor], given: Sequence[str], new_classifier: bool) -> Part:
-    """A classifier's backbone, or a plain backbone. If the file has the model's classes in another order, `given`, the
-    rows of its last layer are reordered."""
+    """Returns the part for a classifier's backbone, or for a plain backbone. If the file has the model's classes in
+    another order, `given`, reorders the rows of its last layer."""
     net, classes, notes = getattr(model, "backbone", model), getattr(model, "classes", []), []
     if given != classes and sorted(given) == sorted(classes) and len(set(given)) == len(given):
         order = [given.index(name) for name in classes]
@@ -123,7 +123,7 @@ def net_part(model: Any, state: dict[str, Tensor], given: Sequence[str], new_cla
 
 
 def backbone_part(model: Any, state: dict[str, Tensor]) -> Part:
-    """The backbone of a detector, filled from a classifier without its linear layers."""
+    """Returns the part for a detector's backbone, to be loaded from a classifier without its linear layers."""
     target = model.backbone_tensors()
     kept = {name: t for name, t in state.items() if name in target or name.split(".")[0] not in CLASSIFIERS}
     return Part(target, kept)
@@ -136,8 +136,8 @@ def detector_part(
     may_differ: Sequence[str],
     new_classifier: bool,
 ) -> Part:
-    """A whole detector or localizer; with the file's categories `given`, rows are reordered to the model's classes.
-    Without `new_classifier`, only if both have the same classes."""
+    """Returns the part for a whole detector or localizer. With the file's categories `given`, reorders rows to the
+    model's classes; without `new_classifier`, only if both have the same classes."""
     target = {name: tensor for name, tensor in model.state_dict().items() if name not in STATISTICS}
     if given is None:
         return Part(target, state, may_differ)
@@ -154,13 +154,14 @@ def detector_part(
 
 
 def heads_of_one(model: Iterable[str], file: Iterable[str]) -> list[str]:
-    """The heads of RoI branches, such as `roi_heads.mask_head`, of which only one of the two has tensors."""
+    """Returns the heads of RoI branches, such as `roi_heads.mask_head`, that only the model or only the file
+    contains."""
     first, second = ({match[0] for name in names if (match := ROI_HEAD.match(name))} for names in (model, file))
     return sorted(first ^ second)
 
 
 def settings_of(layout: Layout, checkpoint: Checkpoint) -> dict:
-    """The `model` section that the weights imply; empty if they do not determine it."""
+    """Returns the `model` section that the weights imply; empty if they do not determine it."""
     experiment = checkpoint.description.experiment
     if layout.settings is None or experiment:
         model = (experiment or {}).get("model")
@@ -172,7 +173,7 @@ def settings_of(layout: Layout, checkpoint: Checkpoint) -> dict:
 
 
 def anchors_of(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """The keys of `model.rpn.anchors` that a detector's weights imply; None for the weights of a classifier."""
+    """Returns the keys of `model.rpn.anchors` that a detector's weights imply; None for the weights of a classifier."""
     layout = recognize(checkpoint)
     if not layout.detector:
         return None
@@ -182,7 +183,7 @@ def anchors_of(checkpoint: Checkpoint) -> dict[str, Any] | None:
 
 
 def check_stride(net: nn.Module, implied: Mapping[str, Any], origin: str) -> None:
-    """Refuses weights of a net that strides in the other convolution: they fit by shape and give other outputs."""
+    """Refuses weights of a net that strides in the other convolution: they fit by shape but compute other outputs."""
     backbone, present = implied.get("backbone"), stride_in(net)
     expected = backbone.get("stride_in") if isinstance(backbone, Mapping) else None
     if expected and present and present != expected:
@@ -193,7 +194,7 @@ def check_stride(net: nn.Module, implied: Mapping[str, Any], origin: str) -> Non
 
 
 def statistics_of(state: Mapping[str, Tensor], checkpoint: Checkpoint) -> tuple[Tensor, Tensor] | None:
-    """Mean and standard deviation of pixels: from the metadata, else from the layout, else None."""
+    """Returns mean and standard deviation of pixels: from the metadata, else from the layout, else None."""
     if statistics := checkpoint.description.statistics:
         return statistics
     if not all(name in state for name in STATISTICS):
@@ -203,7 +204,7 @@ def statistics_of(state: Mapping[str, Tensor], checkpoint: Checkpoint) -> tuple[
 
 
 def categories_of(layout: Layout, checkpoint: Checkpoint) -> categories.Categories:
-    """The classes of a file, from its metadata or by its library."""
+    """Returns the classes of a file, from its metadata or by its library."""
     description = checkpoint.description
     if description.classes and description.category_ids:
         return categories.Categories(description.classes, description.category_ids)
@@ -213,13 +214,13 @@ def categories_of(layout: Layout, checkpoint: Checkpoint) -> categories.Categori
 
 
 def geometry_of(section: Mapping[str, Any]) -> dict[str, Any]:
-    """What a detector of resdet was trained with and its tensors do not show, of its `model` section."""
+    """Returns the keys in a `model` section of resdet's detectors that their tensors do not determine."""
     parts = {name: section[name] for name in GEOMETRY if isinstance(section.get(name), Mapping)}
     return {name: {key: part[key] for key in GEOMETRY[name] if key in part} for name, part in parts.items()}
 
 
 def different_settings(implied: Mapping[str, Any], present: Mapping[str, Any], prefix: str = "model.") -> list[str]:
-    """Notes on settings of the model that differ from those the weights imply."""
+    """Returns notes on settings of the model that differ from those the weights imply."""
     notes = []
     for key, value in implied.items():
         current = present.get(key, value)
@@ -247,7 +248,7 @@ def copy_into(target: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None
 
 
 def compare(part: Part, origin: str, layout: str) -> Report:
-    """Compares names and shapes; step counters of batch norm may be absent, as in old and in frozen nets."""
+    """Compares names and shapes; step counters of batch norm may be missing, as in old and in frozen nets."""
     report = Report(origin, layout, loaded=0, notes=part.notes)
     counter = "num_batches_tracked"
     for name, tensor in part.target.items():

@@ -1,4 +1,4 @@
-"""ImageNet weights that initialize a detector: a file, or weights published by torchvision."""
+"""ImageNet weights for initializing a detector: a file, or weights published by torchvision."""
 
 from pathlib import Path
 
@@ -9,7 +9,8 @@ from resdet.weights import load_weights, zoo
 
 
 def load(model: nn.Module, name: str, backbone: str) -> load_weights.Report:
-    """`name`: a path, a published name, or `torchvision` for that library's weights of the net `backbone`."""
+    """Loads weights; `name`: a path, a published name, or `torchvision` for that library's weights of the net
+    `backbone`."""
     source: str | Path = fetch_torchvision(backbone) if name == "torchvision" else name
     return load_weights.load(model, source, new_classifier=True)
 

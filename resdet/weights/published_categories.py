@@ -1,4 +1,4 @@
-"""Categories of published models, whose files do not name them, by the number of classes."""
+"""Categories of published models whose files do not contain them, by the number of classes."""
 
 from resdet.optional import torchvision
 from resdet.weights import coco_classes
@@ -10,14 +10,14 @@ def numbered(count: int) -> Categories:
 
 
 def imagenet(count: int) -> Categories:
-    """ImageNet's names for 1000 classes, else numbers."""
+    """Returns ImageNet's names for 1000 classes, else numbers."""
     if count != 1000:
         return numbered(count)
     return Categories(list(torchvision().models.ResNet50_Weights.IMAGENET1K_V1.meta["categories"]), list(range(1000)))
 
 
 def torchvision_coco(count: int) -> Categories:
-    """torchvision's 90 classes are the COCO ids 1 to 90; the ten unused ids are named N/A."""
+    """Returns COCO ids 1 to 90 for torchvision's 90 classes; the ten unused ids are named N/A."""
     if count != 90:
         return Categories([str(label) for label in range(1, count + 1)], list(range(1, count + 1)))
     from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights as weights
@@ -26,7 +26,7 @@ def torchvision_coco(count: int) -> Categories:
 
 
 def coco(count: int) -> Categories:
-    """COCO's 80 classes in the order of their ids, else numbers."""
+    """Returns COCO's 80 classes in the order of their ids, else numbers."""
     if count != len(coco_classes.NAMES):
         return numbered(count)
     return Categories(list(coco_classes.NAMES.values()), list(coco_classes.NAMES))

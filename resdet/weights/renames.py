@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 MODULES = {"normalise": "normalize", "regions": "roi_heads"}
 OLD = re.compile(rf"(^|\.)({'|'.join(MODULES)})\.")
-MARK = "normalise.mean"  # a tensor of every model of earlier versions
+MARK = "normalise.mean"  # a tensor in every model of earlier versions
 DESCRIPTION = {"normalise": "normalize"}
 
 

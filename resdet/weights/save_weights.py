@@ -23,7 +23,8 @@ def save(model: nn.Module, path: str | Path, layout: str = "torchvision") -> Non
 
     `torchvision`: classifiers and detectors; `timm`: classifiers; `detectron2`: ResNet detectors and backbones, as
     `.pkl` for its own loader or `.pth`; `safetensors`: any model under resdet's names. The first two also write
-    `.safetensors`, by the suffix of the path. Settings without a counterpart in the library raise a WeightsError.
+    `.safetensors`, depending on the suffix of the path. Settings without a counterpart in the library raise a
+    WeightsError.
     """
     path = Path(path)
     if layout not in LAYOUTS:
@@ -39,7 +40,7 @@ def save(model: nn.Module, path: str | Path, layout: str = "torchvision") -> Non
 
         return write_bytes(path, encode(state, {key: json.dumps(value) for key, value in metadata.items()}))
     ordered = OrderedDict(state)
-    # torch keeps module versions here, and other libraries ignore further keys.
+    # torch stores module versions here, and other libraries ignore further keys.
     ordered._metadata = {OURS: metadata}  # type: ignore[attr-defined]  # an attribute that torch adds
     write_torch(path, ordered)
 
@@ -76,12 +77,12 @@ def save_detectron2(state: dict[str, Tensor], metadata: dict[str, Any], path: Pa
 
 
 def description(model: nn.Module) -> dict[str, Any]:
-    """Metadata from which `resdet.load` rebuilds the model, in plain values; empty for a backbone."""
+    """Returns the metadata from which `resdet.load` rebuilds the model, as plain values; empty for a backbone."""
     return {key: getattr(model, key) for key in MODEL_KEYS if getattr(model, key, None)}
 
 
 def statistics(model: Any) -> dict[str, Any]:
-    """Pixel statistics as metadata, for layouts without tensors for them."""
+    """Returns pixel statistics as metadata, for layouts without tensors for them."""
     if kind_of(model) == "backbone":
         return {}
     return {"normalize": {"mean": model.normalize.mean.tolist(), "std": model.normalize.std.tolist()}}

@@ -1,4 +1,4 @@
-"""Skips random initialization while a checkpoint's model is built, and bounds the model's size by the file's."""
+"""Skips random initialization while a checkpoint's model is built, and limits the model's size to the file's."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,9 +18,9 @@ SPARE_VALUES, SPARE_TENSORS = 10_000_000, 10_000  # allowance for temporaries
 
 
 class SkipInit(TorchFunctionMode):
-    """Context manager that skips initialization and counts tensors before their memory is allocated.
+    """A context that skips initialization and counts tensors before their memory is allocated.
 
-    The config in a hostile file may ask for any number of layers of any width. Every tensor of a model must be in its
+    The config in a malicious file may specify any number of layers of any width. Every tensor of a model must be in its
     file, so a model that outgrows the file raises a WeightsError.
     """
 

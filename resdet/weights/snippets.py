@@ -1,4 +1,5 @@
-"""Python code that loads a saved file in the library it was written for. `model`: a Classifier or Detector."""
+"""Generates Python code that loads a saved file in the library it was written for. `model`: a Classifier or
+Detector."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def torchvision(model: Any, path: Path) -> str:
 
 
 def detectron2(model: Any, path: Path) -> str:
-    """Uses the YAML file written next to the weights; detectron2 has no classifiers and takes one as a backbone."""
+    """Uses the YAML file written next to the weights; detectron2 has no classifiers, but loads one as a backbone."""
     if not has_heads(model):
         return backbone_of_detectron2(model, path)
     return f"""\
@@ -48,7 +49,7 @@ model.eval()"""
 
 
 def backbone_of_detectron2(model: Any, path: Path) -> str:
-    """Keys of a detectron2 config."""
+    """Returns the keys of a detectron2 config."""
     mean, std = snippets_torchvision.colors(model)
     depth = name_of(model.backbone).removeprefix("resnet")
     return f"""\
@@ -61,7 +62,7 @@ INPUT: {{FORMAT: RGB}}"""
 
 
 def pixels_of(model: Any) -> str:
-    """A comment on the input of a classifier, which neither library stores with the weights."""
+    """Returns a comment on the input of a classifier, which neither library stores with the weights."""
     mean, std = snippets_torchvision.statistics(model)
     size = f"{model.size} × {model.size}"
     return f"# Input: RGB images, {size}, scaled to 0 to 1, normalized with mean {mean} and std {std}."

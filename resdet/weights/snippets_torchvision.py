@@ -1,4 +1,4 @@
-"""Python code that builds torchvision's counterpart of a detector. `model`: a Detector."""
+"""Generates Python code that builds torchvision's counterpart of a detector. `model`: a Detector."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ IMPORTS = {  # name in an expression -> its import
 
 
 def detector(model: Any) -> str:
-    """Imports and `model = …`: torchvision's factory function if it fits, else all parts."""
+    """Returns imports and `model = …`: torchvision's factory function if it fits, else all parts."""
     kind = "keypoint" if model.draws_keypoints else "mask" if model.draws_masks else "faster"
     arguments = {key: value for key, value in settings(model).items() if value != DEFAULTS[key]}
     if (version := version_of(model)) is not None:
@@ -59,7 +59,7 @@ def detector(model: Any) -> str:
 
 
 def settings(model: Any) -> dict[str, Any]:
-    """Arguments that are plain values."""
+    """Returns the arguments that are plain values."""
     mean, std = statistics(model)
     box, rpn = model.roi_heads.config, model.rpn.config
     values = (
@@ -75,13 +75,13 @@ def settings(model: Any) -> dict[str, Any]:
 
 
 def statistics(model: Any) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of pixels from 0 to 1."""
+    """Returns mean and standard deviation of pixels from 0 to 1."""
     mean, std = ([round(value / 255, 6) for value in values] for values in colors(model))
     return mean, std
 
 
 def colors(model: Any) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of pixels from 0 to 255."""
+    """Returns mean and standard deviation of pixels from 0 to 255."""
     mean, std = model.normalize.mean, model.normalize.std
     if mean.shape[1:] != (1, 1):
         raise WeightsError(
@@ -91,7 +91,7 @@ def colors(model: Any) -> tuple[list[float], list[float]]:
 
 
 def version_of(model: Any) -> str | None:
-    """ "" or "_v2" if torchvision's detector on ResNet-50 has the same shape, else None."""
+    """Returns "" or "_v2" if torchvision's detector on ResNet-50 has the same shape, else None."""
     head = model.roi_heads.stages[0].head
     masks = model.roi_heads.mask_head if model.draws_masks else None
     common = name_of(model.backbone) == "resnet50" and model.neck.channels["p2"] == 256 and head.width == 1024
@@ -123,7 +123,7 @@ def backbone(model: Any) -> str:
 
 
 def parts(model: Any) -> dict[str, Any]:
-    """Arguments that are modules, as expressions."""
+    """Returns the arguments that are modules, as expressions."""
     head, width, count = model.roi_heads.stages[0].head, model.neck.channels["p2"], len(model.classes) + 1
     sides, ratios = anchors(model)
     result = {
@@ -154,7 +154,7 @@ def box_head(head: Any, width: int, size: int) -> str:
 
 
 def pools(model: Any) -> dict[str, str]:
-    """RoIAlign modules that differ from torchvision's defaults."""
+    """Returns RoIAlign modules that differ from torchvision's defaults."""
     poolers = {"box": (model.roi_heads.pooler, 7)}
     poolers |= {name: (branch.features.pooler, 14) for name, branch in model.roi_heads.branches.items()}
     return {

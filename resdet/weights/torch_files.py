@@ -72,7 +72,7 @@ class Storage(NamedTuple):
 
 
 def read(path: Path) -> Any:
-    """The content of a file of torch.save; files with code, damaged and other files raise a WeightsError."""
+    """Reads a file of torch.save; files that contain code, damaged files and other files raise a WeightsError."""
     try:
         with Archive(path.open("rb", buffering=0)) as file:
             size = path.stat().st_size
@@ -108,7 +108,7 @@ PLAIN_NAMES = {
     ("collections", "Counter"): counter,
     ("torch", "Size"): tuple,
     ("torch", "device"): torch.device,
-    ("torch", "Tensor"): "torch.Tensor",  # a name: the class itself could be called
+    ("torch", "Tensor"): "torch.Tensor",  # a string, since the class itself could be called
     ("torch.nn.parameter", "Parameter"): "torch.nn.Parameter",
     **{("torch", str(dtype).removeprefix("torch.")): dtype for dtype in (*DTYPES.values(), *OTHER_DTYPES)},
     **{(module, name): dtype for name, dtype in DTYPES.items() for module in ("torch", "torch.cuda", "torch.storage")},
@@ -164,7 +164,7 @@ class TensorReader(restricted_pickle.Reader):
         if last * dtype.itemsize > storage.data.nbytes():
             raise ValueError("a tensor larger than its storage")
         self.declared += count * dtype.itemsize
-        if self.declared > 2 * self.size:  # twice: two layers may share weights
+        if self.declared > 2 * self.size:  # twice, since two layers may share weights
             raise ValueError(f"it declares {self.declared:,} bytes of tensors but has {self.size:,}")
         return torch.empty(0, dtype=dtype).set_(storage.data, offset, size, stride)
 
@@ -172,7 +172,7 @@ class TensorReader(restricted_pickle.Reader):
         return tensor
 
     def with_attributes(self, make: Callable, kind: Any, arguments: tuple, state: Any) -> Tensor:
-        """A tensor without the attributes that were added to it."""
+        """Builds a tensor without attributes that were added to it."""
         if make not in (self.tensor, self.tensor_of_type, self.parameter):
             raise OtherTensor("of a custom class")
         return make(*arguments)
@@ -188,7 +188,7 @@ class TensorReader(restricted_pickle.Reader):
 
 
 class Archive(io.BufferedReader):
-    """Bounds the size of the central directory, which zipfile reads whole."""
+    """Limits the size of the central directory, which zipfile reads as a whole."""
 
     def read(self, size: int | None = -1) -> bytes:
         if size is not None and size > MAX_DIRECTORY:
@@ -218,7 +218,8 @@ def read_archive(file: Archive, size: int, path: Path) -> Any:
 
 
 def parts_of(file: Archive, size: int, path: Path) -> dict[str, zipfile.ZipInfo]:
-    """Uncompressed parts by name; compressed or overlapping parts, which torch never writes, are refused or dropped."""
+    """Returns uncompressed parts by name; compressed or overlapping parts, which torch never writes, are refused or
+    dropped."""
     try:
         with zipfile.ZipFile(file) as archive:
             parts = archive.infolist()
@@ -238,7 +239,7 @@ def parts_of(file: Archive, size: int, path: Path) -> dict[str, zipfile.ZipInfo]
 
 
 def read_part(file: Archive, part: zipfile.ZipInfo, size: int) -> Tensor:
-    """The bytes of a part. The checksum is ignored: torch may omit it."""
+    """Reads the bytes of a part. Ignores the checksum, which torch may omit."""
     file.seek(part.header_offset)
     header = file.read(LOCAL_HEADER.size)
     if len(header) < LOCAL_HEADER.size:

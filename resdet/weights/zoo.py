@@ -1,7 +1,7 @@
 """Published weights by name, downloaded once from their publisher, verified and cached.
 
-`torchvision/maskrcnn_resnet50_fpn_v2`, `torchvision/resnet50` or `torchvision/resnet50.IMAGENET1K_V2`, and
-`detectron2/COCO-Detection/faster_rcnn_R_50_FPN_3x`. The environment variable RESDET_ZOO names a mirror: a folder, or
+Names are `torchvision/maskrcnn_resnet50_fpn_v2`, `torchvision/resnet50` or `torchvision/resnet50.IMAGENET1K_V2`, and
+`detectron2/COCO-Detection/faster_rcnn_R_50_FPN_3x`. The environment variable RESDET_ZOO selects a mirror: a folder, or
 the address of one, with the publishers' files under their own names.
 """
 
@@ -30,7 +30,7 @@ def is_known(source: str | Path) -> bool:
 
 
 def locate(source: str | Path) -> Path:
-    """The path of `source`: a file, or a published name, which is downloaded."""
+    """Returns the path of `source`: a file, or a published name, which is downloaded."""
     path, name = Path(source), str(source)
     library, _, model = name.partition("/")
     if path.exists():
@@ -43,14 +43,15 @@ def locate(source: str | Path) -> Path:
 
 
 def names() -> list[str]:
-    """All names, those of torchvision without versions."""
+    """Returns all names, those of torchvision without versions."""
     return [f"torchvision/{name}" for name in TORCHVISION] + [f"detectron2/{name}" for name in detectron2_zoo.MODELS]
 
 
 def torchvision_versions(name: str) -> Mapping[str, Any]:
-    """The weights of a net of torchvision, by version, without those of some layers only.
+    """Returns the weights of a torchvision net, by version, except those that contain only some layers.
 
-    The default comes first: the first that torchvision published, but for Keypoint R-CNN's, of an early epoch.
+    The default comes first: the first that torchvision published, except for Keypoint R-CNN, whose first weights are
+    from an early epoch.
     """
     members = torchvision().models.get_model_weights(name).__members__
     whole = {version: member for version, member in members.items() if not version.endswith("FEATURES")}
@@ -87,12 +88,13 @@ def file_name(url: str) -> str:
 
 
 def digest_in(file: str) -> str:
-    """The first digits of the SHA-256 of a file of torchvision, which end its name."""
+    """Returns the first digits of the SHA-256 of a torchvision file, which end its name."""
     return file.rpartition("-")[2].partition(".")[0]
 
 
 def fetch_published(url: str, place: Path, sha256: str | None = None, md5: str | None = None) -> Path:
-    """The verified file: at `place`, else in the mirror RESDET_ZOO, else downloaded from its publisher to `place`."""
+    """Returns the verified file: at `place`, else in the mirror RESDET_ZOO, else downloaded from its publisher to
+    `place`."""
     mirror = os.environ.get("RESDET_ZOO")
     if not mirror or (place.is_file() and not difference(place, sha256, md5)):
         return fetch(url, place, sha256=sha256, md5=md5)

@@ -1,4 +1,4 @@
-"""What is known of each published model: task, data, metric, size, license, address and checksum.
+"""Facts about each published model: task, data, metric, size, license, URL and checksum.
 
 torchvision's facts come from its own metadata, detectron2's from `detectron2_zoo`.
 """
@@ -22,12 +22,12 @@ TORCHVISION_LICENSE = "BSD-3-Clause; terms of the training data may apply"
 
 @dataclass(frozen=True)
 class Entry:
-    """A name that `resdet.load` takes."""
+    """A name that `resdet.load` accepts."""
 
     name: str
     task: str  # classification or detection
-    data: str  # that the metrics were measured on
-    published: Mapping[str, float]  # metrics in percent, as the publisher states them
+    data: str  # data set of the metrics
+    published: Mapping[str, float]  # metrics in percent, as published
     measured: Mapping[str, float] | None  # by resdet; None: not measured here
     size: float | None  # of the file, in MiB; None: not published
     license: str
@@ -37,7 +37,7 @@ class Entry:
 
 
 def entries(text: str = "", task: str | None = None) -> list[Entry]:
-    """All entries, or those of a task, whose name contains each word of the text."""
+    """Returns all entries, or those of a task, whose name contains each word of the text."""
     known = [*torchvision_entries(), *detectron2_entries()]
     words = text.lower().split()
     return [

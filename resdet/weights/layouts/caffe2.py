@@ -29,7 +29,7 @@ KEYS = {
     "gn_b": "norm.bias",
 }
 UNUSED_BIAS = "conv1_b"  # zeros in MSRA's ResNet-50; detectron2 ignores it as well
-EPSILON = 1e-5  # subtracted from a variance of one, so that the norm is the identity
+EPSILON = 1e-5  # subtracted from a variance of one, which makes the norm the identity
 
 
 def is_backbone(state: Mapping[str, Tensor]) -> bool:
@@ -37,7 +37,7 @@ def is_backbone(state: Mapping[str, Tensor]) -> bool:
 
 
 def settings_of_backbone(state: Mapping[str, Tensor], origin: str = "the given state dict") -> dict:
-    """The `model.backbone` section of a config that the weights fit."""
+    """Returns the `model.backbone` section of a config that fits the weights."""
     if any(name.startswith(("conv_rpn", "rpn_", "fpn_", "bbox_pred", "cls_score")) for name in state):
         raise WeightsError(
             f"{origin} is a detector of Detectron, which defines boxes differently: give one of detectron2's zoo."
@@ -46,7 +46,7 @@ def settings_of_backbone(state: Mapping[str, Tensor], origin: str = "the given s
 
 
 def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of the backbone, its classifier if present, and the RGB pixel statistics."""
+    """Returns the tensors of the backbone, its classifier if present, and the RGB pixel statistics."""
     return detectron2.backbone_to_our_names(to_detectron2_names(state))
 
 
@@ -61,7 +61,7 @@ def to_detectron2_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def identity_statistics(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Running mean and variance for batch norms stored as scale and shift only."""
+    """Returns running mean and variance for batch norms stored as scale and shift only."""
     result = {}
     for name, tensor in state.items():
         if name.endswith("norm.weight"):
@@ -71,7 +71,7 @@ def identity_statistics(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def detectron2_name(name: str) -> str:
-    """`res4_22_branch2b_w` -> `res4.22.conv2.weight`; unknown names are unchanged."""
+    """Converts `res4_22_branch2b_w` to `res4.22.conv2.weight`; keeps unknown names."""
     if match := re.fullmatch(r"(?:fc1000|pred)_([wb])", name):
         return f"linear.{KEYS[match[1]]}"
     match = re.fullmatch(r"(?:res_)?conv1_(\w+)", name)

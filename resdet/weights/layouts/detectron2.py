@@ -24,7 +24,7 @@ from resdet.weights.kind import has_heads
 from resdet.weights.layouts.names import count, resnet_name
 from resdet.weights.layouts.torchvision_detectors import keypoint_settings
 
-MARK = "proposal_generator.rpn_head.objectness_logits.weight"  # no other layout has this name
+MARK = "proposal_generator.rpn_head.objectness_logits.weight"  # unique to this layout
 SCORES = "roi_heads.box_predictor.{}cls_score.weight"
 NOT_WEIGHTS = ("pixel_mean", "pixel_std", "proposal_generator.anchor_generator.")
 ANCHORS = {"fpn": 3, "c4": 15, "dc5": 15}  # per position
@@ -51,12 +51,12 @@ def is_backbone(state: Mapping[str, Tensor]) -> bool:
 
 
 def units(pairs: Pairs) -> Pairs:
-    """Pairs of convolutions and of their norms; detectron2's norms are submodules of convolutions."""
+    """Returns the pairs of convolutions and of their norms; detectron2's norms are submodules of convolutions."""
     return [pair for a, b in pairs for pair in ((f"{a}.norm", f"{b}.norm"), (a, f"{b}.conv"))]
 
 
 def detector_modules(body: str, stage: str, rpn: str) -> Pairs:
-    """Modules of a detector; {k} counts from 1 in detectron2 and from 0 in resdet, other fields are equal.
+    """Returns the modules of a detector; {k} counts from 1 in detectron2 and from 0 in resdet, other fields are equal.
 
     `body`: prefix of detectron2's backbone; `stage`: "{s}." in a cascade, else ""; `rpn`: convolutions of the RPN.
     """
@@ -94,7 +94,7 @@ BACKBONE_MODULES = [
 
 
 def modules_of(state: Mapping[str, Tensor]) -> Pairs:
-    """Modules of a detectron2 detector, from its state dict."""
+    """Returns the modules of a detectron2 detector, from its state dict."""
     pyramid, cascade = "backbone.bottom_up.stem.conv1.weight" in state, SCORES.format("0.") in state
     deep = "proposal_generator.rpn_head.conv.conv0.weight" in state
     body = "backbone.bottom_up." if pyramid else "backbone."
@@ -102,7 +102,7 @@ def modules_of(state: Mapping[str, Tensor]) -> Pairs:
 
 
 def renamed(name: str, pairs: Iterable[tuple[str, str]], shift: int) -> str | None:
-    """The name of a tensor after the first matching pair, with `shift` added to {k}; None without a match."""
+    """Renames a tensor by the first matching pair, with `shift` added to {k}; None without a match."""
     module, _, last = name.rpartition(".")
     for source, target in pairs:
         if match := re.fullmatch(re.sub(r"\{(\w)\}", r"(?P<\1>[^.]+)", source.replace(".", r"\.")), module):
@@ -114,12 +114,12 @@ def renamed(name: str, pairs: Iterable[tuple[str, str]], shift: int) -> str | No
 
 
 def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of a detector and the RGB pixel statistics, under resdet's names."""
+    """Returns the tensors of a detector and the RGB pixel statistics, under resdet's names."""
     return with_rgb(state, modules_of(state), f"backbone.{FIRST}", MSRA_MEAN, (1.0, 1.0, 1.0))
 
 
 def backbone_to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of a backbone, its classifier if present, and the RGB pixel statistics."""
+    """Returns the tensors of a backbone, its classifier if present, and the RGB pixel statistics."""
     return with_rgb(state, BACKBONE_MODULES, FIRST, IMAGENET_MEAN, IMAGENET_STD)
 
 
@@ -138,7 +138,8 @@ def with_rgb(
 def pixels(
     state: Mapping[str, Tensor], mean: Sequence[float] = MSRA_MEAN, std: Sequence[float] = (1.0, 1.0, 1.0)
 ) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation [3, 1, 1] in the channel order of the weights: the file's, else the defaults."""
+    """Returns mean and standard deviation [3, 1, 1] in the channel order of the weights: the file's, else the
+    defaults."""
     means, deviations = state.get("pixel_mean", torch.tensor(mean)), state.get("pixel_std", torch.tensor(std))
     return means.view(3, 1, 1), deviations.view(3, 1, 1)
 
@@ -147,7 +148,7 @@ def pixels(
 
 
 def settings(state: Mapping[str, Tensor], origin: str = "the given state dict") -> dict:
-    """The `model` section of a config that the weights of a detector fit."""
+    """Returns the `model` section of a config that fits the weights of a detector."""
     refuse_unsupported(state, origin)
     body = "backbone.bottom_up." if "backbone.bottom_up.stem.conv1.weight" in state else "backbone."
     features = "fpn" if body != "backbone." else "c4" if "roi_heads.res5.0.conv1.weight" in state else "dc5"
@@ -198,7 +199,7 @@ def box_settings(state: Mapping[str, Tensor]) -> dict:
     prefix = "0." if stages else ""
     head = f"roi_heads.box_head.{prefix}"
     rows = len(state[f"roi_heads.box_predictor.{prefix}bbox_pred.weight"])
-    agnostic = rows == 4 and (stages > 0 or len(first_scores(state)) > 2)  # the same for one class
+    agnostic = rows == 4 and (stages > 0 or len(first_scores(state)) > 2)  # also with a single class
     box: dict[str, Any] = {"sampling": 0, "beta": 0.0, "class_agnostic": agnostic}
     if stages:
         box["ious"] = [0.5, 0.6, 0.7]
@@ -225,7 +226,7 @@ def mask_settings(state: Mapping[str, Tensor], origin: str, classes: int) -> dic
 
 
 def settings_of_backbone(state: Mapping[str, Tensor], origin: str = "the given state dict") -> dict:
-    """The `model.backbone` section of a config that the weights of a backbone fit."""
+    """Returns the `model.backbone` section of a config that fits the weights of a backbone."""
     refuse_unsupported(state, origin)
     stages = {f"res{n}": f"res{n}" for n in range(2, 6)}
     section = backbone_settings(state, stages, origin, pixels(state, IMAGENET_MEAN, IMAGENET_STD)[1])
@@ -249,7 +250,7 @@ def backbone_settings(state: Mapping[str, Tensor], stages: Mapping[str, str], or
 
 
 def norm_of(state: Mapping[str, Tensor], unit: str) -> str | None:
-    """The kind of norm of a convolution; only trainable batch norms have a step counter."""
+    """Returns the kind of norm of a convolution; only trainable batch norms have a step counter."""
     if f"{unit}.norm.num_batches_tracked" in state:
         return "sync"
     if f"{unit}.norm.running_mean" in state:
@@ -272,10 +273,10 @@ def refuse_unsupported(state: Mapping[str, Tensor], origin: str) -> None:
 
 
 def from_our_names(model: Any) -> dict[str, Tensor]:
-    """State dict that detectron2's module of the same shape loads with strict=True.
+    """Returns a state dict that detectron2's module of the same shape loads with strict=True.
 
-    Detectors take BGR pixels, the default of detectron2's configs; backbones and classifiers take RGB. Pixel
-    statistics and the stride of bottlenecks belong to the config, which interop/to_detectron2.py writes.
+    Detectors take BGR pixels, the default of detectron2's configs; backbones and classifiers take RGB. Pixel statistics
+    and the stride of bottlenecks belong to the config, which interop/to_detectron2.py writes.
     """
     state = {n: t.detach().cpu().contiguous() for n, t in model.state_dict().items() if not n.startswith("normalize.")}
     if has_heads(model):
@@ -292,7 +293,7 @@ def from_our_names(model: Any) -> dict[str, Tensor]:
 
 
 def modules_for(model: Any) -> Pairs:
-    """Modules of a Detector."""
+    """Returns the modules of a Detector."""
     body = "backbone." if model.neck is None else "backbone.bottom_up."
     stage = "{s}." if len(model.roi_heads.stages) > 1 else ""
     return detector_modules(body, stage, "conv.conv{n}" if len(model.rpn.convs) > 1 else "conv")

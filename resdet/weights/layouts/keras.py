@@ -1,8 +1,8 @@
 """ResNet-50, 101 and 152 of Keras-applications.
 
-Kernels are [H, W, in, out], the first 1×1 strides, inputs are BGR minus a mean color, and convolutions have biases.
-Until 2019 names were the authors' (`res4b_branch2a/kernel`, `res4b7_branch2a` in the deeper nets) and the epsilon of
-batch norm was 0.001; since then names are `conv4_block2_1_conv/kernel` and epsilon is 0.00001001.
+Kernels are [H, W, in, out], the first 1×1 convolution strides, inputs are BGR minus a mean color, and convolutions have
+biases. Until 2019, names were the authors' (`res4b_branch2a/kernel`, `res4b7_branch2a` in the deeper nets) and the
+epsilon of batch norm was 0.001; since then, names are `conv4_block2_1_conv/kernel` and epsilon is 0.00001001.
 """
 
 import re
@@ -72,7 +72,7 @@ def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def settings(state: Mapping[str, Tensor], origin: str) -> dict:
-    """The `model` section of a config that the weights fit."""
+    """Returns the `model` section of a config that fits the weights."""
     converted = to_our_names({name: tensor for name, tensor in state.items() if name.endswith("/kernel")})
     classes = len(converted["fc.weight"]) if "fc.weight" in converted else 0
     return {

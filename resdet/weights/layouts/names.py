@@ -1,4 +1,5 @@
-"""Tensor names of torchvision's and timm's classifiers, in both directions, and what names say of a net.
+"""Tensor names of torchvision's and timm's classifiers, in both directions, and the properties of a net that they
+imply.
 
 resdet's names follow the paper: `conv4_x.5.conv2.conv.weight`, `conv4_x.5.conv2.norm.running_mean`, `fc.bias`.
 torchvision's and timm's ResNets share one layout (`layer3.5.conv2.weight`, `layer3.5.bn2.running_mean`).
@@ -17,7 +18,7 @@ VGG_LINEAR = {"fc6": "classifier.0", "fc7": "classifier.3", "fc": "classifier.6"
 
 
 def resnet_name(blocks: tuple[int, ...], bottleneck: bool, origin: str) -> str:
-    """The name of the ResNet with these numbers of blocks in conv2_x to conv5_x."""
+    """Returns the name of the ResNet with these numbers of blocks in conv2_x to conv5_x."""
     for depth, counts in BLOCKS.items():
         if counts == blocks and bottleneck == (depth >= 50):
             return f"resnet{depth}"
@@ -29,7 +30,7 @@ def count(names: Iterable[str], pattern: str) -> int:
 
 
 def resnet_to_torchvision(name: str) -> str:
-    """`conv4_x.5.conv2.norm.bias` -> `layer3.5.bn2.bias`; names outside the backbone's units are unchanged."""
+    """Converts `conv4_x.5.conv2.norm.bias` to `layer3.5.bn2.bias`; keeps names outside the backbone's units."""
     head, *rest = name.split(".")
     if head in STAGE_TO_LAYER:
         block, unit, kind, last = rest
@@ -43,7 +44,7 @@ def resnet_to_torchvision(name: str) -> str:
 
 
 def resnet_from_torchvision(name: str) -> str:
-    """`layer3.5.bn2.bias` -> `conv4_x.5.conv2.norm.bias`; unknown names are unchanged."""
+    """Converts `layer3.5.bn2.bias` to `conv4_x.5.conv2.norm.bias`; keeps unknown names."""
     if match := re.fullmatch(r"(layer[1-4])\.(\d+)\.downsample\.([01])\.(\w+)", name):
         layer, block, index, last = match.groups()
         return f"{LAYER_TO_STAGE[layer]}.{block}.shortcut.{'conv' if index == '0' else 'norm'}.{last}"
@@ -55,7 +56,7 @@ def resnet_from_torchvision(name: str) -> str:
 
 
 def vgg_names(depth: int, batch_norm: bool) -> dict[str, str]:
-    """Module -> torchvision's module: `conv3_x.1.conv` -> `features.12`; resdet's later stages start with a pool."""
+    """Maps modules to torchvision's: `conv3_x.1.conv` -> `features.12`; resdet's later stages start with a pool."""
     names, index = dict(VGG_LINEAR), 0
     for stage, count in enumerate(CONVOLUTIONS[depth], start=1):
         for position in range(count):
@@ -69,7 +70,7 @@ def vgg_names(depth: int, batch_norm: bool) -> dict[str, str]:
 
 
 def rename_modules(state: dict, names: dict[str, str]) -> dict:
-    """Renames the modules of a state dict; the last part of each name is unchanged."""
+    """Renames the modules of a state dict; keeps the last part of each name."""
     renamed = {}
     for name, tensor in state.items():
         module, _, last = name.rpartition(".")

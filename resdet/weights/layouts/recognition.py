@@ -30,19 +30,20 @@ class Layout:
     categories: Callable[[int], Categories] = published_categories.imagenet
 
     def classes_of(self, section: Mapping[str, Any]) -> Categories:
-        """The classes of a model with this section: a detector of COCO's 17 keypoints and one class finds persons."""
+        """Returns the classes of a model with this section; a detector of one class with COCO's 17 keypoints detects
+        persons."""
         count, keypoint = section.get("num_classes", 0), section.get("keypoint")
         if count == 1 and keypoint and keypoint["names"] is None:
             return Categories(["person"], [1])
         return self.categories(count)
 
     def tensors(self, checkpoint: Checkpoint) -> dict[str, Tensor]:
-        """Tensors under resdet's names."""
+        """Returns the tensors under resdet's names."""
         with layout_errors(checkpoint.origin):
             return self.to_our_names(checkpoint.state)
 
     def section(self, checkpoint: Checkpoint) -> dict:
-        """The `model` section of a config that the weights fit; only for layouts with `settings`."""
+        """Returns the `model` section of a config that fits the weights; only for layouts with `settings`."""
         assert self.settings is not None
         with layout_errors(checkpoint.origin):
             return self.settings(checkpoint.state, checkpoint.origin)
@@ -50,7 +51,7 @@ class Layout:
 
 @contextmanager
 def layout_errors(origin: str) -> Iterator[None]:
-    """Turns errors of missing or misshapen tensors, which a layout's functions do not check, into a WeightsError."""
+    """Converts errors of missing or misshapen tensors, which a layout's functions do not check, to a WeightsError."""
     try:
         yield
     except (IndexError, RuntimeError, TypeError, ValueError):
@@ -80,7 +81,7 @@ def is_localizer(state: State) -> bool:
 
 
 def with_count(settings_of_backbone: Callable, to_our_names: Callable) -> Callable[[State, str], dict]:
-    """Settings of a classifier, from those of its backbone."""
+    """Extends the settings of a backbone to those of a classifier."""
 
     def settings(state: State, origin: str) -> dict:
         classes = len(to_our_names(state).get("fc.bias", ()))
@@ -138,7 +139,7 @@ LAYOUTS = (
 
 
 def recognize(checkpoint: Checkpoint) -> Layout:
-    """The layout of a state dict, by its tensor names; a WeightsError if none fits."""
+    """Returns the layout of a state dict, by its tensor names; raises a WeightsError if none fits."""
     for layout in LAYOUTS:
         if layout.fits(checkpoint.state):
             return layout

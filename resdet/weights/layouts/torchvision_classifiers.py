@@ -36,13 +36,13 @@ def resnet_to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def resnet_settings(state: Mapping[str, Tensor], origin: str) -> dict:
-    """The `model` section of a config that the weights fit."""
+    """Returns the `model` section of a config that fits the weights."""
     backbone = {"name": resnet_name(resnet_to_our_names(state), origin), "shortcut": "B", "stride_in": "3x3"}
     return {"backbone": backbone, "num_classes": len(state["fc.bias"]) if "fc.bias" in state else 0}
 
 
 def resnet_name(tensors: Mapping[str, Tensor], origin: str) -> str:
-    """Name of the ResNet, from the numbers of blocks; `tensors`: under resdet's names."""
+    """Returns the name of the ResNet, from the numbers of blocks; `tensors`: under resdet's names."""
     blocks = (len({name.split(".")[1] for name in tensors if name.startswith(f"conv{n}_x.")}) for n in range(2, 6))
     return names.resnet_name(tuple(blocks), "conv2_x.0.conv3.conv.weight" in tensors, origin)
 
@@ -77,13 +77,13 @@ def vgg_modules(depth: int, batch_norm: bool, timm: bool) -> dict[str, str]:
 
 
 def imagenet_statistics() -> dict[str, Tensor]:
-    """Pixel statistics of both libraries' training, which their files do not contain."""
+    """Returns the pixel statistics of both libraries' training, which their files do not contain."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     return {"normalize.mean": mean, "normalize.std": std}
 
 
 def name_of(net: nn.Module) -> str:
-    """torchvision's and timm's name of a backbone."""
+    """Returns torchvision's and timm's name of a backbone."""
     state = net.state_dict()
     if "conv1_x.0.conv.weight" not in state:
         return resnet_name(state, "This model")
@@ -95,7 +95,7 @@ def depth_of_vgg(tensors: Mapping[str, Tensor]) -> int:
 
 
 def from_our_names(model: nn.Module, library: str) -> dict[str, Tensor]:
-    """State dict that `library` loads with strict=True; a WeightsError for a net that it lacks."""
+    """Returns a state dict that `library` loads with strict=True; raises a WeightsError for a net that it lacks."""
     net = getattr(model, "backbone", model)
     tensors = {name: tensor.detach() for name, tensor in net.state_dict().items()}
     # torchvision expects a step counter, which frozen norms lack.
@@ -117,7 +117,7 @@ def from_our_vgg(tensors: Mapping[str, Tensor], timm: bool) -> dict[str, Tensor]
 
 
 def refuse_other_resnets(net: nn.Module, tensors: Mapping[str, Tensor], library: str) -> None:
-    """Refuses nets whose weights would load in `library` but give other outputs."""
+    """Refuses nets whose weights would load in `library` but compute other outputs."""
     option_b = "conv5_x.0.shortcut.conv.weight" in tensors and "conv5_x.1.shortcut.conv.weight" not in tensors
     dilated = any(max(module.dilation) > 1 for module in net.modules() if isinstance(module, nn.Conv2d))
     reasons = {
@@ -132,7 +132,7 @@ def refuse_other_resnets(net: nn.Module, tensors: Mapping[str, Tensor], library:
 
 
 def stride_in(net: nn.Module) -> str | None:
-    """The convolution of bottlenecks that strides, "1x1" or "3x3"; None for nets without bottlenecks."""
+    """Returns the bottleneck convolution with the stride, "1x1" or "3x3"; None for nets without bottlenecks."""
     block = getattr(net, "conv3_x", [None])[0]
     if not hasattr(block, "conv3"):
         return None

@@ -1,6 +1,6 @@
 """torchvision's Faster, Mask and Keypoint R-CNN with FPN: tensor names, order of classes and implied settings.
 
-Converts in both directions; `refuse_unsupported` names settings that torchvision's detectors lack.
+Converts in both directions; `refuse_unsupported` lists settings that torchvision's detectors lack.
 """
 
 import re
@@ -15,7 +15,7 @@ from resdet.weights import coco_keypoints
 from resdet.weights.layouts.names import count, rename_modules, resnet_from_torchvision, resnet_to_torchvision
 from resdet.weights.layouts.torchvision_classifiers import imagenet_statistics, refuse_other_resnets, resnet_name
 
-MARK = "rpn.head.cls_logits.weight"  # no other layout has this name
+MARK = "rpn.head.cls_logits.weight"  # unique to this layout
 BODY = "backbone.body."
 FROZEN_EPSILON = 1e-5
 
@@ -42,8 +42,8 @@ def is_detector(state: Mapping[str, Tensor]) -> bool:
 
 
 def modules(convs: int, linears: int, mask_convs: int, keypoint_convs: int, rpn_convs: int) -> dict[str, str]:
-    """torchvision's modules outside the body -> resdet's; its box head with convolutions is one numbered sequence, and
-    so is its keypoint head, with activations in between."""
+    """Maps torchvision's modules outside the body to resdet's. Its box head with convolutions and its keypoint head are
+    numbered sequences that include the activations."""
     result = dict(SINGLE)
     for stage, level in LEVELS.items():
         for source, target in (("inner", "lateral"), ("layer", "output")):
@@ -67,7 +67,7 @@ def unit(source: str, target: str) -> dict[str, str]:
 
 
 def modules_of(state: Mapping[str, Tensor]) -> dict[str, str]:
-    """Modules of a torchvision detector, from the tensor names of its state dict."""
+    """Maps the modules of a torchvision detector, from the tensor names of its state dict."""
     return modules(
         convs=count(state, r"roi_heads\.box_head\.\d\.0\.weight"),
         linears=count(state, r"roi_heads\.box_head\.(fc)?\d+\.weight"),
@@ -86,7 +86,7 @@ def current_name(name: str) -> str:
 
 
 def our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Renames tensors to resdet's names; unknown names are unchanged."""
+    """Renames tensors to resdet's names; keeps unknown names."""
     state = {current_name(name): tensor for name, tensor in state.items()}
     body = {name.removeprefix(BODY): tensor for name, tensor in state.items() if name.startswith(BODY)}
     rest = {name: tensor for name, tensor in state.items() if not name.startswith(BODY)}
@@ -109,7 +109,7 @@ def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def without_epsilon(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of frozen norms, scaled so that norms with epsilon give the outputs of 2019's norms without epsilon."""
+    """Scales weights of frozen norms, so that norms with epsilon reproduce 2019's norms without epsilon."""
     result = {}
     for name, variance in state.items():
         if name.startswith("backbone.") and name.endswith("running_var"):
@@ -121,7 +121,7 @@ def without_epsilon(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def settings(state: Mapping[str, Tensor], origin: str = "the given state dict") -> dict:
-    """The `model` section of a config that the weights fit."""
+    """Returns the `model` section of a config that fits the weights."""
     converted = our_names(state)
     name = resnet_name({n.removeprefix("backbone."): t for n, t in converted.items()}, origin)
     norm = lambda name: "bn" if f"{name}.running_mean" in converted else None
@@ -164,14 +164,15 @@ def settings(state: Mapping[str, Tensor], origin: str = "the given state dict") 
 
 
 def keypoint_settings(heatmaps: Tensor) -> dict[str, Any]:
-    """Settings from the weight [width, K, 4, 4] of the deconvolution: COCO's names for 17 keypoints, else numbers."""
+    """Returns settings from the weight [width, K, 4, 4] of the deconvolution: COCO's names for 17 keypoints, else
+    numbers."""
     width, keypoints = heatmaps.shape[:2]
     known = keypoints == len(coco_keypoints.NAMES)
     return {"width": width, "names": None if known else [str(number) for number in range(keypoints)]}
 
 
 def norm_of_body(state: Mapping[str, Tensor]) -> str:
-    """Only trainable batch norms have a step counter."""
+    """Returns the kind of norm; only trainable batch norms have a step counter."""
     return "bn" if "backbone.body.bn1.num_batches_tracked" in state else "frozen"
 
 
@@ -179,8 +180,8 @@ def norm_of_body(state: Mapping[str, Tensor]) -> str:
 
 
 def from_our_names(model: Any) -> dict[str, Tensor]:
-    """State dict that torchvision's detector of the same shape loads with strict=True (weights/snippets_torchvision.py
-    builds it)."""
+    """Returns a state dict that torchvision's detector of the same shape loads with strict=True
+    (weights/snippets_torchvision.py builds it)."""
     refuse_unsupported(model)
     state = {n: t.detach() for n, t in model.state_dict().items() if not n.startswith("normalize.")}
     body = {n.removeprefix("backbone."): t for n, t in state.items() if n.startswith("backbone.")}
@@ -199,12 +200,12 @@ def from_our_names(model: Any) -> dict[str, Tensor]:
 
 
 def with_rows_of_background(tensor: Tensor, count: int) -> Tensor:
-    """Prepends rows of zeros, which torchvision does not read."""
+    """Prepends rows of zeros, which torchvision ignores."""
     return torch.cat([tensor.new_zeros(count, *tensor.shape[1:]), tensor])
 
 
 def refuse_unsupported(model: Any) -> None:
-    """Refuses settings that torchvision's detectors lack, with all their keys and the values they support."""
+    """Refuses settings that torchvision's detectors lack; the error lists all their keys and the supported values."""
     if model.neck is None:
         raise WeightsError("torchvision's detectors have a pyramid: model.features must be fpn.")
     refuse_other_resnets(model.backbone, model.backbone.state_dict(), "torchvision")

@@ -22,6 +22,6 @@ KINDS = (  # (pattern of a tensor name, kind of net); the first match wins
 
 
 def kind_of(names: Iterable[str]) -> str | None:
-    """The kind of net with these tensor names, or None."""
+    """Returns the kind of net with these tensor names, or None."""
     names = list(names)
     return next((kind for pattern, kind in KINDS if any(re.fullmatch(pattern, name) for name in names)), None)
