@@ -73,7 +73,7 @@ class Scorer:
         return net.backbone.dense(net.normalize(views)).mean((2, 3))
 
     def __call__(self, scales: list[Tensor]) -> Tensor:
-        """Views [V, 3, H, W] of each scale -> probabilities [V, C], averaged over scales and nets."""
+        """Maps views [V, 3, H, W] of each scale to probabilities [V, C], averaged over scales and nets."""
         total: Any = 0
         for views in scales:
             pixels = views.to(self.device, non_blocking=True)

@@ -29,7 +29,7 @@ ARCHIVES = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"
 
 
 def imagenet(root: Path | str, split: str) -> EncodedSource:
-    """The split "train", "val" or "test" of the data set under `root`, in the first layout that exists:
+    """Opens the split "train", "val" or "test" of the data set under `root`, in the first layout that exists:
 
     - a folder `<split>` or Kaggle's `ILSVRC/Data/CLS-LOC/<split>`, with a folder per synset, or tar files (one per
       synset, or WebDataset shards), or for val and test the images themselves; the shards of `resdet data shard` may

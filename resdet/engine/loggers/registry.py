@@ -1,4 +1,4 @@
-"""The interface of loggers and their registry, selected by `train.loggers`; imports no torch.
+"""The interface of loggers and their registry, selected by `train.loggers`; does not import torch.
 
 @resdet.engine.register_logger("mine")
 class Mine:

@@ -65,7 +65,7 @@ class LocalizedImages:
 
 
 def open_ilsvrc_loc(root: Path | str, split: str, cache_dir: Path | None = None) -> LocalizedImages:
-    """The split "train" or "val" under `root`, with images in any layout of `imagenet`, and boxes
+    """Opens the split "train" or "val" under `root`, with images in any layout of `imagenet`, and boxes
 
     - in a folder of XML files, `ILSVRC/Annotations/CLS-LOC/<split>` (Kaggle's), `Annotations/CLS-LOC/<split>` or
       `bbox_<split>`, at any depth;
