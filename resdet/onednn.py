@@ -83,8 +83,7 @@ class PackedConv2d(nn.Conv2d):
 
 
 def needs_torch(x: Tensor) -> bool:
-    """Whether torch's convolution is required: for other devices and dtypes, and in graphs, which may run on other
-    machines."""
+    """Whether torch's convolution is required: for other devices and dtypes, and in graphs, for other machines."""
     return torch.compiler.is_compiling() or not x.is_cpu or x.numel() == 0 or x.dtype not in packed_types()
 
 

@@ -74,8 +74,7 @@ class Batch(NamedTuple):
 
 
 def share(count: int, number: int, shares: int) -> range:
-    """Returns the indices of part `number` when `count` items are split into `shares` consecutive parts, whose sizes
-    differ by at most one."""
+    """Returns part `number` of `count` items in `shares` consecutive parts, whose sizes differ by at most one."""
     return range(number * count // shares, (number + 1) * count // shares)
 
 

@@ -32,8 +32,7 @@ _reading = threading.Lock()
 
 
 def usable_cores() -> int:
-    """Returns the number of CPU cores of this process: its affinity, as set by Slurm or taskset, limited by the
-    container's quota."""
+    """Returns the CPU cores of this process: its affinity, as set by Slurm or taskset, up to its container's quota."""
     cores = os.cpu_count() or 1
     if sys.platform == "linux":
         cores = len(os.sched_getaffinity(0))
@@ -41,8 +40,7 @@ def usable_cores() -> int:
 
 
 def cpu_quota() -> int | None:
-    """Returns the container's CPU quota in cores, such as that of `docker run --cpus`, rounded up; None without a
-    quota."""
+    """Returns the container's quota of cores, as in `docker run --cpus`, rounded up; None without a quota."""
     with suppress(OSError, ValueError):  # cgroup v2; without a quota, the first word is "max"
         quota, period = map(int, (CGROUPS / "cpu.max").read_text().split())
         return math.ceil(quota / period)
@@ -120,8 +118,7 @@ def remove_locked(path: Path, file: IO) -> None:
 
 
 def replace(source: Path, target: Path) -> None:
-    """Renames a file over another one; on Windows, first waits for a moment until other processes have closed the
-    target."""
+    """Renames a file over another one; on Windows, first waits for a moment until other processes have closed it."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:

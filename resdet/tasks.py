@@ -122,8 +122,7 @@ class Task:
     def predict(
         self, models: Sequence[Any], weights: Sequence[str], sources: Sequence[Source], options: PredictOptions
     ) -> Iterator[dict[str, Any]]:
-        """Predicts with a model, or several as an ensemble; prints the result of each image or frame and
-        yields it for JSON."""
+        """Predicts with a model, or several as an ensemble; prints and yields (for JSON) the result of each image."""
         raise NotImplementedError
 
     def predictor(self, models: Sequence[Any], weights: Sequence[str], options: PredictOptions) -> Any:
@@ -136,8 +135,7 @@ class Task:
         return options.score
 
     def report(self, run: EvaluatedRun, precision: float | None) -> list[Section]:
-        """Evaluates a run on its validation data. `precision`: the minimum precision at the score threshold, if
-        given."""
+        """Evaluates a run on its validation data. `precision`: the minimum at the score threshold, if given."""
         raise ConfigError(f"{run.name}: the task {run.experiment.task} has no report: see resdet.tasks.Task.report.")
 
     def compare(self, runs: Sequence[EvaluatedRun], precision: float | None) -> list[Section]:

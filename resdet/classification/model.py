@@ -59,7 +59,7 @@ class Classifier(Model):
         self.forward = compile(self.forward)  # type: ignore[method-assign]
 
     def losses(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Computes the cross entropy; `targets` are labels [B] (-1 is ignored) or probabilities [B, C] of mixed
+        """Computes the cross entropy; `targets`: labels [B] (-1 is ignored), or probabilities [B, C] of mixed
         images."""
         check_labels(targets, len(self.classes))
         return {"cross_entropy": self.cross_entropy(self(images), targets)}

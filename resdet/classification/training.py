@@ -163,8 +163,7 @@ class ImagePipeline:
         )
 
     def statistics(self) -> tuple[Tensor, Tensor]:
-        """Returns mean and std: ImageNet's, or with `mean: per_pixel` the mean image of a sample of the training
-        set."""
+        """Returns mean and std: ImageNet's, or with `mean: per_pixel` the mean image of some training images."""
         if self.config.mean == "per_channel":
             return torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
         crop = build_test_crops(TestCropsConfig(views="center"), self.config.size, self.config.short)
@@ -204,8 +203,7 @@ class OnDevicePipeline:
         )
 
     def statistics(self) -> tuple[Tensor, Tensor]:
-        """Returns mean and std of the training set: its mean image, as in the paper, or its mean color; the color
-        std."""
+        """Returns mean and std of the training set: the mean image, as in the paper, or mean color; the color std."""
         return self.images.mean(self.config.mean == "per_pixel").cpu(), self.images.std().cpu()
 
 

@@ -81,8 +81,7 @@ def open_validation(experiment: ClassificationExperiment, world: World, skipped:
 
 
 def match(images: Validation, name: str, classes: Sequence[str]) -> str | None:
-    """Converts the labels of the images to those of a model, called `name` in errors; returns a note on classes that
-    differ."""
+    """Converts the labels to those of a model, called `name` in errors; returns a note on classes that differ."""
     labels, note = match_classes(name, classes, images.classes)
     if labels != [*range(len(labels))]:
         images.relabel(labels)

@@ -102,8 +102,7 @@ def run(parsed: argparse.Namespace) -> int:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parses the command line. Overrides and images may appear anywhere; argparse accepts positionals in one place
-    only."""
+    """Parses the command line. Overrides and images may appear anywhere; argparse accepts positionals only once."""
     words, modules = split_imports(sys.argv[1:] if arguments is None else arguments)
     extension.import_modules(modules, "--import")
     extension.GIVEN[:] = modules
@@ -120,8 +119,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def split_imports(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Splits the words into those without `--import MODULE`, and the modules, which may register choices for the
-    parser."""
+    """Splits off the modules of `--import MODULE`, which may register choices for the parser; returns other words
+    first."""
     words, modules = [], []
     rest = iter(arguments)
     for word in rest:

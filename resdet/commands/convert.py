@@ -44,8 +44,7 @@ def default_path(source: str, layout: str) -> Path:
 
 
 def check(model: nn.Module, path: Path) -> int:
-    """Returns the number of tensors in the file; raises RuntimeError for a missing or changed tensor, which is a
-    bug."""
+    """Returns the number of tensors in the file; a missing or changed tensor is a bug and raises RuntimeError."""
     again = hub.load(path).state_dict()
     # Step counters matter only in training; other libraries omit them for frozen norms.
     expected = {n: tensor for n, tensor in model.state_dict().items() if not n.endswith("num_batches_tracked")}

@@ -111,8 +111,7 @@ def open_calibration(
 
 
 def default_path(weights: Path, ending: str) -> Path:
-    """Returns the checkpoint's path with another suffix; for a published model, its name and version in the current
-    folder."""
+    """Returns the checkpoint's path with another suffix; a published model's name, in the current folder."""
     return weights.with_suffix(ending) if weights.is_file() else Path(f"{weights.name}{ending}")
 
 

@@ -26,8 +26,7 @@ def single(value: Any) -> Any:
 
 
 def predict_detectron2(detector: nn.Module, image: np.ndarray, short: int, long: int) -> PeerDetections:
-    """Predicts with detectron2: head outputs, computed in float64, are rounded to float32, which detectron2's NMS
-    requires."""
+    """Rounds head outputs, computed in float64, to float32, which detectron2's NMS requires."""
     from detectron2.data.transforms import ResizeShortestEdge
     from detectron2.modeling.proposal_generator.rpn import StandardRPNHead
     from detectron2.modeling.roi_heads import FastRCNNOutputLayers
@@ -49,8 +48,7 @@ PREDICT = {"torchvision": predict_torchvision, "detectron2": predict_detectron2}
 def differences(
     result: Result, boxes: Tensor, scores: Tensor, labels: Tensor, masks: Tensor | None
 ) -> dict[str, float]:
-    """Returns the largest differences between resdet's detections and the peer's; infinite if they do not match one to
-    one."""
+    """Returns the largest differences from the peer's detections; infinite if they do not match one to one."""
     expected = compare.DetectionTuple(
         boxes.numpy(), scores.numpy(), labels.numpy(), None if masks is None else masks.numpy()
     )

@@ -239,8 +239,7 @@ def in_processes(words: Sequence[str], processes: int = 1) -> None:
 
 
 def wait_for(process: subprocess.Popen) -> int:
-    """Returns the exit status of the process. Forwards a stop signal, so that a training run saves a checkpoint
-    first."""
+    """Returns the exit status of the process. Forwards a stop signal, so that training saves a checkpoint first."""
     passed_on = False
     with defer_signals() as signals:
         while (status := status_within(process, 0.5)) is None:

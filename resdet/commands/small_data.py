@@ -79,8 +79,7 @@ def measure(rows: RecipeRows, setting: Setting, seed: int) -> None:
 
 
 def experiment_of(setting: Setting, seed: int, folder: Path) -> DetectionExperiment:
-    """Returns the experiment of custom.yaml for a seed; if `share` is below 1, writes COCO files of the images to
-    `folder`."""
+    """Returns the experiment of custom.yaml for a seed; if `share` is below 1, writes COCO files to `folder`."""
     short, longest = setting.size
     values = {
         "model.input.min_size": short, "model.input.max_size": longest, "data.augment.min_size": [short],

@@ -200,8 +200,8 @@ def logger_names(names: list[str] | None) -> list[str]:
 
 
 def check_same_step(trainer: Trainer, folder: Path) -> None:
-    """Refuses ranks that resume from different steps: machines without a shared folder read different files
-    last.pth."""
+    """Refuses ranks that resume from different steps: without a shared folder, machines read different last.pth
+    files."""
     steps = distributed.gather([trainer.step])
     if len(set(steps)) > 1:
         raise ConfigError(

@@ -82,8 +82,7 @@ def compose(layers: list[Layer], overrides: list[Layer]) -> Experiment:
 
 
 def take_auto(settings: dict[str, Any], schema: Schema) -> Any:
-    """Replaces the value `auto` of `auto_keys` with defaults, in place; returns these keys and those listed in
-    `auto`."""
+    """Replaces the value `auto` of `auto_keys` with defaults, in place; returns these keys and those in `auto`."""
     listed, auto_keys = settings.get("auto"), [key for key in schema.task.auto_keys if get(settings, key) == AUTO]
     defaults = schema.defaults() if auto_keys else {}
     for key in auto_keys:

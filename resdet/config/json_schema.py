@@ -22,8 +22,7 @@ ANY_BACKBONE = {
 
 
 def json_schema() -> dict[str, Any]:
-    """Returns the JSON Schema 2020-12 of an experiment of any task; all keys are optional, since `_base_` may set
-    them."""
+    """Returns the JSON Schema 2020-12 of an experiment of any task; all keys are optional: `_base_` may set them."""
     tasks = [experiments[name] for name in experiments]
     families = {BackboneConfig: backbone_names(), NeckConfig: names_in(necks), DataConfig: names_in(formats)}
     kinds = [*tasks, *(kind for names in families.values() for kind in names)]

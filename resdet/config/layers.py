@@ -23,8 +23,7 @@ class Layer:
 
 
 def origin_of(key: str, layers: list[Layer]) -> str | None:
-    """Returns the origin of the last layer that sets a key or replaces a section that contains it; None if no layer
-    does."""
+    """Returns the origin of the last layer that sets a key or replaces a section that contains it, or None."""
     for layer in reversed(layers):
         value: Any = layer.settings
         for part in key.split("."):
@@ -98,7 +97,7 @@ def names_of(family: type) -> set[str]:
 
 
 def merge(before: Any, change: Any, schema: Schema, path: tuple[str, ...] = ()) -> Any:
-    """Returns the settings at `path` after a change; a section that is null or `auto` is first replaced by its
+    """Returns the settings at `path` after a change; first replaces a section that is null or `auto` by its
     defaults."""
     if not isinstance(change, dict):
         return change

@@ -22,8 +22,7 @@ def meanings(kind: type) -> dict[str, str]:
 
 @cache
 def commented_fields(module: ModuleType) -> dict[str, dict[str, str]]:
-    """Returns {class: {field: comment}} of a module; empty for a module without source, such as an interactive
-    prompt."""
+    """Returns {class: {field: comment}} of a module; empty for a module without source, such as a prompt."""
     try:
         source = inspect.getsource(module)
     except (OSError, TypeError):

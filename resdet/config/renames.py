@@ -23,8 +23,7 @@ VALUES = {"views": {"centre": "center"}, "testing": {"centre": "center"}, "class
 
 
 def current_settings(settings: Any, schema: Schema, path: tuple[str, ...] = ()) -> Any:
-    """Returns the settings at `path` with current keys; if both an old and a current key are given, the current one
-    wins."""
+    """Returns the settings at `path` with current keys, which take precedence over old ones."""
     if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
         return settings
     section = schema.section(path)

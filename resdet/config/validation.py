@@ -119,8 +119,7 @@ def sentence(path: tuple[str, ...], value: Any, errors: "list[ErrorDetails]", sc
 
 
 def unknown_key(path: tuple[str, ...], schema: Schema) -> str:
-    """Returns the error message for an unknown key, with the closest known key; at the top level, also keys of
-    sections."""
+    """Returns the error message for an unknown key, with the closest known key; at the top level, of any section."""
     from resdet.config.reference import overrides_named  # imported late, since only errors need all sections
 
     known = keys_of(path[:-1], schema)

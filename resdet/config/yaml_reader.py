@@ -146,8 +146,7 @@ class Builder:
         return merged | settings
 
     def merged(self, node: Node, inside: tuple[Node, ...]) -> dict[str, Any]:
-        """Returns the merged mapping of `<<`, which accepts a mapping or a list of mappings; the first takes
-        precedence."""
+        """Returns the merged mapping of `<<`, a mapping or a list of mappings; the first takes precedence."""
         value = self.build(node, inside)
         sources = value if isinstance(value, list) else [value]
         settings: dict[str, Any] = {}

@@ -122,8 +122,7 @@ def _state(path: Path) -> tuple[int, int]:
 
 
 def _is_saved(arrays: Arrays, folder: Path) -> bool:
-    """Writes the arrays atomically as a folder of .npy files, replacing an older folder; returns False on an
-    OSError."""
+    """Writes the arrays atomically as a folder of .npy files, replacing an older one; returns False on an OSError."""
     temporary = folder.with_name(f".{uuid.uuid4().hex}")
     try:
         temporary.mkdir(parents=True)

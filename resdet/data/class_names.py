@@ -27,8 +27,7 @@ def labels_by_name(model: Sequence[str], data: Sequence[str]) -> list[int] | Non
 
 
 def compare_classes(name: str, model: Sequence[str], data: Sequence[str]) -> str | None:
-    """Refuses data with other classes than the model, called `name` in the error; returns a note on names that
-    differ."""
+    """Refuses data with other classes than the model, called `name` in errors; returns a note on differing names."""
     if len(model) != len(data):
         number = number_of(len(model), "class", "classes")
         raise ConfigError(f"{name} has {number} but the data has {len(data)}: give the data that it was trained for.")

@@ -99,8 +99,7 @@ def _refuse_unknown(root: Path | str, folders: list[str], classes: list[str]) ->
 
 
 def _images_under(root: Path | str, folder: str) -> list[str]:
-    """Returns the paths, relative to `root`, of the images in `folder` and its subfolders, sorted within each
-    folder."""
+    """Returns the paths, relative to `root`, of the images below `folder`, sorted within each subfolder."""
     listing, pending = [], [folder]
     while pending:
         current = pending.pop()

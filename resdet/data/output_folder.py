@@ -34,8 +34,7 @@ def check_target(target: Path | str, *sources: Path | str) -> None:
 
 
 def ensure(root: Path, marker: str, kind: str, arguments: dict[str, Any], write: Callable[[Path], None]) -> None:
-    """Generates the data set unless `root` already contains it; `kind` describes its content in errors. Safe to call
-    from several processes."""
+    """Generates the data set unless `root` contains it; `kind`: its content, for errors. Safe in several processes."""
     if not (root / marker).is_file():
         _make(root, marker, arguments, write)
     settings = json.loads((root / marker).read_text())
@@ -59,8 +58,7 @@ def _make(root: Path, marker: str, arguments: dict[str, Any], write: Callable[[P
 
 
 def create(root: Path, write: Callable[[Path], None]) -> None:
-    """Creates `root`, a missing or empty folder, by renaming a folder that `write` fills; a failure leaves nothing
-    behind."""
+    """Creates `root`, a missing or empty folder, by renaming a folder that `write` fills; leaves nothing on failure."""
     place = Path(os.path.realpath(root))
     # A mount point, a folder in a read-only parent, and any folder on Windows cannot be replaced: move the files into
     # it, the marker last.

@@ -85,6 +85,5 @@ class GroupedSampler:
 
 
 def generator_for(*key: int) -> np.random.Generator:
-    """Returns a random generator seeded by a key such as (seed, position): independent of process, order and
-    restarts."""
+    """Returns a generator seeded by a key such as (seed, position): independent of process, order and restarts."""
     return np.random.default_rng(key)

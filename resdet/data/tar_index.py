@@ -27,8 +27,7 @@ KEYS = ("label", "cls", "class", "class_id")  # of the label in a .json file
 
 
 class LabeledImage(NamedTuple):
-    """An image in a tar file: `offset` of its bytes; the label is a number (from a .cls or .json file) or a class
-    name."""
+    """An image in a tar file: `offset` of its bytes; the label is a number (from .cls or .json) or a class name."""
 
     name: str
     offset: int
@@ -84,8 +83,7 @@ class TarImages:
         return EncodedImage(read_place(self.paths[self._index["shard"][i]], place, self.name(i)), self.name(i))
 
     def header_size(self, i: int) -> tuple[int, int]:
-        """Returns (width, height) from the image's header; for a remote image, as recorded when the shards were
-        written."""
+        """Returns (width, height) from the header; for a remote image, as recorded when the shards were written."""
         if "width" in self._index and origin_of(self.paths[0].parent):
             return int(self._index["width"][i]), int(self._index["height"][i])
         return self.image(i).size
@@ -218,8 +216,7 @@ def _json_in(tar: tarfile.TarFile, entry: tarfile.TarInfo, where: str) -> Any:
 
 
 def entries(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Yields the regular files except hidden ones; checks the end marker, because tarfile accepts an archive without
-    it."""
+    """Yields the regular files except hidden ones; checks the end marker, which tarfile does not require."""
     while (entry := tar.next()) is not None:
         tar.members = []  # type: ignore[attr-defined]  # not in the stubs; tarfile would keep a million headers
         if entry.isreg() and not PurePosixPath(entry.name).name.startswith("."):

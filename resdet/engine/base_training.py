@@ -42,8 +42,7 @@ class BaseTraining:
         return {}
 
     def check_images(self, log: Log) -> None:
-        """Reads all image headers; raises a DataError for a damaged image, or reports it if the config skips such
-        images."""
+        """Reads all image headers; a damaged image raises a DataError, or is reported if the config skips it."""
         for split, source in self.sources().items():
             started = time.monotonic()
             damaged = distributed.from_main(lambda: check_headers(source))
@@ -91,8 +90,7 @@ class BaseTraining:
         return [*notes, *([note] if note else [])]
 
     def exact_statistics(self, model: nn.Module, images: int) -> None:
-        """Recomputes the backbone's batch norm statistics over augmented training images, the same ones in each
-        call."""
+        """Recomputes the backbone's batch norm statistics over augmented training images, the same in each call."""
         size = self.experiment.train.batch
         steps = max(1, images // size)
 

@@ -24,8 +24,7 @@ class Callback:
         """Called before the first step, including that of a resumed run."""
 
     def on_step_end(self, step: int, values: Mapping[str, float]) -> None:
-        """Called after each step. `values` are those of the log line if the step has one (`train.log_every`), else
-        empty."""
+        """Called after each step. `values` are those of the log line (`train.log_every`); empty for other steps."""
 
     def on_evaluation_end(self, step: int, metrics: Mapping[str, float]) -> None:
         """Called after an evaluation, when its checkpoints are written."""

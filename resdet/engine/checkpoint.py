@@ -29,8 +29,7 @@ def has_ended(content: dict[str, Any]) -> bool:
 
 
 def check_classes(before: Sequence[str], classes: Sequence[str], path: Path) -> None:
-    """Refuses data with another index for a class of the checkpoint, whose last layers would be assigned to other
-    classes."""
+    """Refuses data with another index for a class of the checkpoint: its last layers would predict other classes."""
     for number, name in enumerate(classes):
         if before[number : number + 1] != [name] and name in before:
             raise ConfigError(

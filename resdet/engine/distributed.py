@@ -49,8 +49,7 @@ class World:
         return range(self.rank, count, self.size)
 
     def options(self, data: Any) -> dict[str, Any]:
-        """Returns keyword arguments of an evaluation: loader workers, handling of damaged images, rank and world
-        size."""
+        """Returns arguments of an evaluation: loader workers, handling of damaged images, rank and world size."""
         return {"workers": data.workers, "on_bad_image": data.on_bad_image, "rank": self.rank, "world": self.size}
 
     def require_single(self) -> None:

@@ -1,5 +1,4 @@
-"""The optimizer: parameter groups with and without weight decay, and scaling of the learning rate with the batch
-size."""
+"""The optimizer: parameter groups with and without weight decay, and scaling of the learning rate with the batch."""
 
 from typing import Any
 

@@ -1,5 +1,4 @@
-"""The record of a run: config.yaml with its resolved experiment, and run.json with time, command, device and
-versions."""
+"""The record of a run: config.yaml, its resolved experiment, and run.json, its time, command, device and versions."""
 
 import json
 import os
@@ -71,8 +70,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def torchrun_id() -> str | None:
-    """Returns an identifier of the torchrun that started this process: its --rdzv-id, or its process id; None without
-    torchrun."""
+    """Identifies the torchrun that started this process: its --rdzv-id, or its process id; None without torchrun."""
     given = os.environ.get("TORCHELASTIC_RUN_ID")
     return f"{socket.gethostname()}:{os.getppid()}" if given == UNNAMED else given
 

@@ -64,8 +64,7 @@ def share(lock: IO[str]) -> None:
 
 
 def try_share(folder: Path) -> IO[str] | None:
-    """Returns the open lock file of a lock shared by another process, locked too; None on a file system without
-    locks."""
+    """Opens and locks a lock file that another process shares; None on a file system without locks."""
     try:
         lock = (folder / LOCK).open("r+", encoding="utf-8")
     except OSError:

@@ -14,8 +14,7 @@ from resdet.files.json_file import read_json
 
 
 def cached_json(path: Path, key: str, compute: Callable[[], Any]) -> Any:
-    """Returns the content of the file if it was written with this key; otherwise computes it and writes it if
-    possible."""
+    """Returns the content of the file if it has this key; otherwise computes it and writes it if possible."""
     with suppress(DataError, TypeError, KeyError):  # missing or damaged
         entry = read_json(path)
         if entry["key"] == key:

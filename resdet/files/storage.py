@@ -103,8 +103,7 @@ class _Ranges(io.RawIOBase):
 
 
 def _retried(what: str, read: Callable[[], T], seconds: float | None = None) -> T:
-    """Returns the result of `read`; repeats it after failures, but immediately raises FileNotFoundError and resdet's
-    errors."""
+    """Returns the result of `read`, with retries; raises FileNotFoundError and resdet's errors immediately."""
     try:
         return retry(lambda: _within(seconds or TIMEOUT, read), _is_transient)
     except ImportError as error:
@@ -131,8 +130,7 @@ def _is_missing(error: Exception) -> bool:
 
 
 def _within(seconds: float, call: Callable[[], T]) -> T:
-    """Returns the result of `call`, run in a thread, since some storage has no timeout; raises a TimeoutError after
-    `seconds`."""
+    """Runs `call` in a thread, since some storage has no timeout; raises a TimeoutError after `seconds`."""
     done: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
 
     def run() -> None:

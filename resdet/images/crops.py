@@ -54,8 +54,7 @@ def center_crop(image: Image, short: int, size: int) -> np.ndarray:
 
 
 def rectangle(image: Image, short: int) -> np.ndarray:
-    """Resizes the whole image to the short side `short`, for fully-convolutional testing (section 3.4): uint8 [H, W,
-    3]."""
+    """Resizes the image to the short side `short`, for fully-convolutional testing (section 3.4): uint8 [H, W, 3]."""
     return resample(image, (0, 0, *image.size), resized(image.size, short))
 
 

@@ -26,8 +26,7 @@ def photograph(rng: np.random.Generator) -> np.ndarray:
 
 
 def surface(rng: np.random.Generator, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    """Draws one color plus noise with an amplitude that falls with frequency, as in natural images: [height, width,
-    3]."""
+    """Draws one color plus noise whose amplitude falls with frequency, as in natural images: [height, width, 3]."""
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
     frequency[0, 0] = np.inf  # no constant part, which the color provides
     waves = np.fft.rfft2(rng.standard_normal((height, width))) / frequency**1.2

@@ -39,8 +39,7 @@ def is_stream(source: str | Path) -> bool:
 
 
 class Video:
-    """A video that can be read once. `rate`: frames per second; `live`: a camera, which does not wait for its
-    reader."""
+    """A video that can be read once. `rate`: frames per second; `live`: a camera, which does not wait for readers."""
 
     def __init__(self, source: str | Path):
         import cv2
@@ -79,8 +78,8 @@ class Video:
             self.capture.release()
 
     def loss(self) -> str | None:
-        """After the last frame, returns a message if a file has clearly fewer frames, and ends earlier, than it
-        declares."""
+        """After the last frame, describes the loss if a file has clearly fewer frames, and ends earlier, than
+        declared."""
         seconds = min(self.declared / self.rate, shown_seconds(self.name))
         if self.live or self.received >= min(WHOLE * self.declared, self.declared - 1) or self.end >= WHOLE * seconds:
             return None

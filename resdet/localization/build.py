@@ -56,8 +56,7 @@ def localizer_backbone(config: ModelConfig, classes: Sequence[str]) -> Backbone:
 
 
 def build_proposer(proposer: str | dict[str, Any] | None, classes: Sequence[str]) -> Localizer:
-    """Loads the trained RPN from a checkpoint path, or builds an untrained one from the experiment in an R-CNN's
-    checkpoint."""
+    """Loads the trained RPN from a checkpoint path, or builds it untrained from an experiment in a checkpoint."""
     if isinstance(proposer, dict):
         inner = configs.from_dict(proposer, origin := "the config of the R-CNN's proposer")
         if inner.task != "localization":

@@ -74,8 +74,7 @@ def view_batches(
     notes: Notes,
     title: str = "evaluating",
 ) -> Iterator[ViewBatch]:
-    """Yields the views of the images with these indices, on the locator's device. `title` names the progress
-    display."""
+    """Yields the views of the images with these indices, on the locator's device. `title` names the progress."""
     step = batch if locator.batched else 1
     keys = [list(indices[start : start + step]) for start in range(0, len(indices), step)]
     samples = ViewSamples(source, locator.build_views, on_bad_image)

@@ -47,8 +47,7 @@ def evaluate_loc(truth: str | Path | Truth, guesses: str | Path | Guesses) -> di
 
 
 def best_overlaps(guessed: np.ndarray, boxes: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns the largest IoU [N, k] of each guessed box [N, k, 4] with the boxes [n, 4] of its image; 0 without
-    boxes."""
+    """Returns the largest IoU [N, k] of guessed boxes [N, k, 4] with the boxes [n, 4] of the image; 0 without boxes."""
     rows = np.repeat(np.arange(len(guessed)), [len(objects) for objects in boxes])
     a = guessed[rows].astype(np.float64)  # [M, k, 4]
     b = np.concatenate([np.zeros((0, 4)), *boxes]).astype(np.float64).repeat(guessed.shape[1], 0)

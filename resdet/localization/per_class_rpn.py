@@ -63,8 +63,7 @@ class PerClassRPN(nn.Module):
         self.boxes = PerClass(width, classes, anchors * 4, std=0.01)
 
     def forward(self, features: Tensor, classes: Tensor, image: Sequence[int]) -> PerClassOutput:
-        """Returns the outputs for a feature map [B, C, h, w] and classes [B, K]; `image` is the height and width of the
-        images."""
+        """Returns the outputs for features [B, C, h, w] and classes [B, K]; `image`: height and width of the images."""
         x = F.relu(self.conv(features))
         (anchors,) = self.anchors([x], [self.stride], image)
         x = x.flatten(2)

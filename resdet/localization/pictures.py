@@ -19,8 +19,7 @@ RED, GREEN = 0, 12  # labels with these colors
 def write_located(
     folder: Path, source: LocalizedImages, indices: np.ndarray, results: Sequence[Result], count: int
 ) -> None:
-    """Writes `count` evenly spaced results as folder/NUMBER_NAME.jpg; `indices` [n] are the image indices of the
-    results."""
+    """Writes `count` evenly spaced results as folder/NUMBER_NAME.jpg; `indices` [n]: image indices of the results."""
     for row in spread(len(results), count):
         index = int(indices[row])
         write_image(folder / f"{name_of(source, index)}.jpg", drawn(source, index, results[row]))

@@ -71,8 +71,7 @@ class LocalizerRCNN(Model):
         }
 
     def rescore(self, regions: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns probabilities [R] and refined boxes [R, 4] of proposals `boxes` [R, 4], warped to `regions` [R, 3, S,
-        S]."""
+        """Returns probabilities [R] and refined boxes [R, 4] of `boxes` [R, 4], warped to `regions` [R, 3, S, S]."""
         logits, deltas = self(regions, labels)
         return logits.float().sigmoid(), box_ops.decode(boxes, deltas, BOX_WEIGHTS)
 

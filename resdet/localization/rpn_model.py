@@ -82,6 +82,5 @@ class Localizer(Model):
         return dict(self.backbone.state_dict())
 
     def class_layers(self) -> list[str]:
-        """Returns the layers whose size depends on the number of classes, which fine-tuning on other classes
-        reinitializes."""
+        """Returns the layers whose size depends on the number of classes, which fine-tuning reinitializes."""
         return ["rpn.scores", "rpn.boxes"]

@@ -154,8 +154,7 @@ def detector_part(
 
 
 def heads_of_one(model: Iterable[str], file: Iterable[str]) -> list[str]:
-    """Returns the heads of RoI branches, such as `roi_heads.mask_head`, that only the model or only the file
-    contains."""
+    """Returns the heads of RoI branches, such as `roi_heads.mask_head`, in only the model or only the file."""
     first, second = ({match[0] for name in names if (match := ROI_HEAD.match(name))} for names in (model, file))
     return sorted(first ^ second)
 

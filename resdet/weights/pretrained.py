@@ -9,8 +9,7 @@ from resdet.weights import load_weights, zoo
 
 
 def load(model: nn.Module, name: str, backbone: str) -> load_weights.Report:
-    """Loads weights; `name`: a path, a published name, or `torchvision` for that library's weights of the net
-    `backbone`."""
+    """Loads weights by `name`: a path, a published name, or `torchvision` for its weights of the net `backbone`."""
     source: str | Path = fetch_torchvision(backbone) if name == "torchvision" else name
     return load_weights.load(model, source, new_classifier=True)
 

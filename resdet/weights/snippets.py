@@ -1,5 +1,4 @@
-"""Generates Python code that loads a saved file in the library it was written for. `model`: a Classifier or
-Detector."""
+"""Generates Python code that loads a saved file in another library. `model`: a Classifier or Detector."""
 
 from pathlib import Path
 from typing import Any

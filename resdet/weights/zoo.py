@@ -93,8 +93,7 @@ def digest_in(file: str) -> str:
 
 
 def fetch_published(url: str, place: Path, sha256: str | None = None, md5: str | None = None) -> Path:
-    """Returns the verified file: at `place`, else in the mirror RESDET_ZOO, else downloaded from its publisher to
-    `place`."""
+    """Returns the verified file: at `place`, in the mirror RESDET_ZOO, or downloaded from its publisher to `place`."""
     mirror = os.environ.get("RESDET_ZOO")
     if not mirror or (place.is_file() and not difference(place, sha256, md5)):
         return fetch(url, place, sha256=sha256, md5=md5)

@@ -132,8 +132,7 @@ def _validation_truth(root: Path) -> dict[str, str]:
 
 
 def _devkit_classes(root: Path) -> list[tuple[str, str]]:
-    """Returns (synset, words) of each ILSVRC2012_ID, from 1; omits WordNet's inner nodes, which meta.mat also
-    contains."""
+    """Returns (synset, words) of each ILSVRC2012_ID, from 1; omits the inner WordNet nodes in meta.mat."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 

@@ -81,7 +81,7 @@ class OnDeviceTraining:
             yield Batch(images, self.data.labels[i], indices.clone())  # a clone, since checkpoints store whole storages
 
     def sample(self, step: int) -> np.ndarray:
-        """Returns [b, 1 + 2 S]: index, rows and columns of each image of this share; crops are sampled for the whole
+        """Returns [b, 1 + 2 S]: index, rows and columns of each image of this share; samples crops for the whole
         batch."""
         indices = self.sampler.row(step)[self.share]
         rng = generator_for(self.seed, 1, step)

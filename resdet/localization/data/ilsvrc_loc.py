@@ -59,8 +59,7 @@ class LocalizedImages:
         return self.source.header_size(int(self.positions[i]))
 
     def boxes(self, i: int) -> np.ndarray:
-        """Returns float32 [k, 4], xyxy in pixels at the annotated size `sizes[i]`, which differs from the size of a few
-        images."""
+        """Returns float32 [k, 4], xyxy in pixels at the annotated size `sizes[i]`; a few images have another size."""
         return np.array(self.corners[self.starts[i] : self.starts[i + 1]])
 
 
@@ -150,8 +149,7 @@ def _files_in_archive(origin: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _parse(data: bytes) -> tuple[tuple[int, int], list[tuple[str, list[float]]]] | None:
-    """Returns the image size and the (name, box) pairs of its objects, right and bottom exclusive; None for an invalid
-    file."""
+    """Returns the image size and (name, box) pairs, right and bottom exclusive; None for an invalid file."""
     try:
         root = ElementTree.fromstring(data)
         size = (int(_text(root, "size/width")), int(_text(root, "size/height")))

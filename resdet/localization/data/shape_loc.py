@@ -38,8 +38,7 @@ def ensure(root: Path, train: int, val: int, side: int, seed: int) -> None:
 
 
 def draw(label: int, side: int, rng: np.random.Generator) -> tuple[np.ndarray, list[Object]]:
-    """Draws an image of the class, uint8 [H, W, 3] with the long side `side`; also returns the visible parts of its
-    shapes."""
+    """Draws an image of the class, uint8 [H, W, 3] with the long side `side`; returns it and its visible shapes."""
     aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
     width, height = round(side * min(1, aspect)), round(side * min(1, 1 / aspect))
     canvas = Canvas(ground(width, height, rng))

@@ -138,8 +138,7 @@ def with_rgb(
 def pixels(
     state: Mapping[str, Tensor], mean: Sequence[float] = MSRA_MEAN, std: Sequence[float] = (1.0, 1.0, 1.0)
 ) -> tuple[Tensor, Tensor]:
-    """Returns mean and standard deviation [3, 1, 1] in the channel order of the weights: the file's, else the
-    defaults."""
+    """Returns mean and std [3, 1, 1] in the channel order of the weights: the file's, else the defaults."""
     means, deviations = state.get("pixel_mean", torch.tensor(mean)), state.get("pixel_std", torch.tensor(std))
     return means.view(3, 1, 1), deviations.view(3, 1, 1)
 

@@ -164,7 +164,7 @@ def settings(state: Mapping[str, Tensor], origin: str = "the given state dict") 
 
 
 def keypoint_settings(heatmaps: Tensor) -> dict[str, Any]:
-    """Returns settings from the weight [width, K, 4, 4] of the deconvolution: COCO's names for 17 keypoints, else
+    """Returns settings from the deconvolution's weight [width, K, 4, 4]: COCO's names for 17 keypoints, else
     numbers."""
     width, keypoints = heatmaps.shape[:2]
     known = keypoints == len(coco_keypoints.NAMES)
