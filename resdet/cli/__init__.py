@@ -119,8 +119,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def split_imports(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Splits off the modules of `--import MODULE`, which may register choices for the parser; returns other words
-    first."""
+    """Splits the words from the modules of `--import MODULE`, which may register choices for the parser."""
     words, modules = [], []
     rest = iter(arguments)
     for word in rest:

@@ -200,8 +200,7 @@ def logger_names(names: list[str] | None) -> list[str]:
 
 
 def check_same_step(trainer: Trainer, folder: Path) -> None:
-    """Refuses ranks that resume from different steps: without a shared folder, machines read different last.pth
-    files."""
+    """Refuses ranks that resume from different steps: machines without a shared folder read different checkpoints."""
     steps = distributed.gather([trainer.step])
     if len(set(steps)) > 1:
         raise ConfigError(

@@ -78,8 +78,8 @@ class Video:
             self.capture.release()
 
     def loss(self) -> str | None:
-        """After the last frame, describes the loss if a file has clearly fewer frames, and ends earlier, than
-        declared."""
+        """After the last frame, returns a message if a file has clearly fewer frames than declared, and ends
+        earlier."""
         seconds = min(self.declared / self.rate, shown_seconds(self.name))
         if self.live or self.received >= min(WHOLE * self.declared, self.declared - 1) or self.end >= WHOLE * seconds:
             return None

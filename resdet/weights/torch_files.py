@@ -218,8 +218,7 @@ def read_archive(file: Archive, size: int, path: Path) -> Any:
 
 
 def parts_of(file: Archive, size: int, path: Path) -> dict[str, zipfile.ZipInfo]:
-    """Returns uncompressed parts by name; refuses or drops compressed or overlapping parts, which torch never
-    writes."""
+    """Returns uncompressed parts by name; refuses or drops compressed and overlapping parts; torch writes neither."""
     try:
         with zipfile.ZipFile(file) as archive:
             parts = archive.infolist()

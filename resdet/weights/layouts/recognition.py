@@ -30,7 +30,7 @@ class Layout:
     categories: Callable[[int], Categories] = published_categories.imagenet
 
     def classes_of(self, section: Mapping[str, Any]) -> Categories:
-        """Returns the classes of a model with this section; one class with COCO's 17 keypoints is the person."""
+        """Returns the classes of a model with this section; one class with COCO's 17 keypoints is `person`."""
         count, keypoint = section.get("num_classes", 0), section.get("keypoint")
         if count == 1 and keypoint and keypoint["names"] is None:
             return Categories(["person"], [1])
