@@ -12,8 +12,8 @@ Kind = Literal["backbone", "classifier", "detector", "localizer"]
 class Prepared(NamedTuple):
     """An image decoded and resized by `prepare_image`; the input of `predict_prepared`."""
 
-    shape: Hashable  #: : images of equal shape can be predicted as one batch
-    content: Any  #: : specific to the model
+    shape: Hashable  #: images of equal shape can be predicted as one batch
+    content: Any  #: specific to the model
     size: tuple[int, int]  #: height and width of the original image
 
 
@@ -25,17 +25,17 @@ class Model(nn.Module):
 
     task: str  #: name of the task in the registry
     kind: Kind  #: the layout of its weights
-    exported: bool = False  #: : whether it runs an exported file without weights
-    accelerated: bool = False  #: : whether it is prepared for inference only (`resdet.fast`) and cannot be saved
+    exported: bool = False  #: whether it runs an exported file without weights
+    accelerated: bool = False  #: whether it is prepared for inference only (`resdet.fast`) and cannot be saved
     classes: list[str]
     experiment: dict[str, Any]  #: the resolved config, saved in checkpoints
 
     losses: Callable[..., dict[str, Tensor]]  #: (images, targets) -> scalars by name; their sum is minimized
     predict: Callable[..., Any]  #: (images, …) -> one result per image
-    #: : `predict` in two stages, for servers: any thread prepares images, and one thread predicts them in batches.
+    #: `predict` in two stages, for servers: any thread prepares images, and one thread predicts them in batches.
     prepare_image: Callable[[Any], Prepared]
     predict_prepared: Callable[..., list[Any]]  #: (images, score=None, top=None) -> one result per image
-    #: : Replaces each expensive function of inference with `compile(function)`.
+    #: Replaces each expensive function of inference with `compile(function)`.
     compile_inference: Callable[[Callable[[Callable[..., Any]], Callable[..., Any]]], None]
 
     @property

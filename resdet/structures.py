@@ -24,7 +24,7 @@ class Targets(NamedTuple):
     labels: Tensor  #: [B, G] int64, 0 to C - 1
     valid: Tensor  #: [B, G] bool: False for padding
     crowd: Tensor  #: [B, G] bool: ignored in training (COCO's crowds, VOC's difficult objects)
-    masks: Tensor | None = None  #: : [B, G, m, m] uint8, 0 to 255: the mask of each object within its box, resized
+    masks: Tensor | None = None  #: [B, G, m, m] uint8, 0 to 255: the mask of each object within its box, resized
     #: [B, G, K, 3] float32: x, y and visibility of each keypoint; 0: not labeled, 1: hidden, 2: visible
     keypoints: Tensor | None = None
 

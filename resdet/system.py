@@ -164,7 +164,7 @@ def keep_freed_memory() -> bool:
 
 
 def kill_group(process: subprocess.Popen) -> None:
-    """Kills the leader of a process group and, except on Windows, its descendants."""
+    """Kills the leader of a process group and, except on Windows, the other processes of the group."""
     if sys.platform == "win32":
         process.kill()
     else:

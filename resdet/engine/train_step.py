@@ -91,7 +91,7 @@ class TrainStep:
         return losses, measures
 
     def mean_of(self, dicts: tuple[dict[str, Tensor], ...]) -> dict[str, Tensor]:
-        """Averages each value over the micro-batches, weighted so that the mean over all processes is over images."""
+        """Averages each value over the micro-batches, so that the mean over all processes weights images equally."""
         return {
             key: cast(Tensor, sum(values[key].detach() / divisor for values, divisor in zip(dicts, self.divisors)))
             for key in dicts[0]

@@ -78,8 +78,7 @@ class Video:
             self.capture.release()
 
     def loss(self) -> str | None:
-        """After the last frame, returns a message if a file has clearly fewer frames than declared, and ends
-        earlier."""
+        """After the last frame, returns a message if a file has clearly fewer frames than declared and ends early."""
         seconds = min(self.declared / self.rate, shown_seconds(self.name))
         if self.live or self.received >= min(WHOLE * self.declared, self.declared - 1) or self.end >= WHOLE * seconds:
             return None

@@ -45,8 +45,8 @@ class ViewBuilder:
     """Builds the views of an image: those of the RPN and, for R-CNN, last the whole image to cut regions from."""
 
     def __init__(self, config: LocateConfig, size: int, short: int, source_short: int | None):
-        """`size` of the center crop, `short` side before it; `source_short`: short side of the image to cut regions
-        from."""
+        """`size` of the center crop, `short` side before it, and `source_short` side of the image for R-CNN's
+        regions."""
         self.config, self.size, self.short, self.source_short = config, size, short, source_short
 
     def __call__(self, image: Image) -> list[View]:

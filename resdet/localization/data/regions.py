@@ -105,7 +105,7 @@ def collate_regions(regions: list[Region]) -> tuple[Batch, list[str]]:
     pixels, boxes, objects, labels, positive, indices, notes = zip(*regions)
     images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
     boxes, objects = (torch.from_numpy(np.stack(part).astype(np.float32)) for part in (boxes, objects))
-    targets: Any = RegionTargets(boxes, objects, torch.tensor(labels), torch.tensor(positive))  # no targets of Batch
+    targets: Any = RegionTargets(boxes, objects, torch.tensor(labels), torch.tensor(positive))  # not in Batch's type
     return Batch(images, targets, torch.tensor(indices)), [note for note in notes if note]
 
 

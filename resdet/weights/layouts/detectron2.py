@@ -198,7 +198,7 @@ def box_settings(state: Mapping[str, Tensor]) -> dict:
     prefix = "0." if stages else ""
     head = f"roi_heads.box_head.{prefix}"
     rows = len(state[f"roi_heads.box_predictor.{prefix}bbox_pred.weight"])
-    agnostic = rows == 4 and (stages > 0 or len(first_scores(state)) > 2)  # also with a single class
+    agnostic = rows == 4 and (stages > 0 or len(first_scores(state)) > 2)  # one class has four rows too
     box: dict[str, Any] = {"sampling": 0, "beta": 0.0, "class_agnostic": agnostic}
     if stages:
         box["ious"] = [0.5, 0.6, 0.7]
