@@ -46,8 +46,8 @@ def doubts_of(
             doubts.append(Doubt(MISSING, row, score, None))
             continue
         lies_on = shares >= MATCH_IOU
-        others = lies_on & ~crowd & ~settled
-        settled |= lies_on
-        if others.any() and not (lies_on & (owners == category)).any():
+        own, others = lies_on & (owners == category), lies_on & ~crowd & ~settled
+        settled |= own if own.any() else lies_on
+        if others.any() and not own.any():
             doubts.append(Doubt(OTHER, row, score, objects[int(np.where(others, shares, 0).argmax())]))
     return doubts

@@ -67,6 +67,12 @@ def test_labels_without_doubts(annotations, found):
     assert doubts(annotations, found) == []
 
 
+def test_a_correct_detection_settles_only_objects_of_its_class():
+    dog, between = [6, 0, 10, 10], [3, 0, 10, 10]  # `between` has an IoU of 0.54 with both objects
+    objects = [(1, CAT, BOX), (1, DOG, dog)]
+    assert doubts(objects, [(1, CAT, between, 0.9), (1, CAT, dog, 0.8)]) == [(OTHER, 0.8, DOG)]
+
+
 def test_an_object_is_listed_once():
     assert doubts([(1, CAT, BOX)], [(1, DOG, BOX, 0.9), (1, DOG, SHIFTED, 0.8)]) == [(OTHER, 0.9, CAT)]
 
