@@ -1,1 +1,1 @@
-"""Prediction on many images: results as Parquet files, in parts that a killed run need not compute again."""
+"""Batch prediction into Parquet files, written in parts so that an interrupted run can resume."""

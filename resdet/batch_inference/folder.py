@@ -1,7 +1,7 @@
-"""The output folder: a manifest, and one Parquet file for each part of the sorted list of images.
+"""The output folder: a manifest and one Parquet file per part of the sorted list of images.
 
-Part k holds the images from k·n on, n in each. A file appears when it is complete, so that the files of a killed run
-are its finished parts, and any process may write any part.
+Part k holds the n images that start at index k·n. Files appear only when complete, so the files of a killed run are
+its finished parts, and any process may write any part.
 """
 
 import hashlib
@@ -20,12 +20,12 @@ from resdet.files.folder_lock import in_use, release_shared, try_lock, try_share
 from resdet.files.json_file import read_json
 from resdet.results.parquet import MANIFEST
 
-IMAGES = 1000  # of a part, by default
+IMAGES = 1000  # default number of images per part
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of a sorted list of images, `size` in each, with their files in `folder`."""
+    """A sorted list of images, split into parts of `size` images with one file each in `folder`."""
 
     folder: Path
     images: Sequence[Address]
@@ -42,7 +42,7 @@ class Parts:
         return self.folder / f"part-{number:06}.parquet"
 
     def remaining(self) -> list[int]:
-        """The numbers of the parts without a file."""
+        """Returns the numbers of the parts without a file."""
         return [number for number in range(self.count) if not self.file(number).exists()]
 
     @cached_property
@@ -59,8 +59,10 @@ class Parts:
 
 
 def prepare_folder(folder: Path, manifest: dict[str, Any], defaults: dict[str, Any]) -> None:
-    """Writes the manifest, or compares it with that of an earlier run that has finished a part; removes unfinished
-    files of a killed one. `defaults`: values of settings that the manifest of an earlier version lacks."""
+    """Writes the manifest, or checks it against that of an earlier run with finished parts; removes unfinished files.
+
+    `defaults`: values of settings that manifests of earlier versions lack.
+    """
     check_folder(folder)
     make_folder(folder)
     path = folder / MANIFEST
@@ -74,13 +76,13 @@ def prepare_folder(folder: Path, manifest: dict[str, Any], defaults: dict[str, A
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes the files of killed processes; no process may be writing."""
+    """Removes the unfinished files of killed processes; call it only when no process is writing."""
     for unfinished in folder.glob(".part-*.tmp"):
         unfinished.unlink(missing_ok=True)
 
 
 def check_same(folder: Path, old: Any, new: dict[str, Any], defaults: dict[str, Any]) -> None:
-    """Refuses a folder of another list of images, or of another model or other settings."""
+    """Raises a FileError if the folder holds results of other images, another model or other settings."""
     given = old if isinstance(old, dict) else {}
     pairs = {key: (given.get(key), new[key]) for key in ("images", "images_per_part")}
     before = defaults | (given.get("settings") or {})
@@ -107,7 +109,7 @@ def locked(folder: Path) -> Iterator[IO[str]]:
 
 @contextmanager
 def shared(folder: Path) -> Iterator[None]:
-    """Shares the lock of another process of this command, so that either may end first."""
+    """Shares the lock of another process of the same command, so that either may end first."""
     lock = try_share(folder)
     try:
         yield

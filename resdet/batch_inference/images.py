@@ -1,4 +1,4 @@
-"""Lists of images: files, folders, tar files, Parquet files with encoded images, and addresses of fsspec."""
+"""Lists of images: files, folders, tar files, Parquet files with encoded images, and fsspec URLs."""
 
 import tarfile
 import threading
@@ -24,12 +24,12 @@ from resdet.optional import required
 
 TAR, PARQUET = ".tar", ".parquet"
 ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
-NAMES = ("image", "path", "image_path", "file_name", "filename", "name", "id", "image_id", "__key__")  # of an image
+NAMES = ("image", "path", "image_path", "file_name", "filename", "name", "id", "image_id", "__key__")  # name columns
 ONE_AT_A_TIME = threading.Lock()
 
 
 class Readable(Protocol):
-    """An image that is read when its turn comes; `str()` is its name."""
+    """An image that is read on demand; `str()` returns its name."""
 
     def read(self) -> EncodedImage | RawImage: ...
 
@@ -50,18 +50,18 @@ class InMemory(NamedTuple):
 
 
 class Address(NamedTuple):
-    """Where an image is: a file, or a part of one. Addresses are sorted by file, then by place."""
+    """The location of an image: a file, or a part of one. Addresses sort by file, then by place."""
 
-    path: str  # of a file, or its address
-    place: int = 0  # of the first byte in a tar file, or of the row in a Parquet file
-    size: int = 0  # bytes in a tar file
-    member: str = ""  # name inside of the file
+    path: str  # path or URL of the file
+    place: int = 0  # offset of the first byte in a tar file, or row in a Parquet file
+    size: int = 0  # number of bytes in a tar file
+    member: str = ""  # name inside the file
 
     def __str__(self) -> str:
         return f"{self.path}:{self.member}" if self.member else self.path
 
     def read(self) -> EncodedImage:
-        """The encoded image; a DataError if it cannot be read, a DownloadError if the storage of an address fails."""
+        """Reads the encoded image; raises a DataError if that fails, or a DownloadError if remote storage does."""
         suffix = suffix_of(self.path)
         if suffix == PARQUET:
             return EncodedImage(read_row(self.path, self.place), str(self))
@@ -73,7 +73,7 @@ class Address(NamedTuple):
 
 
 def list_images(sources: Sequence[str]) -> list[Address]:
-    """The images of files, folders, globs and addresses, each once, sorted."""
+    """Returns the images in files, folders, globs and URLs, sorted and without duplicates."""
     found = expanded(sources)
     addresses = sorted({address for source in found for path in files_of(source) for address in addresses_of(path)})
     if not addresses:
@@ -82,7 +82,7 @@ def list_images(sources: Sequence[str]) -> list[Address]:
 
 
 def files_of(source: str) -> Iterator[str]:
-    """The file, or the images and tar files at any depth below a folder; of an address, likewise."""
+    """Yields the file itself, or the images and tar files at any depth below a folder; accepts paths and URLs."""
     if is_address(source):
         with reading(source):
             below = storage.find(source)
@@ -98,7 +98,7 @@ def files_of(source: str) -> Iterator[str]:
 
 
 def is_wanted(path: str) -> bool:
-    """Whether a path in a folder or a tar file is that of an image or a tar file, and not hidden."""
+    """Whether a path in a folder or a tar file names an image or a tar file that is not hidden."""
     name = path.rpartition("/")[2]
     return not name.startswith(".") and (is_image(name) or suffix_of(name) == TAR)
 
@@ -108,17 +108,17 @@ def suffix_of(path: str) -> str:
 
 
 def is_set(name: str) -> bool:
-    """Whether a name is that of a file with many images, or the address of any."""
+    """Whether a name is a file with many images, or any URL."""
     return suffix_of(name) in (TAR, PARQUET) or is_archive(name) or is_address(name)
 
 
 def is_archive(name: str) -> bool:
-    """Whether a name is that of a compressed archive, of which no member can be read in place."""
+    """Whether a name is a compressed archive, whose members cannot be read in place."""
     return name.lower().endswith(ARCHIVES)
 
 
 def addresses_of(path: str) -> Iterator[Address]:
-    """The images of a file."""
+    """Yields the images in a file."""
     suffix = suffix_of(path)
     if suffix == TAR:
         yield from tar_members(path)
@@ -147,7 +147,7 @@ def parquet_rows(path: str) -> Iterator[Address]:
 
 
 def images_column(table: Any, path: str) -> str:
-    """The column of encoded images: the first of bytes, or of structs with `bytes` as Hugging Face writes them."""
+    """Returns the column of encoded images: the first of bytes, or of structs with `bytes` as in Hugging Face files."""
     for field in table.schema_arrow:
         if is_bytes(field.type):
             return str(field.name)
@@ -162,8 +162,8 @@ def is_bytes(kind: Any) -> bool:
 
 
 def read_row(path: str, row: int) -> bytes:
-    """The encoded image in a row of a Parquet file."""
-    with ONE_AT_A_TIME, reading(path):  # threads that read ahead share a row group
+    """Reads the encoded image in a row of a Parquet file."""
+    with ONE_AT_A_TIME, reading(path):  # prefetching threads share a row group
         starts = group_starts(path)
         group = bisect_right(starts, row) - 1
         value = read_group(path, group)[row - starts[group]].as_py()
@@ -180,7 +180,7 @@ def group_starts(path: str) -> list[int]:
 
 @lru_cache(2)
 def read_group(path: str, group: int) -> Any:
-    """The encoded images of a row group."""
+    """Reads the encoded images of a row group."""
     pq = required("pyarrow.parquet", "pyarrow", path)
     with open_file(path) as file, pq.ParquetFile(file) as table:
         return table.read_row_group(group, [images_column(table, path)]).column(0)
@@ -198,7 +198,7 @@ def open_file(path: str) -> IO[bytes]:
 
 @contextmanager
 def reading(path: str) -> Iterator[None]:
-    """Turns the errors of file systems into a DataError about `path`."""
+    """Turns file system errors into a DataError about `path`."""
     try:
         yield
     except (OSError, ValueError, tarfile.TarError, ImportError) as error:

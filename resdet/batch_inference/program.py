@@ -1,4 +1,4 @@
-"""What a job predicts with: models and settings, by name, so that processes and machines can load them."""
+"""The models and settings of a prediction job, by name, so that other processes and machines can load them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,19 +25,19 @@ from resdet.weights import zoo
 
 @dataclass(frozen=True)
 class Program:
-    """Models by file or published name, and the options of `resdet predict`."""
+    """Models, given by file or published name, and the options of `resdet predict`."""
 
     weights: Sequence[str]
     classifiers: Sequence[str] = ()
     top: int | None = None
     score: float | None = None
-    overrides: Sequence[str] = ()  # of the section `eval`
+    overrides: Sequence[str] = ()  # settings of the section `eval`
     mode: hub.Mode = "fast"
     compile: Compile = "auto"
-    classes: Sequence[str] = ()  # of the detections that remain; empty: all
+    classes: Sequence[str] = ()  # classes of the detections to keep; empty: all
 
     def models(self, device: torch.device) -> tuple[list[Any], PredictOptions]:
-        """One model, or those of an ensemble, and the options of their predictions."""
+        """Loads the model, or the models of an ensemble, and returns them with the options for prediction."""
         keep_freed_memory()
         models = [hub.load(path, self.mode, device, self.compile) for path in self.weights]
         check_ensemble(models, self.weights)
@@ -54,7 +54,7 @@ class Program:
         return Loaded(predictor, task.threshold(options), self.top, options.batch)
 
     def settings(self) -> dict[str, Any]:
-        """All that results depend on, in JSON types: the content of the files instead of their names."""
+        """Returns everything that results depend on, in JSON types: digests of the files instead of their names."""
         return {
             "columns": VERSION,
             "weights": [digest(path) for path in self.weights],
@@ -74,7 +74,7 @@ class Loaded:
         self.predictor, self.score, self.top, self.batch = predictor, score, top, batch
 
     def rows(self, images: Sequence[Readable]) -> Iterator[Row]:
-        """One row per image, in their order. An image that cannot be read or decoded has a row with the error."""
+        """Yields one row per image, in order; the row of an unreadable image contains the error."""
         predict = partial(self.predictor.predict_prepared, score=self.score, top=self.top)
         for image, prepared, result in attempted(self.prepare, predict, images, self.batch):
             yield row_of(str(image), prepared.size, result)
@@ -92,7 +92,7 @@ def row_of(image: str, size: tuple[int, int], result: Any) -> Row:
 
 
 def batch_of(model: Any, device: torch.device) -> int:
-    """Images that a model predicts together."""
+    """The batch size for prediction."""
     return PREDICT_BATCH if model.kind == "classifier" else batch_for(device)
 
 
@@ -109,7 +109,7 @@ def check_classifiers(model: Any, classifiers: Sequence[str]) -> None:
 
 
 def digest(source: str) -> str:
-    """SHA-256 of the content of a file of weights, or of a published model; of both files of an OpenVINO model."""
+    """SHA-256 of a weights file or a published model; of both files for an OpenVINO model."""
     path = zoo.locate(source)
     parts = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
     try:

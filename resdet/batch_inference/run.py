@@ -1,4 +1,4 @@
-"""Prediction on many images, in this process or in those of torchrun."""
+"""Batch prediction, in one process or in the processes of torchrun."""
 
 import time
 from collections import Counter
@@ -20,7 +20,7 @@ from resdet.results.parquet import Row, write_rows
 def predict_to_parquet(
     program: Program, sources: Sequence[str], out: str | Path, size: int = IMAGES, device: str = "auto"
 ) -> None:
-    """Writes the results of all images to parts of `size` images, without those that `out` has already.
+    """Predicts all images and writes the results in parts of `size` images; skips the parts that `out` already has.
 
     Under torchrun, each process writes its share of the parts.
     """
@@ -39,17 +39,17 @@ def predict_to_parquet(
             numbers, expected = distributed.from_main(claim)
             if not world.is_main:
                 stack.enter_context(shared(parts.folder))
-            # Here the main process also waits until all share its lock.
+            # The main process also waits here until all others share its lock.
             changed = distributed.any_rank(parts.checksum != expected)
         finally:
-            distributed.leave()  # processes need not wait for each other any more
+            distributed.leave()  # from here on, processes do not wait for each other
         if changed:
             raise DataError(f"{', '.join(sources)}: images were added or removed meanwhile: start the command again.")
         write_parts(program, parts, numbers[world.rank :: world.size], world.device)
 
 
 def open_folder(program: Program, parts: Parts) -> list[int]:
-    """The numbers of the parts to write."""
+    """Prepares the folder and returns the numbers of the parts to write."""
     defaults = Program(weights=()).settings()
     prepare_folder(parts.folder, parts.manifest(program.settings()), defaults)
     numbers, total = parts.remaining(), parts.count
@@ -67,7 +67,7 @@ def write_parts(program: Program, parts: Parts, numbers: Sequence[int], device: 
 
 
 def write_part(loaded: Loaded, file: Path, images: Sequence[Address]) -> str:
-    """Writes a part; returns a line about it."""
+    """Writes a part; returns a line for the log."""
     start = time.monotonic()
     counts: Counter[bool] = Counter()
     write_rows(file, counted(loaded.rows(images), counts))
