@@ -1,4 +1,4 @@
-"""A training step of the CIFAR nets of section 4.2; those of other libraries are built from their basic blocks."""
+"""Training steps of the CIFAR nets of section 4.2; the peers are built from the other libraries' basic blocks."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ WIDTHS = (16, 32, 64)
 
 
 def cases(batch: int = BATCH, device: str = "cpu") -> Iterator[Case]:
-    """ResNet-20, 56 and 110; ResNet-110 is not compiled, since that takes minutes."""
+    """Yields ResNet-20, 56 and 110; ResNet-110 is not compiled, since that takes minutes."""
     images = pixels(batch, SIZE, device)
     for depth, prefix, variants in (
         (20, "resnet20 ", (*EAGER, *COMPILED)),
@@ -26,7 +26,7 @@ def cases(batch: int = BATCH, device: str = "cpu") -> Iterator[Case]:
 
 
 def cifar_nets(depth: int) -> dict[str, nn.Module | str]:
-    """The net of `depth` = 6n+2 layers from the blocks of three libraries."""
+    """Builds the net of `depth` = 6n+2 layers from the blocks of three libraries."""
     from torchvision.models.resnet import BasicBlock
 
     torch.manual_seed(0)

@@ -40,7 +40,7 @@ def random_labels(count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def make_detections(objects: Objects, images: int, rng: np.random.Generator) -> tuple[Objects, np.ndarray]:
-    """DETECTIONS per image and their scores: half are near an object, and 80 % of these have its class."""
+    """Returns DETECTIONS per image with scores: half lie near an object, and 80 % of these have its class."""
     numbers = np.repeat(np.arange(images), DETECTIONS)
     counts = np.bincount(objects.images, minlength=images)
     starts = np.append(0, counts.cumsum()[:-1])
@@ -57,7 +57,7 @@ def make_detections(objects: Objects, images: int, rng: np.random.Generator) -> 
 
 
 def clip(boxes: np.ndarray) -> np.ndarray:
-    """Clips boxes to the image; at least one pixel remains."""
+    """Clips boxes to the image, keeping at least one pixel."""
     limits = np.array([WIDTH, HEIGHT])
     low = boxes[:, :2].clip(0, limits - 1)
     high = np.clip(boxes[:, :2] + boxes[:, 2:], low + 1, limits)
@@ -88,7 +88,7 @@ def write_annotations(path: Path, objects: Objects, images: int) -> None:
 
 
 def outlines(boxes: np.ndarray) -> list[list[float]]:
-    """A polygon x1, y1, x2, y2, … inside each box: an ellipse with dents."""
+    """Returns a polygon x1, y1, x2, y2, … inside each box: an ellipse with dents."""
     angles = np.arange(POINTS) * (2 * np.pi / POINTS)
     radius = 0.42 + 0.08 * np.cos(3 * angles)
     shape = 0.5 + np.stack([radius * np.cos(angles), radius * np.sin(angles)], 1)

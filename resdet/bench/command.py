@@ -28,9 +28,9 @@ def bench(
 ) -> None:
     """Times the given suites, or all that run on the device (`cpu` or `cuda`).
 
-    Prints for each library the median over `rounds` of images/s or time per call, and the ratio to the first library
+    For each library, prints the median images/s or time per call over `rounds`, and its ratio to the first library
     (torchvision or pycocotools). `threads`: torch threads, by default one per core; the pipeline suite always uses one
-    core. `images`: of the suite end_to_end. `case_text`: measures only the cases whose name contains it.
+    core. `images`: number of images in the suite end_to_end. `case_text`: measures only cases whose name contains it.
     """
     validate(suites, rounds, threads, device, images)
     import torch
@@ -61,7 +61,7 @@ def select(cases: Iterable[Case], text: str, skipped: list[str]) -> Iterator[Cas
 
 
 def cases_of(name: str, device: str, images: int | None) -> Generator[Case, None, None]:
-    """The cases of a suite; closing them removes its temporary files."""
+    """Yields the cases of a suite; closing the generator removes the suite's temporary files."""
     settings: dict[str, Any] = {"device": device} if name in ON_DEVICES else {}
     if name == END_TO_END and images:
         settings["images"] = images

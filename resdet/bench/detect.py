@@ -18,7 +18,7 @@ PIXELS, SCORES, IOU = 0.1, 1e-3, 0.99  # tolerances of boxes and scores, minimum
 
 
 def cases(sizes: tuple[tuple[int, int], ...] = SIZES, body: str = "resnet50", device: str = "cpu") -> Iterator[Case]:
-    """Compiled variants are left out: torchvision's detectors do not compile with fullgraph=True."""
+    """Yields eager cases only: torchvision's detectors do not compile with fullgraph=True."""
     for masks in (False, True):
         for height, width in sizes:
             torch.compiler.reset()
@@ -26,7 +26,7 @@ def cases(sizes: tuple[tuple[int, int], ...] = SIZES, body: str = "resnet50", de
 
 
 def cases_of(masks: bool, height: int, width: int, body: str, device: str = "cpu") -> Iterator[Case]:
-    """Detections are compared on the CPU, since a GPU computes convolutions in TF32."""
+    """Yields the cases of an image size; detections are compared on the CPU, since GPU convolutions use TF32."""
     pixels = sample_image(height, width)
     image = tensor_of(pixels)
     peer, model = twins(masks, height, width, body)
@@ -50,8 +50,10 @@ def cases_of(masks: bool, height: int, width: int, body: str, device: str = "cpu
 
 
 def agreement(output: dict[str, Tensor], result: Result) -> str:
-    """A note on how well the detections of an image agree; raises RuntimeError if they do not. The lowest-ranked
-    detections may differ, since their scores are nearly equal."""
+    """Returns a note on how well the detections of an image agree; raises RuntimeError if they do not.
+
+    The lowest-ranked detections may differ, since their scores are nearly equal.
+    """
     masks = None if result.masks is None else output["masks"][:, 0].numpy() > 0.5
     expected = DetectionTuple(output["boxes"].numpy(), output["scores"].numpy(), output["labels"].numpy() - 1, masks)
     pairs = pair(expected, result, PIXELS, scores=np.inf)

@@ -37,7 +37,7 @@ def cases(
 
 
 class Inputs(NamedTuple):
-    """The same images and objects as torchvision's inputs and as a batch of resdet's loader."""
+    """The same images and objects as inputs of torchvision and as a batch of resdet's loader."""
 
     images: list[Tensor]
     targets: list[dict[str, Tensor]]
@@ -66,7 +66,7 @@ class Inputs(NamedTuple):
 
 
 def objects(height: int, width: int, batch: int) -> tuple[Tensor, Tensor]:
-    """Random boxes [batch, OBJECTS, 4], with 1/12 to 1/2 of the image's sides, and labels [batch, OBJECTS]."""
+    """Returns random boxes [batch, OBJECTS, 4], with 1/12 to 1/2 of the image's sides, and labels [batch, OBJECTS]."""
     rng = torch.Generator().manual_seed(0)
     limits = torch.tensor([width, height])
     sides = limits * (1 / 12 + 5 / 12 * torch.rand(batch, OBJECTS, 2, generator=rng))
@@ -75,7 +75,7 @@ def objects(height: int, width: int, batch: int) -> tuple[Tensor, Tensor]:
 
 
 def ellipse(box: Tensor, height: int, width: int) -> Tensor:
-    """A mask of the ellipse inscribed in the box: uint8 [height, width] of 0 and 1."""
+    """Returns the binary mask of the ellipse inscribed in the box, uint8 [height, width]."""
     center, half = (box[2:] + box[:2]) / 2, (box[2:] - box[:2]) / 2
     x = (torch.arange(width) + 0.5 - center[0]) / half[0]
     y = (torch.arange(height) + 0.5 - center[1]) / half[1]
@@ -104,7 +104,7 @@ def cases_of(peer: nn.Module, model: Detector, inputs: Inputs) -> Iterator[Case]
 
 
 class TorchvisionLoss(nn.Module):
-    """The sum of the losses of a torchvision detector, which returns them only in training mode."""
+    """Sum of the losses of a torchvision detector, which returns losses only in training mode."""
 
     def __init__(self, detector: nn.Module):
         super().__init__()
@@ -115,7 +115,7 @@ class TorchvisionLoss(nn.Module):
 
 
 class ResdetLoss(nn.Module):
-    """The sum of the losses of resdet's detector."""
+    """Sum of the losses of resdet's detector."""
 
     def __init__(self, model: Detector):
         super().__init__()
@@ -143,7 +143,7 @@ def trainer_of(model: Detector, batch: int, device: str = "cpu", **settings: Any
 
 
 def mask_head_note(detector: nn.Module, inputs: Inputs) -> str:
-    """The number of positive RoIs in torchvision's mask head in a step; resdet's rounds this number up."""
+    """Returns the number of positive RoIs in torchvision's mask head in a step; resdet's head rounds it up."""
     counts: list[int] = []
     head = detector.get_submodule("roi_heads.mask_head")
     hook = head.register_forward_pre_hook(lambda head, features: counts.append(len(features[0])))

@@ -1,7 +1,7 @@
-"""Faster and Mask R-CNN with ResNet-50 and FPN, of torchvision and of resdet, with the same weights.
+"""Faster and Mask R-CNN R50-FPN of torchvision and of resdet, with the same weights.
 
-The weights are random, calibrated to behave like trained ones: activations keep their scale through the net, and last
-layers are scaled so that about 600 pairs of an RoI and a class score above 0.05, and 100 detections remain after NMS.
+The random weights are calibrated to behave like trained ones: activations keep their scale through the net, and the
+last layers are scaled so that about 600 (RoI, class) pairs score above 0.05 and 100 detections remain after NMS.
 """
 
 from typing import NamedTuple
@@ -22,12 +22,12 @@ from resdet.weights.layouts import torchvision_detectors
 
 CLASSES = 80
 CANDIDATES, SCORE = 600, 0.05
-WINDOWS = 4  # of other surfaces in a sample image
+WINDOWS = 4  # number of patches of other surfaces in a sample image
 FROZEN_STAGES = 2  # conv1 and conv2_x, as in training from ImageNet weights
 
 
 class Counts(NamedTuple):
-    """RoIs of an image, by default as in both libraries."""
+    """Numbers of RoIs per image; both libraries have these defaults."""
 
     sampled: int = 512  # in training
     proposals: tuple[int, int] = (2000, 1000)  # training, inference
@@ -47,14 +47,14 @@ SPREAD = {  # last layer -> target standard deviation of its output
 def twins(
     masks: bool, height: int, width: int, body: str = "resnet50", counts: Counts = COUNTS, device: str = "cpu"
 ) -> tuple[nn.Module, Detector]:
-    """torchvision's and resdet's detector, in eval mode, for a `sample_image` of this size."""
+    """Returns torchvision's and resdet's detector in eval mode, calibrated on a `sample_image` of this size."""
     peer = torchvision_detector(masks, height, width, body, counts).to(device)
     calibrate(peer, tensor_of(sample_image(height, width)).to(device))
     return peer, resdet_detector(peer, height, width, counts).to(device)
 
 
 def sample_image(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """A generated photograph, uint8 RGB [height, width, 3]: a surface with windows of other surfaces."""
+    """Generates a photo-like image, uint8 RGB [height, width, 3]: a surface with patches of other surfaces."""
     rng = np.random.default_rng(seed)
     image = surface(rng, height, width)
     for _ in range(WINDOWS):
@@ -65,14 +65,14 @@ def sample_image(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def tensor_of(pixels: np.ndarray) -> Tensor:
-    """An image [H, W, 3] in torchvision's format: float [3, H, W], 0 to 1."""
+    """Converts an image [H, W, 3] to torchvision's format: float [3, H, W] from 0 to 1."""
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous() / 255
 
 
 def torchvision_detector(
     masks: bool, height: int, width: int, body: str = "resnet50", counts: Counts = COUNTS
 ) -> nn.Module:
-    """torchvision's detector in eval mode, set up not to resize images of this size."""
+    """Builds torchvision's detector in eval mode, configured not to resize images of this size."""
     from torchvision.models.detection import FasterRCNN, MaskRCNN
     from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
@@ -92,7 +92,7 @@ def torchvision_detector(
 
 @torch.no_grad()
 def calibrate(detector: nn.Module, image: Tensor) -> nn.Module:
-    """Calibrates the weights of torchvision's detector on an image [3, H, W], 0 to 1."""
+    """Calibrates the weights of torchvision's detector on an image [3, H, W] from 0 to 1."""
     hooks = [m.register_forward_pre_hook(take_statistics) for m in detector.modules() if hasattr(m, "running_var")]
     for name, layer in detector.named_modules():
         if name in SPREAD:
@@ -108,13 +108,13 @@ def calibrate(detector: nn.Module, image: Tensor) -> nn.Module:
 
 
 def take_statistics(norm: nn.Module, inputs: tuple[Tensor]) -> None:
-    """Forward pre-hook: set the running statistics of a norm to those of its input [B, C, H, W]."""
+    """Forward pre-hook that sets the running statistics of a norm to those of its input [B, C, H, W]."""
     norm.get_buffer("running_var").copy_(inputs[0].var((0, 2, 3)))
     norm.get_buffer("running_mean").copy_(inputs[0].mean((0, 2, 3)))
 
 
 def spread_first_output(layer: nn.Module, deviation: float) -> None:
-    """Rescales the layer at its first call: each channel of the output [n, C, …] gets mean 0 and this deviation."""
+    """Rescales the layer at its first call: each output channel [n, C, …] gets mean 0 and this standard deviation."""
     weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
 
     def scale(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ def spread_first_output(layer: nn.Module, deviation: float) -> None:
 
 
 def background_shift(logits: Tensor) -> float:
-    """The shift of the background logit (the first column) with which CANDIDATES class scores exceed SCORE."""
+    """Finds the shift of the background logit (first column) at which CANDIDATES class scores exceed SCORE."""
     low, high = -20.0, 20.0
     for _ in range(30):
         middle = (low + high) / 2
@@ -140,7 +140,7 @@ def background_shift(logits: Tensor) -> float:
 
 
 def resdet_detector(peer: nn.Module, height: int, width: int, counts: Counts = COUNTS) -> Detector:
-    """Our detector with the weights of torchvision's, in eval mode. Its config needs no YAML and no validation."""
+    """Builds resdet's detector in eval mode with torchvision's weights, from a config without YAML or validation."""
     state = peer.state_dict()
     settings = torchvision_detectors.settings(state)
     rpn = RPNConfig(

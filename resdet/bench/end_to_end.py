@@ -1,7 +1,7 @@
-"""A folder of JPEGs to a results file: weights loaded, images decoded, file written.
+"""From a folder of JPEGs to a results file, including loading of weights, decoding and writing.
 
-Faster and Mask R-CNN at the usual size (short side 800, long side up to 1333), and a ResNet on center crops of 224
-pixels; all sides have the same weights.
+Runs Faster and Mask R-CNN at the usual size (short side 800, long side up to 1333), and a ResNet on 224×224 center
+crops; all libraries have the same weights.
 """
 
 import subprocess
@@ -36,9 +36,9 @@ from resdet.timing import Case, Side
 IMAGES = 200
 SIZES = ((480, 640), (427, 640), (640, 480))  # heights and widths, in turn
 SHORT, LONG = 800, 1333
-TOP = 5  # classes of an image
+TOP = 5  # classes per image
 
-Entry = dict[str, Any]  # of a results file
+Entry = dict[str, Any]  # entry of a results file
 
 
 def cases(images: int = IMAGES, short: int = SHORT, long: int = LONG, body: str = "resnet50") -> Iterator[Case]:
@@ -108,7 +108,7 @@ def load_ours(weights: Path, short: int, long: int) -> Detector:
 
 @torch.inference_mode()
 def with_torchvision(peer: nn.Module, paths: Sequence[Path]) -> Iterator[Entry]:
-    """The loop of torchvision's documentation, with masks encoded by pycocotools."""
+    """Predicts with the loop of torchvision's documentation; pycocotools encodes the masks."""
     from torchvision.io import decode_image
 
     for number, path in enumerate(paths):
@@ -123,7 +123,7 @@ def with_torchvision(peer: nn.Module, paths: Sequence[Path]) -> Iterator[Entry]:
 
 @torch.inference_mode()
 def with_torchvision_classifier(weights: Path, body: str, paths: Sequence[Path]) -> Iterator[Entry]:
-    """The loop of torchvision's documentation."""
+    """Predicts with the loop of torchvision's documentation."""
     from torchvision.io import decode_image
     from torchvision.models import get_model, get_model_weights
 
@@ -146,7 +146,7 @@ def with_segments(entries: list[Entry], masks: np.ndarray | None) -> list[Entry]
 
 
 def with_resdet(model: Any, paths: Sequence[Path]) -> Iterator[Entry]:
-    """As `resdet predict`; its setting of the allocator remains for the sides that are timed later."""
+    """Predicts as `resdet predict` does; its allocator setting also affects the sides timed later."""
     keep_freed_memory()
     for number, result in enumerate(model.stream(paths)):
         yield from entries_of(result, number)
@@ -159,7 +159,7 @@ def entries_of(result: Result | Classification, number: int) -> list[Entry]:
 
 
 def with_onnxruntime(model: Model, folder: Path, paths: Sequence[Path]) -> Side:
-    """Our exported file, in onnxruntime."""
+    """Exports the model to ONNX; returns the prediction with onnxruntime."""
     if missing(*PACKAGES):
         return NOT_INSTALLED
     file = folder / "model.onnx"
@@ -168,7 +168,7 @@ def with_onnxruntime(model: Model, folder: Path, paths: Sequence[Path]) -> Side:
 
 
 def with_openvino(model: Model, folder: Path, paths: Sequence[Path]) -> Side:
-    """Our exported file, in OpenVINO's default precision."""
+    """Exports the model to OpenVINO; returns the prediction in OpenVINO's default precision."""
     if missing("openvino", *PACKAGES):
         return NOT_INSTALLED
     file = folder / "model.xml"
@@ -177,6 +177,6 @@ def with_openvino(model: Model, folder: Path, paths: Sequence[Path]) -> Side:
 
 
 def first_result(weights: Path, image: Path, mode: str) -> None:
-    """`resdet predict` on one image, imports included."""
+    """Runs `resdet predict` on one image, including imports."""
     words = ["predict", "--weights", str(weights), "--mode", mode, str(image)]
     subprocess.run([sys.executable, "-m", "resdet.cli", *words], check=True, stdout=subprocess.DEVNULL)

@@ -1,4 +1,4 @@
-"""COCO evaluation of a results file, from files to metrics, loading included."""
+"""COCO evaluation of a results file, including loading."""
 
 import contextlib
 import io
@@ -14,7 +14,7 @@ from resdet.detection.evaluation import coco
 from resdet.detection.evaluation.ground_truth import Kind
 from resdet.timing import Case, Side
 
-IMAGES = {"bbox": 5_000, "segm": 500}  # as in val2017, and a tenth of it
+IMAGES = {"bbox": 5_000, "segm": 500}  # the size of val2017, and a tenth of it
 CHECKED = 50  # number of images on which the evaluators must agree before they are timed
 TOLERANCE = 1e-9
 
@@ -44,7 +44,7 @@ def write_files(folder: Path, images: int, kind: Kind) -> tuple[Path, Path]:
 
 
 def by_pycocotools(annotations: Path, results: Path, kind: Kind) -> np.ndarray:
-    """The twelve metrics that pycocotools prints."""
+    """Returns the twelve metrics that pycocotools prints."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -58,7 +58,7 @@ def by_pycocotools(annotations: Path, results: Path, kind: Kind) -> np.ndarray:
 
 
 def agreement(annotations: Path, results: Path, kind: Kind) -> str:
-    """A note on how well the twelve metrics agree; raises RuntimeError if they do not."""
+    """Returns a note on how well the twelve metrics agree; raises RuntimeError if they do not."""
     expected, metrics = by_pycocotools(annotations, results, kind), coco.evaluate(annotations, results, kind)
     names = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
     difference = max(abs(float(value) - metrics[name]) for value, name in zip(expected, names))

@@ -15,9 +15,9 @@ TOLERANCE = 1e-4
 
 
 def cases(batch: int = BATCH, size: int = SIZE, device: str = "cpu") -> Iterator[Case]:
-    """Nets get normalized pixels; resdet's defaults and fast path run the whole classifier, normalization included.
+    """Yields nets on normalized pixels, and resdet's whole classifier with normalization (defaults and fast path).
 
-    Outputs are compared on the CPU, since a GPU computes convolutions in TF32.
+    Outputs are compared on the CPU, since GPU convolutions use TF32.
     """
     nets = each(resnet50s(), nn.Module.eval)
     images = pixels(batch, size)
@@ -42,7 +42,7 @@ def cases(batch: int = BATCH, size: int = SIZE, device: str = "cpu") -> Iterator
 
 
 def check_agreement(sides: dict[str, Side]) -> float:
-    """The largest difference to torchvision's float32 outputs, relative to the largest output."""
+    """Returns the largest difference from torchvision's float32 outputs, relative to the largest output."""
     outputs: dict[str, Any] = {name: side() for name, side in sides.items() if callable(side)}
     expected = outputs["torchvision"]
     largest = max((output - expected).abs().max() / expected.abs().max() for output in outputs.values()).item()

@@ -1,7 +1,8 @@
 """`resdet bench gpu`: measures resdet and torchvision on a GPU, in one run of less than ten minutes.
 
-A stage is a module of `gpu_stages` and runs in a process of its own under a timeout. Its rows are saved as they are
-measured, and the run goes on when a stage fails. Needs torch, torchvision and Triton only. The folder then contains
+A stage is a module of `gpu_stages` and runs in a separate process with a timeout. Its rows are saved as they are
+measured, and the run continues when a stage fails. Requires only torch, torchvision and Triton. The output folder
+contains
 
 - gpu.json: the rows of all stages, with the errors of those that failed;
 - log.txt: the output of the stages;
@@ -20,8 +21,8 @@ from resdet.errors import ConfigError
 from resdet.files.atomic import make_folder, write_json
 from resdet.system import kill_group
 
-LIMIT = 560  # seconds, of all stages together
-TIMEOUTS = {  # seconds; the compiler comes last, so that it delays nothing and gets what the others leave
+LIMIT = 560  # seconds for all stages together
+TIMEOUTS = {  # seconds; compilation comes last, so that it delays nothing and gets the remaining time
     "machine": 25,
     "kernels": 70,
     "detector": 95,
@@ -32,7 +33,7 @@ TIMEOUTS = {  # seconds; the compiler comes last, so that it delays nothing and 
     "compiled": 300,
 }
 PROFILE = "profile.txt"
-LAST_LINES = 15  # of a failed stage's output
+LAST_LINES = 15  # lines to show of a failed stage's output
 COLUMNS = ("ms", "enqueue_ms", "peak_gb")
 WIDTH = 62
 
@@ -42,7 +43,7 @@ def bench_gpu(
 ) -> dict[str, Any]:
     """Runs the given stages, or all, and prints a table; returns the content of gpu.json.
 
-    `tiny`: small nets and images, to try the stages where there is no GPU; its timings mean nothing.
+    `tiny`: small nets and images, to test the stages without a GPU; the timings mean nothing.
     """
     names = chosen(stages)
     folder = Path(out)
@@ -68,7 +69,7 @@ def chosen(stages: Sequence[str]) -> list[str]:
 
 
 def run_stage(name: str, device: str, tiny: bool, folder: Path, log: TextIO, timeout: float) -> dict[str, Any]:
-    """The rows of a stage, its seconds, and why it failed, if it did."""
+    """Runs a stage; returns its rows, its duration in seconds, and the reason if it failed."""
     rows = folder / f"{name}.json"
     write_json(rows, {})
     words = [sys.executable, "-m", "resdet.bench.gpu_stages", name, device, str(rows), *(["--tiny"] if tiny else [])]
@@ -85,19 +86,19 @@ def run_stage(name: str, device: str, tiny: bool, folder: Path, log: TextIO, tim
 
 
 def failure_of(words: Sequence[str], log: TextIO, timeout: float) -> str | None:
-    """Runs a process in a group of its own, which ends with it; returns why it failed."""
+    """Runs a process in a new process group, which is killed at its end; returns the reason if it failed."""
     process = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         status = process.wait(timeout)
     except subprocess.TimeoutExpired:
         return f"stopped after {timeout:.0f} s"
     finally:
-        kill_group(process)  # with those that it started, as compilers do
+        kill_group(process)  # includes its child processes, such as compilers
     return f"exit status {status}" if status else None
 
 
 def last_lines(file: Path, start: int) -> list[str]:
-    """The last lines of the file after this position."""
+    """Returns the last lines of the file after position `start`."""
     return file.read_bytes()[start:].decode("utf-8", "replace").splitlines()[-LAST_LINES:]
 
 
@@ -113,7 +114,7 @@ def print_table(stages: dict[str, dict[str, Any]]) -> None:
 
 
 def line_of(row: str, values: dict[str, Any]) -> str:
-    """The columns, then the other values of a row by name."""
+    """Formats a row: the columns first, then the other values by name."""
     cells = "".join(f"{cell(values[column]) if column in values else '':>11}" for column in COLUMNS)
     others = [f"{key} {cell(value)}" for key, value in values.items() if key not in COLUMNS and key != "rounds"]
     return f"{row:<{WIDTH}}{cells}  {', '.join(others)}".rstrip()

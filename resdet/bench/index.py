@@ -57,7 +57,7 @@ def open_dict(file: Path) -> Any:
 
 
 def dict_samples(file: Path) -> Samples:
-    """Annotations read from pycocotools' dicts, as torchvision's data sets do."""
+    """Reads annotations from pycocotools' dicts, as torchvision's datasets do."""
     truth = open_dict(file)
     ids = sorted(truth.imgs)
     return lambda i: (truth.loadImgs(ids[i])[0]["file_name"], truth.loadAnns(truth.getAnnIds(ids[i])))
@@ -69,7 +69,7 @@ def index_samples(file: Path) -> Samples:
 
 
 def weigh(open_samples: Callable[[], Samples], images: int, workers: int) -> float:
-    """MB that opening and reading all samples adds to a parent and its workers."""
+    """Measures the MB that opening and reading all samples adds to a parent and its workers."""
     return (in_child(open_samples, images, workers) - in_child(nothing, images, workers)) / 2**20
 
 
@@ -78,7 +78,7 @@ def nothing() -> Samples:
 
 
 def in_child(open_samples: Callable[[], Samples], images: int, workers: int) -> int:
-    """Total bytes of a child process that opens the samples and of its forked workers, measured by `weigh_family`."""
+    """Returns the total bytes of a child process that opens the samples, and of its workers, from `weigh_family`."""
     context: Any = multiprocessing.get_context("fork")
     receive, send = context.Pipe(duplex=False)
     parent = context.Process(target=weigh_family, args=(open_samples, images, workers, send))
@@ -114,6 +114,6 @@ def weigh_family(open_samples: Callable[[], Samples], images: int, workers: int,
 
 
 def proportional_size() -> int:
-    """Proportional set size of this process in bytes."""
+    """Returns the proportional set size of this process in bytes."""
     lines = Path(PSS).read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))

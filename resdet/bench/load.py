@@ -1,4 +1,4 @@
-"""A load generator: clients in a process of its own, each with one connection that it keeps.
+"""A load generator: clients in a separate process, each with one persistent connection.
 
 `python -m resdet.bench.load URL IMAGE` reads lines "CLIENTS REQUESTS" and answers each with a line of JSON.
 """
@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-TIMEOUT = 600.0  # seconds of a request
+TIMEOUT = 600.0  # seconds per request
 
 
 async def load(url: str, body: bytes, clients: int, requests: int) -> dict[str, Any]:
-    """Sends `requests`, `clients` at a time: {"seconds", "latencies", "failures": the number of each other status}."""
+    """Sends `requests`, `clients` at a time; returns {"seconds", "latencies", "failures": counts by status}."""
     parts = urlsplit(url)
     head = f"POST {parts.path}?{parts.query} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: {len(body)}\r\n\r\n"
     request = head.encode() + body

@@ -24,7 +24,7 @@ Fast = TypeVar("Fast", bound=Model)
 
 
 class Variant(NamedTuple):
-    """Eager or compiled, in float32 or under bfloat16 autocast; always channels_last, the fastest for every side."""
+    """Eager or compiled, in float32 or with bfloat16 autocast; always channels_last, the fastest for every library."""
 
     bf16: bool
     compile: bool
@@ -37,7 +37,7 @@ class Variant(NamedTuple):
         return torch.autocast(self.device, torch.bfloat16, enabled=self.bf16)
 
     def prepare(self, module: M) -> M:
-        """A copy of the module in this variant, compiled without graph breaks."""
+        """Returns a copy of the module in this variant; compiles without graph breaks."""
         module = copy.deepcopy(module).to(memory_format=torch.channels_last)
         return cast(M, torch.compile(module, fullgraph=True, dynamic=False)) if self.compile else module
 
@@ -50,7 +50,7 @@ COMPILED = (Variant(bf16=False, compile=True), Variant(bf16=True, compile=True))
 
 
 def inference(call: Callable[[], T], variant: Variant = EAGER[0]) -> Callable[[], T]:
-    """The call without gradients, under the autocast of the variant."""
+    """Wraps the call to run without gradients, with the variant's autocast."""
 
     @torch.inference_mode()
     def run() -> T:
@@ -61,7 +61,7 @@ def inference(call: Callable[[], T], variant: Variant = EAGER[0]) -> Callable[[]
 
 
 def resnet50s() -> dict[str, nn.Module | str]:
-    """{library: ResNet-50 with the same random weights, or the reason why it is missing}."""
+    """Returns {library: ResNet-50 with the same random weights, or the reason why it is missing}."""
     from torchvision.models import resnet50
 
     torch.manual_seed(0)
@@ -81,12 +81,12 @@ def timm_resnet50(state: dict[str, Tensor]) -> nn.Module | str:
 
 
 def each(nets: dict[str, nn.Module | str], make: Callable[[nn.Module], Any]) -> dict[str, Any]:
-    """Applies `make` to every net; keeps the reasons of missing ones."""
+    """Applies `make` to every net; keeps the reasons for missing ones."""
     return {name: net if isinstance(net, str) else make(net) for name, net in nets.items()}
 
 
 def fast_path(model: Fast, device: str) -> Fast:
-    """Fast mode, compiled at the first call where it compiles by default after many images."""
+    """Returns the model in fast mode; compiles at the first call where the default is after many images."""
     return accelerate(model, compile="auto" if device == "cpu" else True)
 
 
@@ -95,7 +95,7 @@ def missing(*packages: str) -> bool:
 
 
 def classifier(net: Backbone, size: int) -> Classifier:
-    """Our whole model, including the normalization of pixels, around a copy of a backbone."""
+    """Wraps a copy of a backbone in resdet's whole model, including pixel normalization."""
     classes = [str(label) for label in range(cast(nn.Linear, net.fc).out_features)]
     return Classifier(copy.deepcopy(net), classes, normalizer(), size=size, short=size)
 
@@ -105,6 +105,6 @@ def normalizer() -> Normalize:
 
 
 def pixels(batch: int, size: int, device: str = "cpu") -> Tensor:
-    """A batch as from resdet's loader and `predict`: uint8 [batch, 3, size, size], channels last in memory."""
+    """Returns a batch like those of resdet's loader and `predict`: uint8 [batch, 3, size, size], channels_last."""
     images = torch.randint(256, (batch, size, size, 3), generator=torch.Generator().manual_seed(0))
     return images.to(device, torch.uint8).permute(0, 3, 1, 2)

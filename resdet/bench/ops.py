@@ -21,7 +21,7 @@ def cases(boxes: int = BOXES, regions: int = REGIONS, channels: int = CHANNELS, 
 
 
 def suppression(count: int, device: str) -> Iterator[Case]:
-    """NMS at an IoU of 0.5, over all boxes and per class."""
+    """Yields cases of NMS at an IoU of 0.5, over all boxes and per class."""
     from torchvision.ops import batched_nms
     from torchvision.ops import nms as torchvision_nms
 
@@ -45,7 +45,7 @@ def suppression(count: int, device: str) -> Iterator[Case]:
 
 
 def random_boxes(count: int, rng: torch.Generator) -> Tensor:
-    """Boxes [count, 4] with sides of 16 to 300 pixels, anywhere in the image."""
+    """Returns boxes [count, 4] with sides of 16 to 300 pixels, anywhere in the image."""
     limits = torch.tensor([WIDTH, HEIGHT])
     sides = 16 + 284 * torch.rand(count, 2, generator=rng)
     corners = torch.rand(count, 2, generator=rng) * (limits - sides)
@@ -53,7 +53,7 @@ def random_boxes(count: int, rng: torch.Generator) -> Tensor:
 
 
 def clustered_boxes(count: int, rng: torch.Generator) -> Tensor:
-    """Boxes [count, 4] clustered around count / 50 centers, like proposals around objects."""
+    """Returns boxes [count, 4] clustered around count / 50 centers, like proposals around objects."""
     centers = random_boxes(max(1, count // 50), rng)
     boxes = centers[torch.randint(len(centers), (count,), generator=rng)]
     sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
@@ -61,7 +61,7 @@ def clustered_boxes(count: int, rng: torch.Generator) -> Tensor:
 
 
 def alignment(count: int, channels: int, device: str) -> Iterator[Case]:
-    """RoIAlign of one image on the four levels of a pyramid, with sampling ratio 2."""
+    """Yields cases of RoIAlign of one image on the four levels of a pyramid, with sampling ratio 2."""
     rng = torch.Generator().manual_seed(0)
     shapes = [(HEIGHT // stride, WIDTH // stride) for stride in STRIDES]
     maps = [torch.randn(1, channels, *shape, generator=rng).to(device) for shape in shapes]
@@ -80,7 +80,7 @@ def alignment(count: int, channels: int, device: str) -> Iterator[Case]:
 
 
 def torchvision_align(maps: list[Tensor], boxes: Tensor) -> Callable[[], Tensor]:
-    """The kernel lacks bfloat16: under autocast, as in torchvision's detectors, it runs in float32."""
+    """Returns torchvision's RoIAlign, which runs in float32 under autocast, since its kernel lacks bfloat16."""
     from torchvision.ops import MultiScaleRoIAlign
 
     names = [str(level) for level in range(len(maps))]
@@ -108,7 +108,7 @@ def without_gradient(align: Callable[[], Tensor]) -> Callable[[], Tensor]:
 
 
 def with_gradient(align: Callable[[], Tensor], maps: list[Tensor]) -> Callable[[], tuple[Tensor, ...]]:
-    """Forward, and backward from a gradient of ones in the memory format of the output."""
+    """Adds the backward pass, from a gradient of ones in the memory format of the output."""
     gradient = torch.ones_like(align())
 
     def run() -> tuple[Tensor, ...]:

@@ -1,6 +1,6 @@
-"""From JPEG files to 224 crops on one core: resdet's pipeline against torchvision's on Pillow images and on tensors.
+"""From JPEG files to 224×224 crops on one core: resdet against torchvision on Pillow images and on tensors.
 
-All sides end in uint8 pixels; the device normalizes them.
+All pipelines end with uint8 pixels, which the device normalizes.
 """
 
 import io
@@ -32,7 +32,7 @@ Transform = Callable[[EncodedImage, np.random.Generator], np.ndarray]
 
 
 class Recipe(NamedTuple):
-    """The same crops by torchvision and by resdet."""
+    """Transforms of torchvision and of resdet that make the same crops."""
 
     name: str
     torchvision: Callable[[ModuleType], list] | None  # transforms, given the module v1 or v2; None: not available
@@ -40,7 +40,7 @@ class Recipe(NamedTuple):
 
 
 def recipes() -> list[Recipe]:
-    """Modern training crops and those of section 3.4, with and without color augmentation, and the center crop."""
+    """Returns modern training crops and those of section 3.4, without and with color augmentation, and center crops."""
     jitter = tuple(AugmentConfig().short)
     sides = list(range(jitter[0], jitter[1] + 1))
     today = lambda t: [t.RandomResizedCrop(SIZE), t.RandomHorizontalFlip()]
@@ -94,7 +94,7 @@ def on_pillow(recipe: Recipe, files: Sequence[bytes]) -> Side:
 
 
 def on_tensors(recipe: Recipe, files: Sequence[bytes]) -> Side:
-    """With torchvision's own decoder, if its version has one."""
+    """Returns torchvision's transforms of tensors, after its own decoder, if its version has one."""
     if recipe.torchvision is None:
         return NONE
     try:
@@ -112,7 +112,7 @@ def on_tensors(recipe: Recipe, files: Sequence[bytes]) -> Side:
 
 
 def on_files(recipe: Recipe, files: Sequence[bytes]) -> Side:
-    """As in the loader's workers, with randomness seeded by the position in the training order."""
+    """Returns resdet's pipeline as in the loader's workers, seeded by the position in the training order."""
     positions = itertools.count()
 
     def run() -> None:
@@ -124,7 +124,7 @@ def on_files(recipe: Recipe, files: Sequence[bytes]) -> Side:
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """Context in which torch and OpenCV start no threads."""
+    """Context that limits torch and OpenCV to one thread."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(0)
     try:

@@ -1,4 +1,4 @@
-"""Processes that a benchmark starts and ends, also when it is ended itself."""
+"""Child processes of a benchmark, which end with it."""
 
 import atexit
 import signal
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Process:
-    """A process of Python that talks over its pipes; ends with the context, or with this process."""
+    """A Python child process with pipes; ends with the context or with this process."""
 
     def __init__(self, *words: str, **pipes: Any):
         self.process = subprocess.Popen([sys.executable, "-m", *words], text=True, **pipes)
@@ -27,7 +27,7 @@ class Process:
 
 @contextmanager
 def exit_on_sigterm() -> Iterator[None]:
-    """Makes SIGTERM an exit by SystemExit, which ends the processes of this one; by default, they would go on."""
+    """Context in which SIGTERM raises SystemExit, so that child processes end too; by default, they would continue."""
     former = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         yield

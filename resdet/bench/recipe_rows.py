@@ -1,4 +1,4 @@
-"""Results of two recipes, one row per seed and side, in a JSON file that a later run of the comparison resumes."""
+"""Results of two recipes, one row per seed and side, in a JSON file from which a comparison can resume."""
 
 from collections.abc import Mapping, Sequence
 from math import sqrt
@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 
 class RecipeRows:
-    """The rows measured so far; the file at `path`, if given, is written with their summary after each row.
+    """The rows measured so far; rewrites the file at `path`, if given, with their summary after each row.
 
     `setting`: the settings that all rows share. A file with the same settings is resumed; any other file is refused.
     """
@@ -57,8 +57,10 @@ def kept_rows(path: Path, setting: Mapping[str, Any]) -> list[Row]:
 
 
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
-    """Mean metrics of each side and their difference, from 0 to 1, over the seeds that both sides have; for two or more
-    seeds also the standard error of the mean difference."""
+    """Averages the metrics of each side and their difference, from 0 to 1, over the seeds that both sides have.
+
+    Adds the standard error of the mean difference for two or more seeds.
+    """
     sides = {side: {row["seed"]: row for row in rows if row["side"] == side} for side in (OURS, PEER)}
     seeds = [seed for seed in sides[OURS] if seed in sides[PEER]]
     means: dict[str, Any] = {"seeds": seeds}
@@ -79,13 +81,13 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def line(row: Mapping[str, Any]) -> str:
-    """A row of the table, metrics in percent."""
+    """Formats a row of the table, with metrics in percent."""
     cells = [f"{100 * row[key]:.1f}" if key in METRICS else str(row[key]) for key in COLUMNS]
     return "".join(f"{cell:>12}" for cell in cells)
 
 
 def summary_line(means: Mapping[str, Any]) -> str:
-    """The mean difference in percentage points."""
+    """Formats the mean difference in percentage points."""
     if not means["seeds"]:
         return "no seed has the results of both sides"
     errors = means.get("standard_error", {})

@@ -1,4 +1,4 @@
-"""Reports the timings of a benchmark as a table on stdout and as a JSON file, updated after each case."""
+"""Timings of a benchmark as a table on stdout and as a JSON file, updated after each case."""
 
 import sys
 import time
@@ -53,7 +53,7 @@ class Report:
 
 
 def circumstances(device: str = "cpu") -> dict[str, Any]:
-    """When, by which command and on what a benchmark ran."""
+    """Returns the time, command, versions and hardware of a benchmark."""
     return {
         "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "command": ["resdet", *sys.argv[1:]],
@@ -64,7 +64,7 @@ def circumstances(device: str = "cpu") -> dict[str, Any]:
 
 
 def timing_of(case: Case, name: str, measured: dict[str, list[float]]) -> dict[str, Any] | str:
-    """The median of a side's rounds and the speedup over the first side; or the reason why it was not measured."""
+    """Returns the median of a side's rounds and its speedup over the first side, or the reason why it is missing."""
     if name not in measured:
         return cast(str, case.sides[name])
     middle = median(measured[name])
@@ -79,7 +79,7 @@ def timing_of(case: Case, name: str, measured: dict[str, list[float]]) -> dict[s
 
 
 def in_unit(case: Case, seconds: float) -> float:
-    """Seconds of a call, converted to the unit of the case."""
+    """Converts the seconds of a call to the unit of the case."""
     return {"s": seconds, "ms": 1000 * seconds}.get(case.unit, case.count / seconds)
 
 
@@ -91,5 +91,5 @@ def cell(timing: dict[str, Any] | str, unit: str) -> str:
 
 
 def format_value(value: float) -> str:
-    """At least three significant digits; one decimal from 10 up."""
+    """Formats with at least three significant digits; one decimal from 10 up."""
     return f"{value:.1f}" if value >= 10 else f"{value:#.3g}"

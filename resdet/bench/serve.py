@@ -1,6 +1,6 @@
-"""`resdet serve` under load, beside the same model in this process on as many files.
+"""`resdet serve` under load, against the same model in this process on the same number of files.
 
-The server and the clients are processes of their own on the same machine, and share its cores with each other.
+The server and the clients are separate processes that share the cores of the machine.
 """
 
 import json
@@ -32,7 +32,7 @@ NETS = {
     "ResNet-50": ("imagenet_r50.yaml", "model.num_classes=1000"),
     "Faster R-CNN R50-FPN": ("coco_r50_fpn.yaml", "model.num_classes=80", "model.pretrained=null"),
 }
-REQUESTS = {"ResNet-20 on CIFAR": 4096, "ResNet-50": 512, "Faster R-CNN R50-FPN": 64}  # of a round
+REQUESTS = {"ResNet-20 on CIFAR": 4096, "ResNet-50": 512, "Faster R-CNN R50-FPN": 64}  # per round
 CLIENTS = (1, 8, 64)
 SIZE = (480, 640)  # height and width of the image
 BATCH = 8  # the server's default
@@ -97,13 +97,13 @@ class Server(Process):
         raise Error(f"resdet serve ended: {' '.join(lines)}")
 
     def memory(self) -> float:
-        """Resident megabytes, on Linux."""
+        """Resident memory in megabytes (Linux only)."""
         status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
         match = re.search(r"VmRSS:\s+(\d+) kB", status)
         return int(match[1]) / 1000 if match else float("nan")
 
     def cpu_seconds(self) -> float:
-        """CPU time of all threads of the server; 0 if not on Linux."""
+        """CPU time of all threads of the server; 0 except on Linux."""
         files = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
         return sum(int(file.read_text(encoding="utf-8").split()[0]) for file in files) / 1e9
 
@@ -114,7 +114,7 @@ class Clients(Process):
         self.requests = 0  # so far
 
     def load(self, clients: int, requests: int) -> list[float]:
-        """The latencies of the requests, in seconds."""
+        """Sends the requests; returns their latencies in seconds."""
         assert self.process.stdin and self.process.stdout
         print(clients, requests, file=self.process.stdin, flush=True)
         answer = json.loads(self.process.stdout.readline())
@@ -126,7 +126,7 @@ class Clients(Process):
     def side(
         self, case: Case, notes: dict[str, str], clients: int, requests: int, server: Server
     ) -> Callable[[], None]:
-        """A function that runs one round with this many clients and adds latencies and CPU time to `notes`."""
+        """Returns a function that runs one round with `clients` and adds latencies and CPU time to `notes`."""
 
         def run() -> None:
             before = server.cpu_seconds()

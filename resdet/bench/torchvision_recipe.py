@@ -1,4 +1,4 @@
-"""Trains Faster R-CNN by the recipe of torchvision's references, for a given number of CPU seconds.
+"""Trains Faster R-CNN with the recipe of torchvision's reference scripts, for a given number of CPU seconds.
 
 SGD, horizontal flips, a linear warmup in the first tenth, milestones at 16/26 and 22/26. Data, ImageNet weights,
 frozen stages and image sizes equal those of resdet's training.
@@ -22,15 +22,15 @@ from resdet.weights import pretrained
 from resdet.weights.layouts.names import resnet_to_torchvision
 
 NETS = tuple(f"resnet{depth}" for depth in (18, 34, 50, 101, 152))
-WARMUP, WARMUP_START = 0.1, 1e-3  # share of the training; initial share of the learning rate
-MILESTONES = (16 / 26, 22 / 26)  # shares of the training
+WARMUP, WARMUP_START = 0.1, 1e-3  # fraction of training; initial fraction of the learning rate
+MILESTONES = (16 / 26, 22 / 26)  # fractions of training
 Target = dict[str, Tensor]
 
 
 def train(experiment: DetectionExperiment, budget: float, lr: float) -> dict[str, Any]:
-    """Trains for `budget` CPU seconds of this process, including decoding; returns steps, seconds and COCO's metrics.
+    """Trains for `budget` CPU seconds of this process, including decoding; returns steps, seconds and COCO metrics.
 
-    `experiment`: the data, `model.pretrained`, the sizes of images, the batch and the seed.
+    `experiment`: gives the data, `model.pretrained`, image sizes, batch size and seed.
     """
     check(experiment)
     data, validation = (open_scenes(experiment.scenes, split) for split in ("train", "val"))
@@ -52,13 +52,13 @@ def train(experiment: DetectionExperiment, budget: float, lr: float) -> dict[str
 
 
 def check(experiment: DetectionExperiment) -> None:
-    """Refuses experiments without a counterpart in torchvision."""
+    """Raises an error for experiments without a counterpart in torchvision."""
     if (name := experiment.model.backbone.name) not in NETS:
         raise ConfigError(f"model.backbone is {name}: the comparison needs a net of torchvision, {', '.join(NETS)}.")
 
 
 def initial_model(experiment: DetectionExperiment, classes: list[str]) -> Detector:
-    """resdet's detector with its ImageNet weights."""
+    """Builds resdet's detector with ImageNet weights."""
     model = hub.checked(hub.build_for(experiment, classes), Detector, "The experiment")
     if experiment.model.pretrained:
         pretrained.load(model, experiment.model.pretrained, experiment.model.backbone.name)
@@ -66,13 +66,13 @@ def initial_model(experiment: DetectionExperiment, classes: list[str]) -> Detect
 
 
 def rate(share: float) -> float:
-    """The learning rate after this share of the training, relative to its maximum."""
+    """Returns the learning rate after a fraction of training, relative to its maximum."""
     warm = WARMUP_START + (1 - WARMUP_START) * min(1.0, share / WARMUP)
     return warm * 0.1 ** sum(share >= milestone for milestone in MILESTONES)
 
 
 def peer_of(model: Detector) -> nn.Module:
-    """torchvision's Faster R-CNN in training mode, with the backbone weights, strides and normalization of `model`."""
+    """Builds torchvision's Faster R-CNN in training mode, with the backbone weights, strides and norms of `model`."""
     from torchvision.models.detection import FasterRCNN
     from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
     from torchvision.ops import FrozenBatchNorm2d
@@ -81,7 +81,7 @@ def peer_of(model: Detector) -> nn.Module:
     fpn = resnet_fpn_backbone(
         backbone_name=backbone["name"], weights=None, trainable_layers=3, norm_layer=FrozenBatchNorm2d
     )
-    if backbone["stride_in"] == "1x1" and backbone["name"] not in NETS[:2]:  # for the weights of MSRA and Keras
+    if backbone["stride_in"] == "1x1" and backbone["name"] not in NETS[:2]:  # MSRA and Keras weights
         for stage in (fpn.body.layer2, fpn.body.layer3, fpn.body.layer4):
             stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
     state = {resnet_to_torchvision(name): tensor for name, tensor in model.backbone.state_dict().items()}
@@ -92,7 +92,7 @@ def peer_of(model: Detector) -> nn.Module:
 
 
 def batches(data: Annotations, size: int) -> Iterator[tuple[list[Tensor], list[Target]]]:
-    """Endless shuffled batches of the images with objects, each flipped with probability 1/2."""
+    """Yields endless shuffled batches of images with objects, each flipped with probability 1/2."""
     drawn: list[tuple[Tensor, Target]] = []
     shown = torch.as_tensor(data.presence()[0]).unique()
     while True:
@@ -105,7 +105,7 @@ def batches(data: Annotations, size: int) -> Iterator[tuple[list[Tensor], list[T
 
 
 def sample(data: Annotations, index: int) -> tuple[Tensor, Target]:
-    """The image float32 [3, H, W] from 0 to 1; boxes [n, 4] and labels [n], counted from 1, without crowd objects."""
+    """Returns the image, float32 [3, H, W] from 0 to 1, and its non-crowd boxes [n, 4] and labels [n] (from 1)."""
     image = torch.from_numpy(data.image(index).decode()).permute(2, 0, 1).contiguous() / 255
     objects = data.objects(index)
     boxes, labels = (torch.from_numpy(values[~objects.crowd]) for values in (objects.boxes, objects.labels + 1))

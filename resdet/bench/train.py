@@ -31,7 +31,7 @@ def cases(batch: int = BATCH, size: int = SIZE, device: str = "cpu") -> Iterator
 def training_cases(
     prefix: str, nets: dict[str, nn.Module | str], images: Tensor, variants: Sequence[Variant]
 ) -> Iterator[Case]:
-    """Training steps on uint8 `images` [B, 3, S, S] and their device: the defaults of each library, then variants.
+    """Yields training steps on uint8 `images` [B, 3, S, S] on their device: each library's defaults, then variants.
 
     Defaults: other libraries as in their examples, in float32 and contiguous memory; resdet as in `resdet train`.
     """
@@ -59,7 +59,7 @@ def training_cases(
 
 
 class Loss(nn.Module):
-    """The cross-entropy of a net in training mode."""
+    """Cross-entropy of a net in training mode."""
 
     def __init__(self, net: nn.Module):
         super().__init__()
@@ -72,7 +72,7 @@ class Loss(nn.Module):
 def training_step(
     loss: nn.Module, images: Any, targets: Any, variant: Variant = EAGER[0], lr: float = LR
 ) -> Callable[[], None]:
-    """A function that runs one step; `loss(images, targets)` returns a scalar."""
+    """Returns a function that runs one step; `loss(images, targets)` returns a scalar."""
     optimizer = torch.optim.SGD(loss.parameters(), lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
 
     def run() -> None:
@@ -86,7 +86,7 @@ def training_step(
 
 
 def take_step(trainer: Trainer, batch: Batch) -> None:
-    """A step of `resdet train`."""
+    """Takes a step of `resdet train`."""
     with fastest_algorithms():
         trainer.take_step(batch)
 
@@ -94,7 +94,7 @@ def take_step(trainer: Trainer, batch: Batch) -> None:
 def stepping_trainer(
     model: nn.Module, step: nn.Module, batch: int, lr: float = LR, device: str = "cpu", **settings: Any
 ) -> Trainer:
-    """The trainer of `resdet train`, by default with its default settings."""
+    """Returns the trainer of `resdet train`, by default with its default settings."""
     optim = OptimConfig(lr=lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     train = TrainConfig(unit="steps", length=1, batch=batch, **settings)
     world = World(rank=0, size=1, device=torch.device(device))

@@ -1,1 +1,1 @@
-"""The stages of `resdet bench gpu`: a module each, with a function `run(stage)`."""
+"""The stages of `resdet bench gpu`: one module per stage, with a function `run(stage)`."""

@@ -13,7 +13,7 @@ from resdet.bench.gpu_stages.stage import Stage
 def main(name: str, device: str, file: str, *options: str) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("torch has no usable GPU on this machine: give --device cpu")
-    # The row then holds the reason, rather than the times of eager steps.
+    # Makes the fallback to eager steps an error, which the row then contains instead of eager timings.
     warnings.filterwarnings("error", "training continues without CUDA graphs")
     import_module(f"resdet.bench.gpu_stages.{name}").run(Stage(device, "--tiny" in options, Path(file)))
 

@@ -1,4 +1,4 @@
-"""The same training steps captured in a CUDA graph (`train.graph`), and their losses beside eager ones."""
+"""Training steps of detectors, captured in a CUDA graph (`train.graph`), and their losses against eager ones."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def run(stage: Stage) -> None:
 
 
 def difference(pair: Pair) -> dict[str, Any]:
-    """The largest relative difference of a loss over some steps from equal weights."""
+    """Returns the largest relative difference of a loss over several steps from equal weights."""
     eager, captured = (losses(pair.trainer(captures), pair) for captures in (False, True))
     relative = (captured - eager).abs() / eager.abs().clamp(min=1e-6)
     rows = {f"step {step}": round(value, 8) for step, value in enumerate(relative.amax(1).tolist())}
@@ -31,7 +31,7 @@ def difference(pair: Pair) -> dict[str, Any]:
 
 
 def losses(trainer: Trainer, pair: Pair) -> Tensor:
-    """[STEPS, K]"""
+    """Returns the losses of STEPS steps, [STEPS, K]."""
     for _ in range(STEPS):
         trainer.take_step(pair.inputs.batch)
         trainer.step += 1

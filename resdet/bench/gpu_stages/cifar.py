@@ -1,4 +1,4 @@
-"""ResNet-20 on CIFAR-sized images in the device's memory, as `resdet train` runs it: eager and captured steps."""
+"""ResNet-20 on CIFAR-sized images in device memory, as in `resdet train`: eager and captured steps."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def run(stage: Stage) -> None:
 
 
 def training(stage: Stage, captures: bool, precision: str) -> dict[str, Any]:
-    """The time of a step with its batch, over many steps."""
+    """Measures the mean time of a step, including its batch."""
     data, size = images(stage), 8 if stage.tiny else BATCH
     batches = OnDeviceTraining(data, size, seed=0, pad=PAD, flip=True).batches(0)
     torch.manual_seed(0)
@@ -59,7 +59,7 @@ def training(stage: Stage, captures: bool, precision: str) -> dict[str, Any]:
 
 
 def images(stage: Stage) -> OnDeviceImages:
-    """Noise around a color of each class."""
+    """Generates images of noise around one color per class."""
     rng = np.random.default_rng(0)
     count = 500 if stage.tiny else IMAGES
     labels = np.arange(count) % CLASSES

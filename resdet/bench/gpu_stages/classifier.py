@@ -1,4 +1,4 @@
-"""A training step of ResNet-50 in bfloat16: resdet's trainer eager, captured and compiled, and torchvision's net."""
+"""Training steps of ResNet-50 in bfloat16: resdet's trainer (eager, captured and compiled) and torchvision's net."""
 
 import copy
 from typing import Any

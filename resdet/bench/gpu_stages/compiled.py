@@ -1,4 +1,4 @@
-"""The training steps of detectors, compiled (`train.compile`), then also captured; and the seconds to compile."""
+"""Training steps of detectors, compiled (`train.compile`) without and with capture, and the compile time in seconds."""
 
 from resdet.bench.gpu_stages.detectors import pairs
 from resdet.bench.gpu_stages.stage import NEEDS_CUDA, Stage

@@ -1,4 +1,4 @@
-"""A training step of Mask and Faster R-CNN in bfloat16, eager: resdet's, with a profile, and torchvision's."""
+"""Eager training steps of Mask and Faster R-CNN in bfloat16: resdet's, with a profile, and torchvision's."""
 
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,14 @@ def run(stage: Stage) -> None:
         for on in (False, True):
             name = f"{pair.name}, {{}}, cudnn.benchmark {'on' if on else 'off'}".format
             stage.time(name("resdet"), chosen_by_benchmark(pair.step, on))
-            # The number of RoIs in torchvision's mask head varies, and the search starts anew for each.
+            # The number of RoIs in torchvision's mask head varies, and cuDNN repeats its search for each.
             rounds = 5 if on and pair.model.draws_masks else None
             stage.time(name("torchvision"), chosen_by_benchmark(pair.peer_step, on), rounds)
         stage.attempt(f"{pair.name}, profile", lambda: profiled(stage, pair))
 
 
 def profiled(stage: Stage, pair: Pair) -> dict[str, Any]:
-    """Writes the kernels of a step to profile.txt; returns the number of launches and their time."""
+    """Appends the kernels of a step to profile.txt; returns their launches, total time and synchronizations."""
     call = chosen_by_benchmark(pair.step, True)()
     for _ in range(stage.warm_up):
         call()
@@ -51,5 +51,5 @@ def write_profile(stage: Stage, title: str, call: Call, file: Path) -> dict[str,
         output.write("\n")
     busy = sum(event.self_device_time_total for event in kernels) / 1000
     waits = sum(average.count for average in averages if "Synchronize" in average.key)
-    final_wait = 1 if stage.cuda else 0  # the wait above
+    final_wait = 1 if stage.cuda else 0  # synchronization above
     return {"launches": launches, "kernel_ms": round(busy, 3), "synchronizations": waits - final_wait}

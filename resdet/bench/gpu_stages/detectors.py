@@ -1,4 +1,4 @@
-"""The training steps of detectors that several stages time, with the same weights, images and objects."""
+"""Training steps of detectors for several stages, with the same weights, images and objects."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,7 +37,7 @@ class Pair(NamedTuple):
         return mask_head_note(self.peer, self.inputs) if self.model.draws_masks else ""
 
     def trainer(self, captures: bool = False, **settings: Any) -> Trainer:
-        """Our trainer with its own choice of precision, which is bf16 on a GPU."""
+        """Returns resdet's trainer in its default precision, bf16 on a GPU."""
         return trainer_of(self.model, len(self.inputs.images), self.variant.device, graph=captures, **settings)
 
     def step(self, captures: bool = False, **settings: Any) -> Call:
@@ -69,7 +69,7 @@ def cudnn_benchmark(on: bool) -> Iterator[None]:
 
 
 def chosen_by_benchmark(make: Callable[[], Call], on: bool) -> Callable[[], Call]:
-    """`make`, and its calls with cuDNN's search for the fastest algorithms on or off."""
+    """Wraps `make` so that it and its calls run with cuDNN's benchmark mode on or off."""
 
     def made() -> Call:
         call = make()

@@ -1,4 +1,4 @@
-"""Inference of detectors on one batch: boxes of Faster R-CNN, and the parts of drawing the masks of Mask R-CNN."""
+"""Inference of detectors on one batch: boxes of Faster R-CNN, and the parts of mask prediction in Mask R-CNN."""
 
 import copy
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def run(stage: Stage) -> None:
 
 
 class Given(NamedTuple):
-    """The images of a batch, as torchvision and as resdet take them."""
+    """A batch of images as inputs of torchvision and of resdet."""
 
     tensors: list[Tensor]
     images: Images
@@ -69,7 +69,7 @@ def compiled(stage: Stage, pair: Pair, given: Given) -> None:
 
 
 def variants(stage: Stage) -> list[Variant]:
-    """In float32, and in bfloat16 where the device has it."""
+    """float32, and bfloat16 if the device supports it."""
     return [Variant(bf16, False, stage.device) for bf16 in sorted({False, stage.variant.bf16})]
 
 
@@ -92,7 +92,7 @@ def detection(model: Detector, given: Given) -> Call:
 
 
 def masks(stage: Stage, pair: Pair, given: Given) -> None:
-    """Whole predictions with masks in the image, and the parts of resdet's."""
+    """Times whole predictions with masks pasted into the image, and the parts of resdet's."""
     batch = len(given.tensors)
     name = f"{pair.name}, batch {batch}, {{}}".format
     originals = [tuple(image.shape[1:]) for image in given.tensors]
@@ -108,7 +108,7 @@ def masks(stage: Stage, pair: Pair, given: Given) -> None:
 
 
 def parts(model: Detector, given: Given) -> dict[str, Callable[[], Call]]:
-    """Calls that do one part of the work for the whole batch."""
+    """Returns, by name, calls that each run one part of the prediction for the whole batch."""
     with torch.inference_mode():
         detections, maps = model.detect(given.images)
         drawn = model.masks(maps, detections.boxes, detections.labels)

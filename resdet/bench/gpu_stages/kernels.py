@@ -1,4 +1,4 @@
-"""RoIAlign and NMS beside torchvision's, on inputs that change between calls."""
+"""RoIAlign and NMS against torchvision's, on inputs that change between calls."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,20 +14,20 @@ from resdet.ops.nms import nms
 from resdet.ops.roi_align import assign_levels, roi_align
 
 SCALES = [1 / stride for stride in STRIDES]
-POOLERS = ((7, 512), (14, 128))  # bins a side, RoIs an image
+POOLERS = ((7, 512), (14, 128))  # bins per side, RoIs per image
 WARPS = (1, 2, 4)  # numbers of warps to compare
-INPUTS = 2  # sets of inputs, taken in turn
+INPUTS = 2  # number of input sets, used in turn
 LEVELS, CANDIDATES, KEPT, IOU = 5, 2000, 2000, 0.7
 
 
 def run(stage: Stage) -> None:
-    """Other numbers of warps come last, since each compiles a kernel."""
+    """Times the kernels; other numbers of warps come last, since each compiles a kernel."""
     suppress(stage)
     for dtype in (torch.float32, torch.bfloat16):
         maps = [pyramids(stage, dtype) for _ in range(INPUTS)]
         scenes = [Scene.make(stage, maps, *pooler) for pooler in POOLERS]
         for scene in scenes:
-            align(stage, scene, "", torchvision=dtype == torch.float32)  # its kernel lacks bfloat16
+            align(stage, scene, "", torchvision=dtype == torch.float32)  # torchvision's kernel lacks bfloat16
         del maps, scene
         stage.free()
     for scene in scenes if stage.cuda else ():
@@ -37,7 +37,7 @@ def run(stage: Stage) -> None:
 
 
 def pyramids(stage: Stage, dtype: torch.dtype) -> list[Tensor]:
-    """Random maps of four levels, channels_last, that need gradients."""
+    """Returns random maps of four levels, channels_last, that require gradients."""
     batch, channels, scale = (2, 16, 8) if stage.tiny else (16, 256, 1)
     shapes = [(batch, channels, HEIGHT // stride // scale, WIDTH // stride // scale) for stride in STRIDES]
     maps = (torch.randn(shape, device=stage.device, dtype=dtype) for shape in shapes)
@@ -72,7 +72,7 @@ def backward_time(stage: Stage, alignments: list[Any]) -> dict[str, Any]:
 
 
 def regions(stage: Stage, batch: int, count: int, seed: int) -> Tensor:
-    """Boxes [batch, count, 4], half of them small and half up to twice as large."""
+    """Returns boxes [batch, count, 4]: half are small, half up to twice as large."""
     rng = torch.Generator().manual_seed(seed)
     boxes = random_boxes(batch * count, rng).view(batch, count, 4)
     boxes[:, count // 2 :] *= 1.5
@@ -80,7 +80,7 @@ def regions(stage: Stage, batch: int, count: int, seed: int) -> Tensor:
 
 
 class Alignment:
-    """Our RoIAlign of all levels."""
+    """resdet's RoIAlign of all levels."""
 
     def __init__(self, maps: list[Tensor], boxes: Tensor, bins: int):
         self.maps, self.boxes, self.bins = maps, boxes, bins
@@ -100,7 +100,7 @@ class Alignment:
 
 
 class TorchvisionAlignment(Alignment):
-    """torchvision's kernel, once for each level, on the RoIs of the level, found beforehand."""
+    """torchvision's kernel, called once per level; the RoIs of each level are found beforehand."""
 
     def __init__(self, maps: list[Tensor], boxes: Tensor, bins: int):
         super().__init__(maps, boxes, bins)
@@ -122,7 +122,7 @@ def in_turn(calls: list[Call]) -> Call:
 
 @contextmanager
 def kernel_warps(count: int) -> Iterator[None]:
-    """Sets the number of warps of a program of resdet's RoIAlign in a context."""
+    """Context that sets the number of warps per program of resdet's RoIAlign kernel."""
     from resdet.ops.kernels import roi_align as kernels
 
     before, kernels.WARPS = kernels.WARPS, count
@@ -133,7 +133,7 @@ def kernel_warps(count: int) -> Iterator[None]:
 
 
 def suppress(stage: Stage) -> None:
-    """NMS within the levels of an RPN, joined in one call and with a row for each level."""
+    """Times NMS within the levels of an RPN: all levels in one call, and one row per level."""
     batch, count = (2, 50) if stage.tiny else (16, CANDIDATES)
     scenes = [candidates(stage, batch, count, seed) for seed in range(INPUTS)]
     name = f"nms {batch}×{LEVELS}×{count} boxes, {{}}".format
@@ -143,7 +143,7 @@ def suppress(stage: Stage) -> None:
 
 
 def candidates(stage: Stage, batch: int, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Boxes [batch, LEVELS, count, 4] and scores."""
+    """Returns boxes [batch, LEVELS, count, 4] and their scores."""
     rng = torch.Generator().manual_seed(seed)
     boxes = torch.stack([clustered_boxes(count, rng) for _ in range(batch * LEVELS)])
     shape = (batch, LEVELS, count)

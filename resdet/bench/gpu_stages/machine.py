@@ -1,4 +1,4 @@
-"""Versions, and the two limits of the device: bytes and operations a second."""
+"""Versions, and the device's memory bandwidth and arithmetic throughput."""
 
 import platform
 
@@ -30,7 +30,7 @@ def gpu() -> dict[str, object]:
 
 
 def copy(stage: Stage) -> dict[str, object]:
-    """A copy on the device; its bytes are read and written."""
+    """Times a copy on the device; each byte is read and written."""
     source = torch.rand(10**6 if stage.tiny else 2 * 10**9, device=stage.device)
     target = torch.empty_like(source)
     values = stage.timed(lambda: target.copy_(source))

@@ -1,4 +1,4 @@
-"""What the stages share: the device, the size of the work, clocks, and rows that are saved as they are measured."""
+"""Base of the stages: device, problem sizes, timers, and rows that are saved as they are measured."""
 
 import gc
 import time
@@ -15,7 +15,7 @@ from resdet.bench.nets import Variant
 from resdet.engine.precision import choose_precision
 from resdet.files.atomic import write_json
 
-WARM_UP, ROUNDS = 5, 12  # calls; the trainer captures a step after three eager ones
+WARM_UP, ROUNDS = 5, 12  # numbers of calls; the trainer captures a step after three eager ones
 NEEDS_CUDA = "needs CUDA"
 
 Call = Callable[[], Any]
@@ -23,7 +23,7 @@ Values = dict[str, Any]
 
 
 class Size(NamedTuple):
-    """Images and nets of the stages of detectors."""
+    """Image and net sizes of the detector stages."""
 
     height: int = 800
     width: int = 1344
@@ -36,12 +36,12 @@ TINY = Size(64, 64, 2, "resnet18", Counts(8, (16, 16), 4))
 
 
 class Stage:
-    """The rows of a stage by name; `attempt` and `time` go on after an error, which the row then holds."""
+    """The rows of a stage by name; `attempt` and `time` record an error in the row and continue."""
 
     def __init__(self, device: str, tiny: bool, file: Path):
         self.device, self.tiny, self.file = device, tiny, file
         self.size = TINY if tiny else Size()
-        self.precision = choose_precision("auto", torch.device(device))  # bf16, but on CPUs that lack it
+        self.precision = choose_precision("auto", torch.device(device))  # bf16, except on CPUs without it
         self.warm_up, self.rounds = (1, 2) if tiny else (WARM_UP, ROUNDS)
         self.rows: dict[str, Values] = {}
 
@@ -51,7 +51,7 @@ class Stage:
 
     @property
     def variant(self) -> Variant:
-        """Eager and channels_last, under autocast to bfloat16 where the device has it."""
+        """Eager and channels_last, with bfloat16 autocast if the device supports it."""
         return Variant(self.precision == "bf16", False, self.device)
 
     def add(self, name: str, values: Values) -> None:
@@ -60,7 +60,7 @@ class Stage:
         write_json(self.file, self.rows)
 
     def attempt(self, name: str, measure: Callable[[], Values]) -> Values:
-        """Adds the row that `measure` returns, or its error."""
+        """Adds the row that `measure` returns, or the error that it raises."""
         try:
             values = measure()
         except Exception as error:
@@ -72,11 +72,11 @@ class Stage:
         return values
 
     def time(self, name: str, make: Callable[[], Call], rounds: int | None = None, warm_up: int | None = None) -> None:
-        """Adds the time of a call of what `make` returns, which is made here so that memory is freed after it."""
+        """Adds the time of the call that `make` returns; making it here lets its memory be freed afterwards."""
         self.attempt(name, lambda: self.timed(make(), rounds, warm_up))
 
     def time_compiled(self, name: str, make: Callable[[], Call]) -> None:
-        """`time`, and the seconds of the first call, which compiles."""
+        """As `time`, plus the seconds of the first call, which compiles."""
 
         def measure() -> Values:
             call = make()
@@ -85,14 +85,14 @@ class Stage:
         self.attempt(name, measure)
 
     def time_captured(self, name: str, make: Callable[[], Call]) -> None:
-        """`time` of the replay of a CUDA graph of the call."""
+        """As `time`, for the replay of a CUDA graph of the call."""
         if self.cuda:
             self.time(name, lambda: captured(make()))
         else:
             self.add(name, {"note": NEEDS_CUDA})
 
     def timed(self, call: Call, rounds: int | None = None, warm_up: int | None = None) -> Values:
-        """Medians of the milliseconds of a call and until it returns to Python, and the peak memory."""
+        """Returns the median milliseconds of a call, in total and until it returns to Python, and the peak memory."""
         for _ in range(self.warm_up if warm_up is None else warm_up):
             call()
         self.wait()
@@ -117,7 +117,7 @@ class Stage:
         return {"ms": round(do_bench(call, warmup=10, rep=60, return_mode="median"), 5)}
 
     def seconds(self, call: Call) -> float:
-        """The seconds of one call, its device work included."""
+        """Returns the seconds of one call, including its work on the device."""
         self.wait()
         start = time.perf_counter()
         call()
@@ -153,7 +153,7 @@ def once_on_cpu(call: Call) -> tuple[float, float]:
 
 
 def captured(call: Call) -> Call:
-    """The replay of a CUDA graph of the call."""
+    """Captures the call in a CUDA graph; returns its replay."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
