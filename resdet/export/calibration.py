@@ -14,11 +14,11 @@ from resdet.images.image_files import images_of
 from resdet.results.spread import spread
 from resdet.tasks import tasks
 
-COUNT = 64  # largest number of images
+COUNT = 64  # maximum number of images
 
 
 class CalibrationData:
-    """Images of a data set, which is opened on first use."""
+    """Images of a dataset, which is opened on first use."""
 
     def __init__(self, name: str, overrides: Sequence[str] = ()):
         """`name`: a folder, or the name or path of a config."""
@@ -26,7 +26,7 @@ class CalibrationData:
         self.experiment = None if Path(name).is_dir() else configs.load(name, *overrides)
 
     def check(self, model: Any) -> None:
-        """Raises an Error if the data do not suit the model or cannot be read: an export takes long."""
+        """Raises an Error before the slow export if the data do not suit the model or cannot be read."""
         if self.experiment is None and not self.source:
             raise DataError(f"--calibrate {self.name} contains no images: give a folder with images, or a config.")
         if self.experiment is not None and self.experiment.task != model.task:
@@ -40,7 +40,7 @@ class CalibrationData:
             pass
 
     def images(self) -> Iterator[Any]:
-        """Yields evenly spaced images as inputs of `predict`, without unreadable ones that the config skips."""
+        """Yields evenly spaced images as inputs of `predict`, without unreadable images that the config skips."""
         for index in spread(len(self.source), COUNT):
             image = self.source[index]
             try:

@@ -69,7 +69,7 @@ class ClassifierExporter:
         match(open_validation(experiment, ALONE, Skipped(print)), "The model", model.classes)
 
     def metrics(self, exported: ExportedClassifier, experiment: ClassificationExperiment) -> dict[str, float]:
-        """Top-1 and, of more than five classes, top-5 accuracy of single crops."""
+        """Returns single-crop top-1 accuracy and, for more than five classes, top-5 accuracy."""
         single = replace(experiment, eval=replace(experiment.eval, views="center"))
         images = open_validation(single, ALONE, Skipped(print))
         match(images, "The model", exported.classes)

@@ -28,19 +28,19 @@ from resdet.ops.masks import paste_probabilities
 from resdet.results.result import Result
 from resdet.structures import Detections, Images
 
-SAME = 0.5  # least IoU of two boxes of the same object
+SAME = 0.5  # minimum IoU of two boxes of the same object
 ALL = 0.0  # score threshold of the check, so that every image has detections
 
 
 class DetectorGraph(nn.Module):
-    """Detections in padded images [B, 3, H, W] of unpadded `sizes` [B, 2] (height, width).
+    """Detections in padded images [B, 3, H, W] with unpadded `sizes` [B, 2] (height, width).
 
     Outputs: boxes [B, D, 4], scores [B, D], labels [B, D], valid [B, D], mask probabilities inside the boxes
     [B, D, m, m] or in the images [B, D, H, W], and heatmaps of keypoints inside the boxes [B, D, K, m, m], logits.
     """
 
     inputs = ["images", "sizes"]
-    score: Any  # a tensor in place of a number, so that it is an input of the graph
+    score: Any  # a tensor instead of a number, so that it is an input of the graph
 
     def __init__(self, model: Detector, masks: Place):
         super().__init__()
@@ -144,7 +144,7 @@ class DetectorExporter:
         check_annotations([model], open_scenes(experiment.scenes, "val"))
 
     def metrics(self, exported: ExportedDetector, experiment: DetectionExperiment) -> dict[str, float]:
-        """AP with the experiment's metric."""
+        """Returns the AP of the experiment's metric."""
         source, on_bad_image = open_scenes(experiment.scenes, "val"), experiment.scenes.on_bad_image
         world = World(0, 1, torch.device("cpu"))
         categories, score = CategoryMap.of(exported, source), experiment.eval.score

@@ -11,12 +11,12 @@ from resdet.errors import ConfigError
 from resdet.export.form import Form
 from resdet.registry import Registry
 
-Sides = dict[str, Callable[[], object]]  # the same work in the model and in the exported file
-Agreement = tuple[bool, str]  # whether both agree, and a note
+Sides = dict[str, Callable[[], object]]  # the same inference in the model and in the exported file
+Agreement = tuple[bool, str]  # whether the two agree, and a note
 
 
 class Exporter(Protocol):
-    """Export of the models of a task."""
+    """Exports the models of a task."""
 
     def graph(self, model: Any, form: Form) -> nn.Module:
         """The module to export, in eval mode."""
@@ -25,25 +25,25 @@ class Exporter(Protocol):
         """Height and width of the exported images."""
 
     def example(self, model: Any, form: Form) -> tuple[Tensor, ...]:
-        """Inputs of the graph to trace it with, `form.example_batch` images."""
+        """Example inputs for tracing, with `form.example_batch` images."""
 
     def describe(self, model: Any, form: Form) -> dict[str, Any]:
-        """Metadata of the task, in plain types."""
+        """Task-specific metadata, in JSON types."""
 
     def inputs(self, model: Any, form: Form, images: Sequence) -> tuple[Tensor, ...]:
-        """Inputs of the graph for some images."""
+        """Inputs of the graph for the given images."""
 
     def compare(self, model: Any, exported: Any, images: Sequence) -> tuple[Agreement, Sides]:
         """Compares the outputs of an ONNX or OpenVINO file and its model."""
 
     def check_data(self, model: Any, experiment: Any) -> None:
-        """Refuses validation data whose classes are not the model's."""
+        """Raises an error if the classes of the validation data are not the model's."""
 
     def metrics(self, exported: Any, experiment: Any) -> dict[str, float]:
         """Metrics of an ONNX or OpenVINO file on the experiment's validation data."""
 
     def difference(self, exported: Any, other: Any, image: Any) -> str:
-        """Difference of two ONNX or OpenVINO files on an image, as text."""
+        """Describes the difference between the outputs of two ONNX or OpenVINO files on an image."""
 
 
 exporters: Registry[Exporter] = Registry(
@@ -63,7 +63,7 @@ def exporter_of(model: Any) -> Exporter:
 
 
 def graph_of(model: Any, form: Form) -> nn.Module:
-    """The module to export, in eval mode; refuses a model in another precision than float32."""
+    """Returns the module to export, in eval mode; raises an error unless the model is in float32."""
     exporter = exporter_of(model)
     others = {parameter.dtype for parameter in model.parameters()} - {torch.float32}
     if others:
@@ -74,7 +74,7 @@ def graph_of(model: Any, form: Form) -> nn.Module:
 
 
 def describe(model: Any, form: Form) -> dict[str, Any]:
-    """Metadata of an exported file, in plain types."""
+    """Returns the metadata of an exported file, in JSON types."""
     exporter = exporter_of(model)
     return {
         "version": resdet.__version__,

@@ -11,13 +11,13 @@ class Form:
     """Properties of an exported file."""
 
     shape: tuple[int, int] | None = None  # height and width of the images; None: the model's test size
-    dynamic_batch: bool = False  # any batch size instead of one
-    nms: Place = "inside"  # place of a detector's final NMS; that of proposals is always in the graph
-    masks: Place = "outside"  # place where masks in boxes are pasted into the image
+    dynamic_batch: bool = False  # any batch size instead of 1
+    nms: Place = "inside"  # whether a detector's final NMS is in the graph; the NMS of proposals always is
+    masks: Place = "outside"  # whether the graph pastes masks into the image
 
     @property
     def example_batch(self) -> int:
-        """Images of the example to trace; two for a dynamic batch, since torch.export treats one as constant."""
+        """Batch size for tracing: 2 for a dynamic batch, since torch.export specializes on 1."""
         return 2 if self.dynamic_batch else 1
 
 

@@ -37,7 +37,7 @@ def is_shape(value: Any) -> bool:
 
 
 def is_keypoints(value: Any) -> bool:
-    """Whether a value has distinct names of keypoints, and pairs of them, as numbers from 0."""
+    """Whether a value holds distinct keypoint names, and pairs of their indices."""
     lists = description.mapping_of({"names": is_names, "skeleton": lambda pairs: isinstance(pairs, list)})
     if not lists(value):
         return False
@@ -81,11 +81,11 @@ OF_TASK: dict[str, dict[str, Check]] = {
 
 
 def read(metadata: Mapping[str, str], origin: str) -> dict[str, Any]:
-    """Decodes and validates JSON texts; a WeightsError if a key is missing or invalid."""
+    """Decodes and validates the JSON values; raises a WeightsError if a key is missing or invalid."""
     values = description.from_json(metadata, origin, tuple(metadata))
     if isinstance(values.get("input"), dict):
         values["input"] = {KEYS.get(key, key): value for key, value in values["input"].items()}
-    values.setdefault("keypoints", None)  # missing in files without keypoints of earlier versions
+    values.setdefault("keypoints", None)  # missing in older files without keypoints
     check(values, COMMON, origin)
     check(values, OF_TASK[values["task"]], origin)
     common = description.read({key: values.get(key) for key in description.MODEL_KEYS}, origin)
@@ -105,7 +105,7 @@ def check(values: Mapping[str, Any], checks: Mapping[str, Check], origin: str) -
 
 
 def check_graph(graph: Runtime, values: Mapping[str, Any], origin: str) -> None:
-    """Raises a WeightsError unless the graph has the inputs and outputs of the metadata."""
+    """Raises a WeightsError unless the inputs and outputs of the graph match the metadata."""
     expected_inputs, expected = ["images"], ["logits"]
     sides = [values["size"]] * 2 if values["task"] == "classification" else values["shape"]
     if values["task"] == "detection":

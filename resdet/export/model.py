@@ -1,6 +1,6 @@
-"""Exported files as models with `predict`, whichever runtime runs them.
+"""Exported files as models with `predict`, for any runtime.
 
-Images are resized to the model's test size, or less if the file's fixed shape is smaller, and padded to that shape.
+Images are resized to the model's test size, or smaller to fit the file's fixed shape, and padded to that shape.
 """
 
 import copy
@@ -34,7 +34,7 @@ from resdet.structures import Detections, Images
 
 
 def model_of(runtime: Runtime, metadata: Mapping[str, str], origin: str) -> "ExportedClassifier | ExportedDetector":
-    """The model in a file; `metadata`: resdet's, as JSON, by key."""
+    """Returns the model in a file; `metadata`: resdet's entries as JSON, by key."""
     if not metadata:
         raise WeightsError(
             f"{origin} was not exported by resdet: run it with {runtime.name}, or export its checkpoint with resdet."
@@ -45,7 +45,7 @@ def model_of(runtime: Runtime, metadata: Mapping[str, str], origin: str) -> "Exp
 
 
 class Exported(Model):
-    """Base class of exported models: runtime and metadata."""
+    """Base class of exported models."""
 
     exported = True
 
@@ -58,7 +58,7 @@ class Exported(Model):
         self.outputs = list(runtime.outputs)
 
     def run(self, **arrays: np.ndarray) -> dict[str, Tensor]:
-        """The outputs by name; files with a fixed batch of one run image by image."""
+        """Returns the outputs by name; files with a fixed batch size of 1 run image by image."""
         count = len(arrays["images"])
         batch = self.description["batch"] or count
         parts = []
@@ -69,7 +69,7 @@ class Exported(Model):
 
 
 class ExportedClassifier(Exported):
-    """Logits of uint8 RGB images [B, 3, size, size], and classes of images of any size."""
+    """Predicts logits of uint8 RGB images [B, 3, size, size], and classes of images of any size."""
 
     task, kind = "classification", "classifier"
 
@@ -81,7 +81,7 @@ class ExportedClassifier(Exported):
         return self.run(images=np.ascontiguousarray(images.cpu()))["logits"]
 
     def predict(self, images: Any, top: int = TOP, batch: int | None = None, stream: bool = False) -> Any:
-        """The `top` classes of one image or of several, as `Classifier.predict`."""
+        """Predicts the `top` classes of one or several images, as `Classifier.predict` does."""
         return predict_all(lambda inputs: self.stream(inputs, top, batch), images, stream)
 
     def stream(self, images: Iterable, top: int = TOP, batch: int | None = None) -> Iterator[Classification]:
@@ -95,7 +95,7 @@ class ExportedClassifier(Exported):
     def predict_prepared(
         self, images: Sequence[Prepared], score: float | None = None, top: int | None = None
     ) -> list[Classification]:
-        """As `Classifier.predict_prepared`."""
+        """Does the same as `Classifier.predict_prepared`."""
         crops = torch.cat([prepared.content for prepared in images])
         return best_classes(self(crops).softmax(1), self.classes, TOP if top is None else top)
 
@@ -108,7 +108,7 @@ class ExportedClassifier(Exported):
 
 
 class ExportedDetector(Exported):
-    """Detections in images of any size, equal to those of the exported model."""
+    """Detects objects in images of any size, with the results of the exported model."""
 
     task, kind = "detection", "detector"
 
@@ -122,11 +122,11 @@ class ExportedDetector(Exported):
         self.keypoints: KeypointConfig | None = description["keypoints"]
 
     def predict(self, images: Any, score: float | None = None, batch: int | None = None, stream: bool = False) -> Any:
-        """Results of one image or of several, as `Detector.predict`; images run one by one, whatever `batch` is."""
+        """Detects objects in one or several images, as `Detector.predict` does; ignores `batch`, running one by one."""
         return predict_all(lambda inputs: self.stream(inputs, score), images, stream)
 
     def stream(self, images: Iterable, score: float | None = None) -> Iterator[Result]:
-        """Yields the results of `predict` one by one; of a sequence, two images are read ahead."""
+        """Yields the results of `predict` one by one; prefetches two images of a sequence."""
         return shape_groups.stream(self, images, 1, score=score)
 
     def prepare_image(self, image: Any) -> Prepared:
@@ -136,18 +136,18 @@ class ExportedDetector(Exported):
     def predict_prepared(
         self, images: Sequence[Prepared], score: float | None = None, top: int | None = None
     ) -> list[Result]:
-        """As `Detector.predict_prepared`."""
+        """Does the same as `Detector.predict_prepared`."""
         padded = Images(*(torch.cat(field) for field in zip(*(prepared.content for prepared in images))))
         return self.results_of(padded, [prepared.size for prepared in images], score)
 
     def results_of(
         self, images: Images, originals: Sequence[tuple[int, int]], score: float | None = None
     ) -> list[Result]:
-        """Results for padded images; `originals`: heights and widths of the original images."""
+        """Returns the results of padded images; `originals`: heights and widths of the original images."""
         detections, maps = self.detect(images, score)
         if self.description["masks"] != "inside":
             return postprocess(self, maps, detections, images.sizes, originals)
-        without_masks = copy.copy(self)  # the graph has pasted the masks into the padded images
+        without_masks = copy.copy(self)  # the graph has already pasted the masks into the padded images
         without_masks.draws_masks = False
         results = postprocess(without_masks, maps, detections, images.sizes, originals)
         for result, padded, size in zip(results, maps[0], images.sizes.int().tolist()):
@@ -155,8 +155,8 @@ class ExportedDetector(Exported):
         return results
 
     def detect(self, images: Images, score: float | None = None) -> tuple[Detections, list[Tensor]]:
-        """Detections above `score` in images padded to the file's shape; their masks and heatmaps, as far as the file
-        predicts them."""
+        """Returns the detections above `score` in images padded to the file's shape, with their masks and heatmaps, if
+        the file predicts them."""
         score = self.score if score is None else score
         arrays = {"images": np.ascontiguousarray(images.pixels), "sizes": images.sizes.numpy()}
         if self.description["nms"] == "outside":
@@ -167,11 +167,11 @@ class ExportedDetector(Exported):
         return detections, [outputs[name] for name in ("masks", "heatmaps") if name in outputs]
 
     def masks(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
-        """The masks of the first detections, one per box; `maps`: those that `detect` returns."""
+        """Returns the masks of the first detections, one per box; `maps`: from `detect`."""
         return maps[0][:, : boxes.shape[1]]
 
     def heatmaps(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
-        """The heatmaps of the first detections, as `masks`."""
+        """Returns the heatmaps of the first detections, one per box; `maps`: from `detect`."""
         return maps[-1][:, : boxes.shape[1]]
 
     def prepare(self, images: Sequence) -> tuple[Images, list[tuple[int, int]]]:
@@ -190,13 +190,13 @@ EXPORTED: dict[str, type["ExportedClassifier"] | type["ExportedDetector"]] = {
 
 
 def crops(images: Sequence, short: int, size: int) -> Tensor:
-    """Center crops, uint8 [B, 3, size, size]."""
+    """Returns center crops, uint8 [B, 3, size, size]."""
     pixels = np.stack([center_crop(as_image(image), short, size) for image in images])
     return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 
 def fit(images: Sequence, input: InputConfig, shape: tuple[int, int]) -> tuple[Images, list[tuple[int, int]]]:
-    """Images resized and padded to `shape` (height, width), and their original heights and widths."""
+    """Resizes and pads images to `shape` (height, width); returns them with their original heights and widths."""
     decoded = [as_image(image) for image in images]
     resized = [resize(image, *sides(*image.size, input, shape), input.resize) for image in decoded]
     padded = np.zeros((len(images), *shape, 3), resized[0].dtype)
@@ -207,17 +207,17 @@ def fit(images: Sequence, input: InputConfig, shape: tuple[int, int]) -> tuple[I
 
 
 def sides(width: int, height: int, input: InputConfig, shape: tuple[int, int]) -> tuple[int, int]:
-    """Limits of the short and long side of an image: those of the model, or smaller ones that fit `shape`."""
+    """Returns the limits of an image's short and long side: the model's, or smaller ones that fit `shape`."""
     short, long = sorted((width, height))
     fitting = min(shape[0] / height, shape[1] / width)
     if min(input.min_size / short, input.max_size / long) <= fitting:
         return input.min_size, input.max_size
-    # The limiting side is integral; the other is rounded up so that it does not become the limit.
+    # The limiting side is an integer; the other is rounded up so that it does not become the limit.
     return ceil(short * fitting - 1e-6), ceil(long * fitting - 1e-6)
 
 
 def suppress(boxes: Tensor, scores: Tensor, score: float, candidates: int, iou: float, detections: int) -> Detections:
-    """Applies NMS as `RoIHeads.detect` does to boxes [B, N, C or 1, 4] and scores [B, N, C] of proposals."""
+    """Applies the NMS of `RoIHeads.detect` to boxes [B, N, C or 1, 4] and scores [B, N, C] of proposals."""
     classes, kinds = scores.shape[2], boxes.shape[2]
     best, chosen = scores.flatten(1).topk(min(candidates, scores[0].numel()), dim=1)
     labels, rows = chosen % classes, chosen // classes
@@ -226,7 +226,7 @@ def suppress(boxes: Tensor, scores: Tensor, score: float, candidates: int, iou: 
 
 
 def masks_in_original(masks: Tensor, size: Sequence[int], original: tuple[int, int]) -> list[RLE]:
-    """Converts probabilities [n, H, W] in a padded image of unpadded `size` to masks of the original image."""
+    """Converts probabilities [n, H, W] in a padded image with unpadded `size` to masks in the original image."""
     import cv2
 
     rles = []

@@ -24,10 +24,10 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 def to_onnx(model: Any, path: str | Path, form: Form = DEFAULT, check: Check = accept) -> None:
-    """Writes an `.onnx` file for `resdet.load`; `check` reads it before it replaces an old one.
+    """Writes an `.onnx` file for `resdet.load`; `check` validates it before it replaces an old one.
 
     Inputs: `images` [B, 3, H, W] (RGB, 0 to 255), for detectors also `sizes` [B, 2] (height and width without padding)
-    and the optional `score`, the least score of a detection. Norms are folded into convolutions.
+    and the optional `score`, the minimum score of a detection. Norms are folded into convolutions.
     """
     require_packages()
     folded = copy.deepcopy(model).cpu()
@@ -49,7 +49,7 @@ def require_packages() -> None:
 
 
 def translate(program: ExportedProgram, inputs: Sequence[str], outputs: Sequence[str], groups: int) -> Any:
-    """Returns torch's ONNXProgram; `groups`: largest number of groups (classes or levels) of an NMS."""
+    """Returns torch's ONNXProgram; `groups`: maximum number of groups (classes or levels) in an NMS."""
     from resdet.export.translations import translations
 
     with warnings.catch_warnings():

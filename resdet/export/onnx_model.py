@@ -15,14 +15,14 @@ from resdet.files.restricted_pickle import reason
 from resdet.optional import required
 
 CPU = ("CPUExecutionProvider",)
-PREFIX = "resdet."  # of resdet's metadata keys
+PREFIX = "resdet."  # prefix of resdet's metadata keys
 QUIET = 3  # onnxruntime's log level for errors
 # Bounds the memory of constant folding; the largest constants of resdet's graphs are anchors of a few MB.
 LARGEST_CONSTANT = ("optimization.constant_folding_max_output_size_in_bytes", str(1 << 24))
 
 
 def load(path: str | Path, providers: Sequence[str] = CPU) -> ExportedClassifier | ExportedDetector:
-    """The model in an ONNX file; `providers`: names of onnxruntime's execution providers."""
+    """Loads the model in an ONNX file; `providers`: names of onnxruntime's execution providers."""
     with runtime_errors(f"{path} is not a valid ONNX file"):
         runtime = OnnxRuntime(path, providers)
         properties = runtime.session.get_modelmeta().custom_metadata_map
@@ -30,12 +30,12 @@ def load(path: str | Path, providers: Sequence[str] = CPU) -> ExportedClassifier
 
 
 def metadata_of(properties: Mapping[str, str]) -> dict[str, str]:
-    """resdet's metadata among the properties of an ONNX file."""
+    """Returns resdet's metadata from the properties of an ONNX file."""
     return {key.removeprefix(PREFIX): text for key, text in properties.items() if key.startswith(PREFIX)}
 
 
 class OnnxRuntime(Shared):
-    """A session of onnxruntime."""
+    """An onnxruntime session."""
 
     name, precision = "onnxruntime", "f32"
 
@@ -52,7 +52,7 @@ class OnnxRuntime(Shared):
 
 
 def open_session(path: str | Path, providers: Sequence[str]) -> Any:
-    """Opens an onnxruntime session with torch's number of threads."""
+    """Opens an onnxruntime session with as many threads as torch."""
     onnxruntime = required("onnxruntime", "onnxruntime", str(path))
     if not Path(path).is_file():
         raise WeightsError(f"{path}: no such file; give a file of `resdet export`.")

@@ -1,4 +1,4 @@
-"""Export to OpenVINO files with metadata, by way of ONNX."""
+"""Export to OpenVINO files with metadata, via ONNX."""
 
 from collections.abc import Container
 from pathlib import Path
@@ -21,10 +21,10 @@ LAYERS = ("Convolution", "ConvolutionBackpropData", "MatMul")
 
 
 def to_openvino(model: Any, path: str | Path, form: Form = DEFAULT, check: Check = accept) -> None:
-    """Writes an `.xml` file, and a `.bin` file next to it, for `resdet.load`.
+    """Writes an `.xml` file and a `.bin` file next to it, for `resdet.load`.
 
-    `check` reads the two, in a temporary folder, before they replace old ones. The inputs are those of the ONNX file;
-    `score` is not optional.
+    `check` validates both in a temporary folder before they replace old ones. The inputs are the same as in the ONNX
+    file, but `score` is required.
     """
     require_packages()
     with TemporaryDirectory() as folder:
@@ -39,7 +39,7 @@ def require_packages() -> None:
 
 
 def from_onnx(source: Path, path: str | Path, check: Check = accept) -> None:
-    """Converts a file of `to_onnx`, or that file in int8."""
+    """Converts an ONNX file of `to_onnx` or `quantize`."""
     path = Path(path)
     graph = convert(source)
     with TemporaryDirectory() as folder:
@@ -47,11 +47,11 @@ def from_onnx(source: Path, path: str | Path, check: Check = accept) -> None:
         weights = file.with_suffix(".bin")
         save(graph, file)
         graph.set_rt_info(digest(weights, DIGEST), [SECTION, DIGEST])
-        save(graph, file)  # the same weights again
+        save(graph, file)  # adds the digest; the weights stay the same
         keep_in_float32(file, coordinate_operations(graph))
         check(file)
         content = weights.read_bytes()
-        # The .bin file is replaced once the .xml file is on the disk, so that a full disk leaves the old pair.
+        # Replaces the .bin file only after the .xml file is on disk, so that a full disk leaves the old pair intact.
         write_bytes(path, file.read_bytes(), lambda _: write_bytes(path.with_suffix(".bin"), content))
 
 
@@ -65,11 +65,10 @@ def save(graph: Any, path: Path) -> None:
 
 
 def coordinate_operations(graph: Any) -> set[str]:
-    """Names of the operations that compute the boxes of RoIs from the outputs of layers.
+    """Returns the names of the operations that compute the boxes of RoIs from the outputs of layers.
 
-    In bf16, which OpenVINO uses by default on some CPUs, coordinates above 256 would be rounded to even numbers, and
-    those above 1024 to multiples of 8. The last boxes need no mark: OpenVINO computes what follows the last layers in
-    float32.
+    In bf16, OpenVINO's default on some CPUs, coordinates above 256 would be rounded to even numbers, and those above
+    1024 to multiples of 8. The final boxes need no mark: OpenVINO runs the operations after the last layers in float32.
     """
     pools = [node for node in graph.get_ops() if node.get_type_name() in ROI_POOLS]
     pending, names = [pool.input(1).get_source_output().get_node() for pool in pools], set[str]()
@@ -82,7 +81,7 @@ def coordinate_operations(graph: Any) -> set[str]:
 
 
 def keep_in_float32(path: Path, names: Container[str]) -> None:
-    """Marks operations of an `.xml` file; OpenVINO's Python package has no function for it."""
+    """Marks operations in an `.xml` file; OpenVINO's Python package has no function for this."""
     tree = ElementTree.parse(path)
     for layer in tree.iterfind("layers/layer"):
         if layer.get("name") in names:
@@ -95,15 +94,15 @@ def keep_in_float32(path: Path, names: Container[str]) -> None:
 
 
 def convert(source: Path) -> Any:
-    """OpenVINO's model of an ONNX file, with its metadata."""
+    """Converts an ONNX file to an OpenVINO model with its metadata."""
     import onnx
 
     file = onnx.load(source)
     metadata = metadata_of({entry.key: entry.value for entry in file.metadata_props})
-    del file.metadata_props[:]  # OpenVINO would store them too
+    del file.metadata_props[:]  # otherwise, OpenVINO would store them too
     defaults = [value for value in file.graph.initializer if value.name == "score"]
     for value in defaults:
-        file.graph.initializer.remove(value)  # OpenVINO takes an input with a default value for a constant
+        file.graph.initializer.remove(value)  # OpenVINO treats inputs with a default value as constants
     graph = core().read_model(file.SerializeToString())
     for key, text in metadata.items():
         graph.set_rt_info(text, [SECTION, key])

@@ -1,4 +1,4 @@
-"""Loads exported OpenVINO files, run by OpenVINO."""
+"""Loads exported OpenVINO files, which OpenVINO runs."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,8 +16,8 @@ from resdet.export.runtime import Shapes, Shared
 from resdet.files.download import digest
 from resdet.optional import required
 
-SECTION = "resdet"  # of resdet's metadata in the rt_info
-DIGEST = "sha256"  # its key for the checksum of the .bin file
+SECTION = "resdet"  # section of resdet's metadata in the rt_info
+DIGEST = "sha256"  # metadata key for the checksum of the .bin file
 PACKAGE = '"resdet[openvino]"'
 Precision = Literal["f32", "bf16", "f16"]
 
@@ -25,10 +25,10 @@ Precision = Literal["f32", "bf16", "f16"]
 def load(
     path: str | Path, precision: Precision | None = None, device: str = "CPU"
 ) -> ExportedClassifier | ExportedDetector:
-    """The model in an `.xml` file and the `.bin` file next to it.
+    """Loads the model in an `.xml` file and the `.bin` file next to it.
 
-    `precision`: of the computation; None is OpenVINO's default, bf16 on a CPU that computes in it, otherwise f32. A
-    device that lacks a precision computes in f32. `device`: a device of OpenVINO.
+    `precision`: precision of the computation; None: OpenVINO's default, bf16 on CPUs with native support, otherwise
+    f32. Devices without support for a precision compute in f32. `device`: name of an OpenVINO device.
     """
     if precision not in (None, *get_args(Precision)):
         raise ConfigError(f"precision is {precision!r}: give f32, bf16 or f16.")
@@ -39,7 +39,7 @@ def load(
 
 
 class OpenVINORuntime(Shared):
-    """A model compiled by OpenVINO, with torch's number of threads."""
+    """A model compiled by OpenVINO, with as many threads as torch."""
 
     name = "openvino"
 
@@ -49,7 +49,7 @@ class OpenVINORuntime(Shared):
         self.compiled = core().compile_model(graph, device, settings)
         self.precision = self.compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         self.inputs, self.outputs = shapes(graph.inputs), shapes(graph.outputs)
-        self.lock = Lock()  # calls at the same time would share their outputs
+        self.lock = Lock()  # concurrent calls would share their outputs
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         with self.lock, runtime_errors("The graph of an OpenVINO file cannot be run"):
@@ -59,7 +59,7 @@ class OpenVINORuntime(Shared):
 
 @cache
 def core() -> Any:
-    """The only OpenVINO core of the process.
+    """Returns the only OpenVINO core of the process.
 
     A core's CPU plugin replaces the thread's alternate signal stack and unmaps it when the core is deleted. With two
     cores, the stack of a deleted one may become the current one, and the next signal crashes the process.
@@ -68,21 +68,21 @@ def core() -> Any:
 
 
 def shapes(ports: Any) -> Shapes:
-    """Shapes of inputs or outputs by name, None for a dynamic size."""
+    """Returns the shapes of inputs or outputs by name, with None for dynamic sizes."""
     return {
         port.any_name: [size.get_length() if size.is_static else None for size in port.partial_shape] for port in ports
     }
 
 
 def read(path: Path) -> tuple[Any, dict[str, str]]:
-    """The graph in an `.xml` file and the `.bin` file next to it, and its metadata."""
+    """Reads the graph in an `.xml` file and the `.bin` file next to it, and its metadata."""
     openvino = required("openvino", PACKAGE, str(path))
     weights = path.with_suffix(".bin")
     for file in (path, weights):
         if not file.is_file():
             raise WeightsError(f"{file}: no such file; give both files of `resdet export`, .xml and .bin.")
     with runtime_errors(f"{path} is not a valid OpenVINO file"):
-        # No other format, whatever the file contains.
+        # Allows no other format, regardless of the file's content.
         reader = openvino.frontend.FrontEndManager().load_by_framework("ir")
         graph = reader.convert(reader.load(str(path)))
         section = graph.get_rt_info(SECTION).value if graph.has_rt_info(SECTION) else {}
@@ -94,12 +94,12 @@ def read(path: Path) -> tuple[Any, dict[str, str]]:
 
 @contextmanager
 def runtime_errors(problem: str) -> Iterator[None]:
-    """Turns errors of OpenVINO into a WeightsError."""
+    """Turns OpenVINO errors into a WeightsError."""
     try:
         yield
     except Exception as error:
         is_openvino_error = isinstance(error, RuntimeError) or type(error).__module__.startswith("openvino.")
         if not is_openvino_error and not isinstance(error, UnicodeDecodeError):
             raise
-        last = str(error).rstrip().rsplit("\n", 1)[-1]  # the lines before it name source files
+        last = str(error).rstrip().rsplit("\n", 1)[-1]  # earlier lines name source files
         raise WeightsError(f"{problem} ({last}): export it again.") from None

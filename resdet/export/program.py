@@ -1,4 +1,4 @@
-"""Export to a torch.export program: the whole inference graph in a file that runs without the model's code."""
+"""Export to a torch.export program: a file with the whole inference graph, which runs without the model's code."""
 
 import copy
 import io
@@ -22,9 +22,9 @@ UNTRACEABLE = (torch._dynamo.exc.TorchDynamoException, GuardOnDataDependentSymNo
 
 
 def to_program(model: Any, path: str | Path, form: Form = DEFAULT, check: Check = accept) -> ExportedProgram:
-    """Writes a `.pt2` file; `torch.export.load(path).module()` gives the outputs of the model, bit for bit.
+    """Writes a `.pt2` file; the outputs of `torch.export.load(path).module()` equal the model's bit for bit.
 
-    `check` reads the file before it replaces an old one. The program calls resdet's operators, which `import
+    `check` validates the file before it replaces an old one. The program calls resdet's operators, which `import
     resdet.export` registers.
     """
     program = trace(graph_of(copy.deepcopy(model).cpu(), form), model, form)

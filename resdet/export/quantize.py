@@ -1,7 +1,7 @@
-"""Post-training int8 quantization (1712.05877) of an ONNX file by onnxruntime, with calibration images.
+"""Post-training int8 quantization (1712.05877) of an ONNX file with onnxruntime and calibration images.
 
-Feature maps and weights of convolutions and linear layers become 8-bit integers, weights with a scale per channel. The
-last layers, which compute boxes and scores, and all operations after them stay in float32.
+Feature maps and the weights of convolutions and linear layers become 8-bit integers; weights have a scale per channel.
+The last layers, which compute boxes and scores, and all operations after them stay in float32.
 """
 
 import logging
@@ -24,11 +24,11 @@ LAST = (
 
 
 def quantize(source: str | Path, path: str | Path, feeds: Iterable[dict[str, np.ndarray]]) -> None:
-    """Writes `source` in int8; `feeds`: graph inputs of the images that calibrate the ranges of feature maps."""
+    """Writes `source` in int8; `feeds`: graph inputs of the images for calibrating the ranges of feature maps."""
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-    model = onnx.load(source)  # given its path, onnxruntime writes a temporary file with a fixed name beside it
+    model = onnx.load(source)  # given a path, onnxruntime writes a temporary file with a fixed name next to it
     chosen = quantized_nodes(model.graph)
     with quiet():
         write_atomically(
@@ -48,7 +48,7 @@ def quantize(source: str | Path, path: str | Path, feeds: Iterable[dict[str, np.
 
 
 def quantized_nodes(graph: Any) -> list[str]:
-    """Names of all layers except the last ones, and of the operations between them."""
+    """Returns the names of all layers except the last ones, and of the operations between them."""
     chosen: list[str] = []
     outputs: set[str] = set()
     for node in graph.node:  # in topological order
@@ -60,7 +60,7 @@ def quantized_nodes(graph: Any) -> list[str]:
 
 
 class Feeds:
-    """Has the interface of onnxruntime's CalibrationDataReader."""
+    """Implements the interface of onnxruntime's CalibrationDataReader."""
 
     def __init__(self, feeds: Iterable[dict[str, np.ndarray]]):
         self.feeds = iter(feeds)
@@ -76,10 +76,10 @@ class Feeds:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hides messages that need no action.
+    """Suppresses warnings that need no action.
 
-    onnxruntime advises to optimize first, which the export does, and to avoid optional inputs; numpy warns of infinite
-    ranges, those of the levels of RoIs without area, which are not quantized.
+    onnxruntime advises optimizing first, which the export does, and avoiding optional inputs; numpy warns about the
+    infinite ranges in the levels of RoIs without area, which are not quantized.
     """
     import onnxruntime
 
@@ -95,7 +95,7 @@ def quiet() -> Iterator[None]:
 
 
 def has_vnni() -> bool:
-    """Whether the x86 processor multiplies bytes without saturating sums to 16 bits; False except on Linux."""
+    """Whether the x86 CPU multiplies int8 without saturating sums at 16 bits; always False except on Linux."""
     try:
         return "vnni" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

@@ -1,6 +1,6 @@
 """ONNX translations: grouped NMS, multi-level RoIAlign, RoIPool, and stable sort.
 
-Outputs have the shapes of the operators, static where those are; only intermediate shapes depend on the data.
+Output shapes equal those of the operators, and are static wherever theirs are; only intermediate shapes depend on data.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ LOWEST = float(np.finfo(np.float32).min)
 
 
 def translations(groups: int) -> dict[Callable, Callable]:
-    """The translation table of torch.onnx.export; `groups`: largest number of classes or levels."""
+    """Returns the translation table for torch.onnx.export; `groups`: maximum number of classes or levels."""
 
     def nms(boxes, scores, groups_of, valid, threshold: float, keep: int):
         return suppress(boxes, scores, groups_of, valid, threshold, keep, groups)
@@ -33,7 +33,7 @@ def translations(groups: int) -> dict[Callable, Callable]:
 
 
 def stable_sort(x, *, stable: bool, dim: int = -1, descending: bool = False):
-    """`aten::sort.stable`: among equal values, TopK returns those of lower index first."""
+    """`aten::sort.stable`: TopK returns equal values in order of their indices."""
     return op.TopK(x, constant([x.shape[dim]]), axis=dim, largest=int(descending))
 
 
@@ -97,7 +97,7 @@ def roi_align(features, boxes, images_of, levels, scales, size: int, sampling: i
 
 
 def roi_pool(feature, boxes, scale: float, size: int):
-    """`roi_pool_with_indices`; the indices of the maxima, which only gradients need, are not computed."""
+    """`roi_pool_with_indices`, without the indices of the maxima, which only gradients need."""
     corners, images = flattened(boxes)
     rois = op.Concat(op.Unsqueeze(op.CastLike(images, boxes), constant([1])), corners, axis=1)
     pooled = op.MaxRoiPool(feature, rois, pooled_shape=[size, size], spatial_scale=scale)
@@ -106,7 +106,7 @@ def roi_pool(feature, boxes, scale: float, size: int):
 
 
 def flattened(boxes: Any) -> tuple[Any, Any]:
-    """Boxes [B, N, 4] as [B * N, 4], and their image indices [B * N]."""
+    """Flattens boxes [B, N, 4] to [B * N, 4]; returns them with their image indices [B * N]."""
     batch = op.Squeeze(op.Shape(boxes, start=0, end=1))
     images = op.Unsqueeze(op.Range(constant(0), batch, constant(1)), constant([1]))
     images = op.Expand(images, op.Shape(boxes, start=0, end=2))
@@ -114,7 +114,7 @@ def flattened(boxes: Any) -> tuple[Any, Any]:
 
 
 def constant(value: Any) -> Any:
-    """A constant of int64, float32 or bool."""
+    """Returns an int64, float32 or bool constant."""
     array = np.asarray(value)
     if array.dtype == np.float64:
         array = array.astype(np.float32)
