@@ -1,1 +1,1 @@
-"""Other programs: models and configs of detectron2 in both directions, predictions on Ray and Spark."""
+"""Interoperability: models and configs to and from detectron2, prediction on Ray and Spark."""

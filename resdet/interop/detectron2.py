@@ -5,11 +5,11 @@
     config = detectron2.config.get_cfg()
     guest.add_config(config)
 
-A backbone for detectron2's heads, with its keys FREEZE_AT, RESNETS.NORM, STRIDE_IN_1X1 and OUT_FEATURES:
+A backbone for detectron2's heads, with detectron2's keys FREEZE_AT, RESNETS.NORM, STRIDE_IN_1X1 and OUT_FEATURES:
 
     MODEL: {BACKBONE: {NAME: build_resdet_fpn_backbone}, RESDET: {BACKBONE: resnet34}}
 
-A whole detector, defined by a config of resdet; the only other MODEL key that is read is NUM_CLASSES:
+A whole detector, defined by a resdet config; of the other MODEL keys, only NUM_CLASSES is read:
 
     MODEL: {META_ARCHITECTURE: ResdetDetector, RESDET: {CONFIG: coco_r50_fpn.yaml}}
 """
@@ -49,9 +49,9 @@ except ImportError as error:
 KEYS = {
     "BACKBONE": "resnet50",  # any name of `resdet nets`, or timm/<name>
     "OPTIONS": [],  # backbone options, key=value
-    "CONFIG": "",  # config of a detector: a file, or a name in configs/
-    "OVERRIDES": [],  # overrides of that config, section.key=value
-    "WEIGHTS": "",  # a file of any layout that resdet reads; MODEL.WEIGHTS is for detectron2's checkpoints
+    "CONFIG": "",  # detector config: a file, or a name in configs/
+    "OVERRIDES": [],  # config overrides, section.key=value
+    "WEIGHTS": "",  # file in any layout that resdet reads; MODEL.WEIGHTS is for detectron2's checkpoints
 }
 
 
@@ -70,7 +70,7 @@ def keys_of(config: CfgNode) -> CfgNode:
 
 
 class ResdetBackbone(Backbone):
-    """A backbone of resdet without the stages after the last requested feature; c2 to c5 are named res2 to res5."""
+    """A resdet backbone without the stages after the last requested feature; c2 to c5 are named res2 to res5."""
 
     def __init__(self, net: ResdetNet, features: list[str]):
         super().__init__()
@@ -154,7 +154,7 @@ class ResdetDetector(nn.Module):
         return self.detector.device
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict[str, Instances]]:
-        """Losses in training mode, else detections scaled to the `height` and `width` of each input."""
+        """Returns losses in training mode, otherwise detections scaled to the `height` and `width` of each input."""
         images = self.images(batched_inputs)
         if self.training:
             instances = [entry["instances"].to(self.device) for entry in batched_inputs]
@@ -178,9 +178,9 @@ def sides(images: Images) -> list[tuple[int, int]]:
 
 
 def targets_of(instances: list[Instances], mask_size: int | None, points: int | None) -> Targets:
-    """Objects padded to the largest number in an image; detectron2's mapper has removed crowds.
+    """Pads objects to the largest number in an image; detectron2's mapper has already removed crowds.
 
-    `mask_size` and `points`, the number of keypoints, are those of the detector: images without objects have neither.
+    `mask_size` and `points` (the number of keypoints) come from the detector, since images without objects lack them.
     """
     length = max(map(len, instances))
     shape, device = (len(instances), length), instances[0].gt_boxes.device

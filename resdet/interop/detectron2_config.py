@@ -32,7 +32,7 @@ from resdet.interop.detectron2_yaml import nested, read
 from resdet.weights import coco_keypoints
 
 SECTIONS = {key.partition(".")[0] for key in (*DEFAULTS, *ONLY)}
-MIN_SIZE = 1e-6  # pixels; detectron2's 0 removes proposals without an area
+MIN_SIZE = 1e-6  # pixels; detectron2's 0 removes proposals without area
 ZOO = "https://dl.fbaipublicfiles.com/detectron2/"
 TORCHVISION = "ImageNetPretrained/torchvision/R-"
 
@@ -46,7 +46,7 @@ class Translation:
 
 
 class Source:
-    """A flat config of detectron2 that records which keys are read."""
+    """A flat detectron2 config that records which keys are read."""
 
     def __init__(self, given: dict[str, Any]):
         self.given = given
@@ -62,7 +62,7 @@ class Source:
         self.left_out.append(f"{key}: {self.given[key]!r} ({why})" if why else f"{key}: {self.given[key]!r}")
 
     def choose(self, key: str, table: dict[str, Any]) -> Any:
-        """The counterpart of a name; a ConfigError if there is none."""
+        """Returns the counterpart of a name; raises a ConfigError if there is none."""
         value = self.get(key)
         if value not in table:
             raise ConfigError(f"{key} is {value!r}, which is not supported: use one of {', '.join(map(repr, table))}.")
@@ -76,8 +76,10 @@ class Source:
 
 
 def translate(path: str | Path) -> Translation:
-    """Translates a config and its `_BASE_` files: Faster, Mask and Cascade R-CNN with C4, DC5 and FPN, and
-    Keypoint R-CNN with DC5 and FPN."""
+    """Translates a config and its `_BASE_` files.
+
+    Supports Faster, Mask and Cascade R-CNN with C4, DC5 and FPN, and Keypoint R-CNN with DC5 and FPN.
+    """
     given = read(Path(path))
     if not any(key.partition(".")[0] in SECTIONS for key in given):
         raise ConfigError(f"{path} has no key of detectron2 (MODEL, SOLVER, …): give a YAML config of detectron2.")
@@ -102,7 +104,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 def without_defaults(settings: dict) -> dict:
-    """The settings that differ from resdet's defaults, and the names that determine the keys of their sections."""
+    """Keeps the settings that differ from resdet's defaults, and names that determine the keys of their sections."""
     full = configs.to_dict(configs.from_dict(settings, "the translation"))
     backbone, data_name = full["model"]["backbone"]["name"], full["data"]["name"]
     names = {"task": "detection", "model": {"backbone": {"name": backbone}}, "data": {"name": data_name}}
@@ -122,7 +124,7 @@ def without_defaults(settings: dict) -> dict:
 
 
 def same_keys(source: Source, table: dict[str, tuple[Any, str]]) -> dict[str, Any]:
-    """Keys with equal values in both libraries."""
+    """Returns the keys that have equal values in both libraries."""
     return {name: source.get(key) for key, (_, name) in table.items()}
 
 
@@ -152,7 +154,7 @@ def model(source: Source) -> dict[str, Any]:
 
 
 def form(source: Source) -> str:
-    """c4, dc5 or fpn."""
+    """Returns c4, dc5 or fpn."""
     if source.get("MODEL.META_ARCHITECTURE") != "GeneralizedRCNN":
         raise ConfigError(
             f"MODEL.META_ARCHITECTURE is {source.get('MODEL.META_ARCHITECTURE')}: only GeneralizedRCNN is supported."
@@ -167,7 +169,7 @@ def form(source: Source) -> str:
 
 
 def weights(source: Source) -> dict[str, Any]:
-    """torchvision's weights are available by name; other weights are left out with instructions."""
+    """Translates torchvision's weights by name; other weights are left out, with instructions."""
     value = source.get("MODEL.WEIGHTS")
     path = value.removeprefix("detectron2://")
     if path.startswith(TORCHVISION):
@@ -200,7 +202,7 @@ def rpn(source: Source, levels: int) -> dict[str, Any]:
 
 
 def conv_widths(source: Source, key: str) -> list[int]:
-    """Channels of the convolutions of a head."""
+    """Returns the channels of the convolutions of a head."""
     widths = source.get(key)
     if any(width != widths[0] for width in widths):
         source.leave_out(key, "the first width is used for all")
@@ -208,12 +210,12 @@ def conv_widths(source: Source, key: str) -> list[int]:
 
 
 def default_sizes(levels: int) -> list[list[float]]:
-    """Default anchor sizes of each level."""
+    """Returns the default anchor sizes of each level."""
     return [[32, 64, 128, 256, 512]] if levels == 1 else [[32 * 2**level] for level in range(levels)]
 
 
 def broadcast(values: list, levels: int) -> list[list[float]]:
-    """One list per level, from a list per level, a single list in a list, or a plain list."""
+    """Returns one list per level, from a list per level, a single list in a list, or a plain list."""
     if not isinstance(values[0], list):
         return [values] * levels
     return values * levels if len(values) == 1 else values
@@ -238,14 +240,14 @@ def box(source: Source, features: str) -> dict[str, Any]:
         "model.box.negative_iou": [0.0, ious[0]],
         "model.box.loss": source.choose("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE", losses),
     }
-    if features == "c4":  # its head is conv5_x
+    if features == "c4":  # the head is conv5_x
         return section
     norm = source.choose("MODEL.ROI_BOX_HEAD.NORM", NORMS)
     return section | same_keys(source, SAME_OF_LINEAR_HEADS) | {"model.box.norm": norm}
 
 
 def default_resolution(features: str) -> int:
-    """Default size of pooled features."""
+    """Returns the default size of pooled features."""
     return 14 if features == "c4" else 7
 
 
@@ -263,7 +265,7 @@ def mask(source: Source, features: str) -> dict[str, Any]:
 
 
 def branch_pooler(source: Source, key: str, predictions: str) -> bool:
-    """Whether RoIAlign is aligned; branches have no RoIPool."""
+    """Whether RoIAlign is aligned; branches do not support RoIPool."""
     pool, aligned = source.choose(key, POOLERS)
     if pool == "max":
         source.leave_out(key, f"{predictions} are pooled by RoIAlign")
@@ -271,7 +273,7 @@ def branch_pooler(source: Source, key: str, predictions: str) -> bool:
 
 
 def positives(source: Source) -> int:
-    """Most positive RoIs of an image, all of which count in the losses of the branches."""
+    """Returns the maximum number of positive RoIs per image; all of them contribute to the losses of the branches."""
     return int(source.get("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE") * source.get("MODEL.ROI_HEADS.POSITIVE_FRACTION"))
 
 
@@ -306,7 +308,7 @@ def data(source: Source) -> dict[str, Any]:
         section |= {"data.sampling": "repeat_factor", "data.repeat_threshold": threshold}
     elif source.get("DATALOADER.SAMPLER_TRAIN") != "TrainingSampler":
         source.leave_out("DATALOADER.SAMPLER_TRAIN", "")
-    if "DATALOADER.NUM_WORKERS" in source.given:  # otherwise one per core, as resdet's own configs
+    if "DATALOADER.NUM_WORKERS" in source.given:  # otherwise one per core, as in resdet's configs
         section["data.workers"] = source.get("DATALOADER.NUM_WORKERS")
     return section | datasets(source)
 
@@ -320,7 +322,7 @@ def crop(source: Source) -> dict[str, Any]:
 
 
 def datasets(source: Source) -> dict[str, Any]:
-    """COCO and VOC by name; users configure the files of other data sets."""
+    """Translates COCO and VOC by name; users configure the files of other datasets."""
     train, test = (source.get(f"DATASETS.{split}") for split in ("TRAIN", "TEST"))
     named = [*train, *test]
     if named and all(name in VOC for name in named):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-SAME: dict[str, tuple[Any, str]] = {  # key -> its default, resdet's key with the same values
+SAME: dict[str, tuple[Any, str]] = {  # key -> (default, resdet's key with the same values)
     "MODEL.BACKBONE.FREEZE_AT": (2, "model.freeze_stages"),
     "MODEL.ROI_HEADS.NUM_CLASSES": (80, "model.num_classes"),
     "MODEL.FPN.OUT_CHANNELS": (256, "model.neck.width"),
@@ -51,7 +51,7 @@ SAME_OF_KEYPOINTS: dict[str, tuple[Any, str]] = {
     "MODEL.ROI_KEYPOINT_HEAD.LOSS_WEIGHT": (1.0, "model.keypoint.loss_weight"),
 }
 
-OTHERS: dict[str, Any] = {  # keys that detectron2_config.py translates individually -> their defaults
+OTHERS: dict[str, Any] = {  # key that detectron2_config.py translates individually -> default
     "MODEL.META_ARCHITECTURE": "GeneralizedRCNN",
     "MODEL.BACKBONE.NAME": "build_resnet_backbone",
     "MODEL.MASK_ON": False,
@@ -156,7 +156,7 @@ NORMS = {"": None, "FrozenBN": "frozen", "BN": "bn", "SyncBN": "sync", "nnSyncBN
 POOLERS = {"ROIAlignV2": ("align", True), "ROIAlign": ("align", False), "ROIPool": ("max", True)}
 
 PYRAMID = ["res2", "res3", "res4", "res5"]
-FORMS: dict[str, dict[str, Any]] = {  # features -> keys that determine and represent them
+FORMS: dict[str, dict[str, Any]] = {  # features -> keys that define them
     "c4": {
         "MODEL.BACKBONE.NAME": "build_resnet_backbone",
         "MODEL.ROI_HEADS.NAME": ["Res5ROIHeads"],
@@ -184,7 +184,7 @@ FORMS: dict[str, dict[str, Any]] = {  # features -> keys that determine and repr
     },
 }
 
-COCO = {  # data set -> its images and annotations
+COCO = {  # dataset -> images and annotations
     f"{name}_{year}_{split}": (f"{split}{year}", f"annotations/{kind}_{split}{year}.json")
     for name, kind in (("coco", "instances"), ("keypoints_coco", "person_keypoints"))
     for year in (2014, 2017)

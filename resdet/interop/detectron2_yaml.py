@@ -1,4 +1,4 @@
-"""Reads detectron2's YAML files and their `_BASE_` files as flat dicts."""
+"""Reads detectron2's YAML files, including their `_BASE_` files, as flat dicts."""
 
 import ast
 from pathlib import Path
@@ -10,7 +10,7 @@ from resdet.errors import ConfigError
 
 
 def read(path: Path, visited: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The settings of a file and its bases: {"MODEL.RPN.NMS_THRESH": 0.7, …}."""
+    """Reads the settings of a file and its bases: {"MODEL.RPN.NMS_THRESH": 0.7, …}."""
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; give the path of a YAML config of detectron2.")
     if path.resolve() in visited:
@@ -29,7 +29,7 @@ def flat(settings: dict, prefix: str = "") -> dict[str, Any]:
 
 
 def decode(value: Any) -> Any:
-    """Evaluates literals in text, as in STEPS: (60000, 80000)."""
+    """Evaluates literals in strings, as in STEPS: (60000, 80000)."""
     if isinstance(value, list):
         return [decode(entry) for entry in value]
     if isinstance(value, str):

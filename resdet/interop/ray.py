@@ -1,4 +1,4 @@
-"""Prediction on a Ray cluster: actors hold a model each, in fast mode.
+"""Prediction on a Ray cluster, where each actor holds a model in fast mode.
 
 `map_images` adds the results to a Ray Dataset; `predict_to_parquet` is `resdet predict --engine ray`.
 """
@@ -44,10 +44,9 @@ def map_images(
 ) -> "Dataset":
     """Predicts on a Ray Dataset of images: one row per image, with the columns of `resdet predict --parquet`.
 
-    `image`: the column of encoded images, or of uint8 RGB arrays; `name`: the column that becomes `image` of the
-    results. Images that cannot be decoded have rows with `error`. `workers` actors with `cpus` and `gpus` each predict
-    on `batch` rows at a time. `options`: score, top, classes, overrides, classifiers, mode and compile of `resdet
-    predict`.
+    `image`: the column of encoded images or uint8 RGB arrays; `name`: the column that becomes `image` in the results.
+    The rows of undecodable images have an `error`. `workers` actors with `cpus` and `gpus` each predict `batch` rows
+    at a time. `options`: score, top, classes, overrides, classifiers, mode and compile of `resdet predict`.
     """
     data = ray_data()
     program = Program([weights] if isinstance(weights, str) else weights, **options)
@@ -79,10 +78,10 @@ class Mapper:
 def predict_to_parquet(
     program: Program, sources: Sequence[str], out: str | Path, size: int = IMAGES, workers: int | None = None
 ) -> None:
-    """`resdet.batch_inference.run.predict_to_parquet` by the actors of a cluster, by default one per GPU.
+    """Runs `resdet.batch_inference.run.predict_to_parquet` on the actors of a cluster, by default one per GPU.
 
-    An actor reads the images of a part, and writes its file; if it is killed, another one writes the part. Paths are
-    those of all machines.
+    An actor reads the images of a part and writes its file; if it is killed, another actor takes over the part. Paths
+    must be valid on all machines.
     """
     ray_data()
     parts = Parts(Path(out), list_images(sources), size)
@@ -92,11 +91,11 @@ def predict_to_parquet(
             refuse_invalid(program)
             with cluster() as resources:
                 write_parts(program, parts, numbers, workers, resources)
-            remove_unfinished(parts.folder)  # of killed actors
+            remove_unfinished(parts.folder)  # files of killed actors
 
 
 def refuse_invalid(program: Program) -> None:
-    """Loads the models here once, which refuses wrong files and options before Ray starts instead of in its actors."""
+    """Loads the models once in the driver, to report invalid files and options before Ray starts its actors."""
     replace(program, mode="exact", compile="auto").load(torch.device("cpu"))
 
 
@@ -121,7 +120,7 @@ def write_parts(
 
 
 class PartWriter:
-    """An actor of `predict_to_parquet`; relative paths are those of the driver."""
+    """An actor of `predict_to_parquet`; relative paths start from the driver's working directory."""
 
     def __init__(self, program: Program, place: str):
         os.chdir(place)
@@ -138,9 +137,9 @@ def load(program: Program) -> Loaded:
 
 @contextmanager
 def cluster() -> Iterator[Mapping[str, float]]:
-    """The resources of the cluster that is connected or named by RAY_ADDRESS, or of one started for this context."""
+    """Yields the resources of the cluster that is connected or named by RAY_ADDRESS, or of a temporary one."""
     ray = required("ray", "'ray[data]'", "--engine ray")
-    logging.getLogger("ray.data").setLevel(logging.WARNING)  # else it logs its progress every few seconds
+    logging.getLogger("ray.data").setLevel(logging.WARNING)  # otherwise, it logs its progress every few seconds
     connected = ray.is_initialized()
     if not connected:
         ray.init(logging_level="warning")

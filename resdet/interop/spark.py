@@ -1,4 +1,4 @@
-"""Prediction in Spark: results of a DataFrame of images, one row per image."""
+"""Prediction on Spark DataFrames of images, with one row of results per image."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -19,9 +19,9 @@ def map_images(
 ) -> Any:
     """Predicts on a Spark DataFrame of images: one row per image, with the columns of `resdet predict --parquet`.
 
-    `image`: the column of encoded images; `name`: the column that becomes `image` of the results; by default those of
-    Spark's reader `binaryFile`. `options`: score, top, classes, overrides, classifiers, mode and compile of `resdet
-    predict`. Each Python worker of Spark loads the models once.
+    `image`: the column of encoded images; `name`: the column that becomes `image` in the results; the defaults are the
+    columns of Spark's reader `binaryFile`. `options`: score, top, classes, overrides, classifiers, mode and compile of
+    `resdet predict`. Each of Spark's Python workers loads the models once.
     """
     types = required("pyspark.sql.pandas.types", "pyspark", "resdet.interop.spark")
     hashable: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in options.items()}
@@ -31,7 +31,7 @@ def map_images(
 
 
 class Mapper:
-    """The function that Spark's workers call with the batches of a partition: names and images."""
+    """The function that Spark's workers call with the batches of a partition (names and images)."""
 
     def __init__(self, program: Program):
         self.program = program

@@ -1,4 +1,4 @@
-"""Writes the detectron2 config of a detector, for its converted weights.
+"""Writes the detectron2 config of a detector, to use with its converted weights.
 
 config = get_cfg()
 config.merge_from_other_cfg(CfgNode(config_for(model)))
@@ -27,9 +27,9 @@ from resdet.weights.snippets_torchvision import colors
 
 
 def config_for(model: Detector) -> dict[str, Any]:
-    """Nested MODEL, INPUT and TEST of a detector that was built from a config.
+    """Returns nested MODEL, INPUT and TEST sections for a detector that was built from a config.
 
-    Settings that only training reads (schedule, data, matching thresholds) keep detectron2's defaults.
+    Training-only settings (schedule, data, matching thresholds) keep detectron2's defaults.
     """
     section = model.experiment["model"]
     name, features = section["backbone"]["name"], section["features"]
@@ -66,7 +66,7 @@ def form(features: str, cascade: bool) -> dict[str, Any]:
 
 
 def same(section: dict, table: dict[str, tuple[Any, str]]) -> dict[str, Any]:
-    """Keys of the model section with equal values in both libraries."""
+    """Returns the keys of the model section that have equal values in both libraries."""
     settings = {}
     for key, (_, name) in table.items():
         root, *path = name.split(".")
@@ -154,6 +154,6 @@ def keypoint(section: dict, count: int, sigmas: list[float]) -> dict[str, Any]:
 
 
 def pixels(model: Detector) -> dict[str, Any]:
-    """Pixel statistics in BGR, the channel order of converted weights (weights/layouts/detectron2.py)."""
+    """Returns pixel statistics in BGR, the channel order of converted weights (weights/layouts/detectron2.py)."""
     mean, std = (values[::-1] for values in colors(model))
     return {"INPUT.FORMAT": "BGR", "MODEL.PIXEL_MEAN": mean, "MODEL.PIXEL_STD": std}
