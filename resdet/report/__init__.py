@@ -1,1 +1,1 @@
-"""Reports of runs as one HTML file, Markdown and JSON: `resdet report`."""
+"""Reports of runs as a single HTML file, Markdown or JSON: `resdet report`."""

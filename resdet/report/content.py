@@ -9,14 +9,15 @@ from resdet.results.sections import Cell, Chart, Gallery, Matrix, Section, Table
 
 
 def to_json(title: str, sections: Sequence[Section]) -> dict[str, Any]:
-    """{"title", section: {part: content}}: tables as lists of rows by column, charts as lines, pictures by name."""
+    """Returns {"title", section: {part: content}}, with tables as lists of {column: value}, charts as lines, and the
+    names of pictures."""
     return {"title": title} | {
         section.key: {part.key: part_json(part) for part in section.parts} for section in sections
     }
 
 
 def to_markdown(title: str, sections: Sequence[Section]) -> str:
-    """Tables, matrices and lists of pictures; charts are left out."""
+    """Formats tables, matrices and lists of pictures; omits charts."""
     blocks = [f"# {title}"]
     for section in sections:
         parts = [block for block in map(part_markdown, section.parts) if block]
@@ -26,19 +27,19 @@ def to_markdown(title: str, sections: Sequence[Section]) -> str:
 
 
 def encodable(text: str) -> str:
-    """The text with escapes for the bytes of file names that are not UTF-8."""
+    """Escapes the bytes of file names that are not UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @singledispatch
 def part_json(part: object) -> Any:
-    """The content of a part in JSON types."""
+    """Converts a part to JSON types."""
     raise TypeError(f"no JSON for {type(part)}")
 
 
 @singledispatch
 def part_markdown(part: object) -> str:
-    """A part in Markdown; empty if it has no text."""
+    """Formats a part in Markdown; returns an empty string for a part without text."""
     return ""
 
 
@@ -54,7 +55,7 @@ def _(table: Table) -> str:
 
 
 def text_columns(table: Table) -> int:
-    """The number of columns with text before the first with numbers."""
+    """Returns the number of text columns before the first numeric column."""
     kinds = [isinstance(value, str) for value in table.rows[0]] if table.rows else []
     return next((column for column, text in enumerate(kinds) if not text), len(table.columns))
 

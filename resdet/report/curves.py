@@ -1,4 +1,4 @@
-"""Charts of the log of a run, or of several over each other."""
+"""Charts of the log of one run, or of several runs overlaid."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ from resdet.results.plot import Line
 from resdet.results.sections import Chart, Section
 from resdet.results.spread import spread
 
-POINTS = 400  # of a line
+POINTS = 400  # maximum number of points per line
 
 
 def curves_section(runs: Sequence[Run]) -> Section:
@@ -17,7 +17,7 @@ def curves_section(runs: Sequence[Run]) -> Section:
 
 
 def run_charts(run: Run) -> list[Chart]:
-    """A chart for each value of training, with its validation, then one for each family of other metrics."""
+    """Returns a chart per training metric, together with its validation, then one per family of other metrics."""
     trained, validated = keys(run, "train"), keys(run, "val")
     charts = [
         Chart(key, key, [*lines(run, "train", [key], thin=True), *lines(run, "val", [key])], "step", "")
@@ -33,13 +33,13 @@ def run_charts(run: Run) -> list[Chart]:
 
 
 def family(key: str) -> str:
-    """The prefix of a metric: `mask_` of `mask_AP50`. The sum of the losses is a family of its own."""
+    """Returns the prefix of a metric, such as `mask_` of `mask_AP50`; the total loss is a separate family."""
     head, mark, _ = key.rpartition("_")
     return key if key == "loss" else head + mark
 
 
 def lines(run: Run, kind: str, names: Iterable[str], thin: bool = False) -> list[Line]:
-    """A line for each name that has values; named by its kind if that is the only difference."""
+    """Returns a line for each name with values; lines that differ only in their kind are named after it."""
     names = list(names)
     result = []
     for number, name in enumerate(names):
@@ -51,7 +51,7 @@ def lines(run: Run, kind: str, names: Iterable[str], thin: bool = False) -> list
 
 
 def shared_keys(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """Kind and key of what any of the runs logs, validation first."""
+    """Returns the (kind, key) pairs that any of the runs logs, validation first."""
     return [
         (kind, key) for kind in ("val", "train") for key in dict.fromkeys(k for run in runs for k in keys(run, kind))
     ]
@@ -73,7 +73,7 @@ def keys(run: Run, kind: str) -> list[str]:
 
 
 def series(run: Run, kind: str, key: str) -> tuple[list[float], list[float]]:
-    """Steps and finite values, at most POINTS of them."""
+    """Returns steps and finite values, at most POINTS of them."""
     points = [
         (entry["step"], entry[key])
         for entry in run.log

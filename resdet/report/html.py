@@ -1,4 +1,4 @@
-"""The report as one HTML file: charts in SVG, pictures embedded, no request to any other file."""
+"""The report as a self-contained HTML file, with SVG charts and embedded pictures."""
 
 from base64 import b64encode
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ from resdet.results.page import document_with_script
 from resdet.results.plot import plot, text_width, to_svg
 from resdet.results.sections import Cell, Chart, Gallery, Mark, Matrix, Picture, Section, Table, Text
 
-FILTERED = 10  # rows from which a table has a filter
-RADIUS = 2.5  # of keypoints, in pixels
-FONT, CAPTION = 11, 13  # size of the captions of boxes, as in parts.css, and their height, in pixels
+FILTERED = 10  # minimum number of rows for a table to have a filter
+RADIUS = 2.5  # radius of keypoints in pixels
+FONT, CAPTION = 11, 13  # font size of box captions, as in parts.css, and their height, in pixels
 
 
 def page(title: str, sections: Sequence[Section]) -> str:
@@ -38,7 +38,7 @@ def section_html(section: Section) -> str:
 
 @singledispatch
 def part_html(part: object) -> str:
-    """HTML of a part of a section."""
+    """Renders a part of a section."""
     raise TypeError(f"no HTML for {type(part)}")
 
 
@@ -84,7 +84,7 @@ def _(matrix: Matrix) -> str:
 
 
 def count_html(count: int, total: int) -> str:
-    """A count, shaded by its share of the row."""
+    """Renders a count, shaded by its fraction of the row."""
     return f'<td class="number" style="--share:{count / total:.3f}">{count or ""}</td>'
 
 
@@ -117,7 +117,7 @@ def picture_html(picture: Picture, layers: Sequence[str]) -> str:
 
 
 def places_of(picture: Picture, layers: Sequence[str]) -> list[tuple[int, int] | None]:
-    """The corners of the captions of all marks, layer by layer; no caption covers another one, of any layer."""
+    """Returns the corners of the captions of all marks, layer by layer; captions do not overlap, even across layers."""
     marks = [mark for name in layers for mark in picture.layers.get(name, ())]
     boxes = np.array([mark.box for mark in marks]).reshape(-1, 4)
     sizes = np.array([(text_width(mark.text, FONT), CAPTION) for mark in marks]).reshape(-1, 2)
@@ -125,7 +125,7 @@ def places_of(picture: Picture, layers: Sequence[str]) -> list[tuple[int, int] |
 
 
 def mark_html(mark: Mark, corner: tuple[int, int] | None) -> str:
-    """The mask, the box, the keypoints, and the caption if it has a place."""
+    """Renders the mask, the box, the keypoints, and the caption if there is space for it."""
     left, top, right, bottom = mark.box
     sides = f'x="{left:.1f}" y="{top:.1f}" width="{max(right - left, 0):.1f}" height="{max(bottom - top, 0):.1f}"'
     text = f'<text x="{corner[0] + 1}" y="{corner[1] + CAPTION - 3}">{escape(mark.text)}</text>' if corner else ""
@@ -144,12 +144,12 @@ def keypoints_html(mark: Mark) -> str:
 
 
 def path(places: np.ndarray) -> str:
-    """SVG commands of lines through places [k, 2]."""
+    """Returns the SVG path through points [k, 2]."""
     return "M" + " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
 
 
 def simplified(ring: np.ndarray) -> np.ndarray:
-    """The ring [k, 2] without the places that are within half a pixel of it."""
+    """Simplifies a ring [k, 2] with a tolerance of half a pixel."""
     import cv2
 
     return cv2.approxPolyDP(np.asarray(ring, np.float32)[:, None], 0.5, True)[:, 0]
@@ -167,5 +167,5 @@ def figure(title: str, note: str, content: str, kind: str = "whole") -> str:
 
 
 def scroll(title: str, content: str) -> str:
-    """Content that scrolls sideways, by keyboard too."""
+    """Makes content scroll horizontally, also by keyboard."""
     return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}">{content}</div>'

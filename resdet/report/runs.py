@@ -1,4 +1,4 @@
-"""Run folders to report: the best checkpoint, the log, and the facts of the run."""
+"""Run folders as input of a report: the best checkpoint, the log and the run's metadata."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from resdet.files.keyed_cache import digest_of
 from resdet.results.sections import Cell, Section, Text, facts
 from resdet.tasks import EvaluatedRun, Outputs, refuse_model_settings
 
-CACHE = "report"  # folder in the run
+CACHE = "report"  # subfolder of the run
 REPORTS = (".html", ".json", ".md", ".txt")
 RECORDS = (RECORD, "run_ids.json", "results.json")  # written by the training
 
@@ -43,30 +43,30 @@ def read_run(folder: Path, name: str, overrides: Sequence[str]) -> Run:
 
 
 def load(run: Run, outputs: Outputs) -> EvaluatedRun:
-    """The run with the model of its best checkpoint, on the device of the config; `outputs`: of the report."""
+    """Loads the model of the best checkpoint on the device of the config; `outputs`: outputs of the report."""
     device = distributed.choose_device(run.experiment.train.device)
     model = hub.load(run.folder / BEST, device=device)
     return EvaluatedRun(run.name, model, run.experiment, run.folder / CACHE, key_of(run), outputs)
 
 
 def inputs_of(run: Run) -> list[Path]:
-    """The files of a run; those that a report may replace are left out."""
+    """Returns the files of a run, except those that a report may replace."""
     return [file for file in run.folder.rglob("*") if file.is_file() and not is_report(file, run)]
 
 
 def is_report(file: Path, run: Run) -> bool:
-    """Whether a file of a run may be a report: it lies beside the checkpoints, with the suffix of one."""
+    """Whether a file of a run may be a report: it is next to the checkpoints and has the suffix of a report."""
     return file.parent == run.folder and file.suffix in REPORTS and file.name not in RECORDS
 
 
 def key_of(run: Run) -> str:
-    """Identifies the checkpoint, and the settings that decide its predictions."""
+    """Returns a key for the checkpoint and the settings that affect its predictions."""
     settings = config.to_dict(run.experiment)
     return digest_of([digest(run.folder / BEST, "sha256"), __version__, settings["data"], settings["eval"]])
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:
-    """The names of the folders, or their paths if names are the same; a repeated path has a number."""
+    """Returns the names of the folders, or their paths if names are equal; numbers repeated paths."""
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) == len(names):
         return names
@@ -75,7 +75,7 @@ def names_of(folders: Sequence[Path]) -> list[str]:
 
 
 def run_section(run: Run) -> Section:
-    """Versions, device, command and config."""
+    """Returns the section with versions, device, command and config."""
     values: dict[str, Cell] = {
         name: " ".join(map(str, value)) if name == "command" else value
         for name, value in run.record.items()
