@@ -1,4 +1,4 @@
-"""Draws validation images with the detections of a trained detector on one sheet."""
+"""Draws validation images with the detections of a trained detector on a contact sheet."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ SIZE, LINE = 11, 1.8  # font size of captions, line width of boxes
 
 
 def predict_samples(checkpoint: Path) -> Iterator[tuple[str, np.ndarray, Result]]:
-    """Name, pixels and detections of evenly spaced validation images of the data that a detector was trained on."""
+    """Yields name, pixels and detections of evenly spaced validation images from the detector's training config."""
     from resdet import config, hub
     from resdet.detection.data.config import ScenesConfig
     from resdet.detection.data.geometry import open_image
@@ -38,7 +38,7 @@ def predict_samples(checkpoint: Path) -> Iterator[tuple[str, np.ndarray, Result]
 
 
 def compose(samples: Sequence[tuple[np.ndarray, Result]], title: str) -> Drawing:
-    """A sheet of images with detections, in rows of COLUMNS; a row is as high as its highest image."""
+    """Arranges images with detections on a sheet, in rows of COLUMNS; a row is as high as its highest image."""
     sheet = Drawing([], [Text(title, GAP, HEAD - GAP, size=15)], GAP + COLUMNS * (WIDTH + GAP), HEAD)
     for start in range(0, len(samples), COLUMNS):
         row = samples[start : start + COLUMNS]
@@ -60,7 +60,7 @@ def add(sheet: Drawing, pixels: np.ndarray, result: Result, x: float, y: float) 
     captions = [f"{name} {value:.2f}" for name, value in zip(result.names, result.scores)]
     sizes = np.array([(text_width(text, SIZE), SIZE + 2) for text in captions]).reshape(-1, 2)
     corners = place(boxes, np.ceil(sizes), height, WIDTH)
-    for i in range(len(result))[::-1]:  # the first detection on top
+    for i in range(len(result))[::-1]:  # draws the first detection last, on top
         color = visualizer.color(result.labels[i])
         sheet.strokes.append(outline(boxes[i] + (x, y, x, y), color))
         if corner := corners[i]:

@@ -16,7 +16,7 @@ IMAGES, BATCH = 1000, 100  # images for the deviations of Figure 7, and batch si
 
 
 def draw(figure: Figure, weights: Mapping[str, Path], out: Path) -> list[Path]:
-    """Draws a figure and returns its files in `out`; `weights` are the checkpoints of its nets in their run folders."""
+    """Draws a figure and returns its files in `out`; `weights`: checkpoints of its nets, in their run folders."""
     stem = out / figure.name
     if figure.kind == "curves":
         return draw_curves({name: path.parent for name, path in weights.items()}, stem, figure.title, TOP[figure.name])
@@ -27,7 +27,7 @@ def draw(figure: Figure, weights: Mapping[str, Path], out: Path) -> list[Path]:
 
 
 def draw_curves(runs: Mapping[str, Path], stem: Path, title: str, top: float | None = None) -> list[Path]:
-    """Plots error over step, one color per run: training thin and dashed, validation bold.
+    """Plots error over training step, one color per run: training error thin and dashed, validation error bold.
 
     The error axis ends at `top` if every curve falls below it; otherwise it includes all values.
     """
@@ -43,7 +43,7 @@ def draw_curves(runs: Mapping[str, Path], stem: Path, title: str, top: float | N
 
 
 def read_errors(metrics: Path, kind: str) -> tuple[list[int], list[float]]:
-    """Steps and errors, in percent, from the log of a run."""
+    """Reads steps and errors, in percent, from the log of a run."""
     entries = [entry for entry in read_entries(metrics) if entry["kind"] == kind and "error" in entry]
     return [entry["step"] for entry in entries], [round(100 * entry["error"], 4) for entry in entries]
 
@@ -69,7 +69,7 @@ def draw_responses(weights: Mapping[str, Path], stem: Path, title: str) -> list[
 
 
 def measure(checkpoint: Path) -> dict[str, float]:
-    """{layer: standard deviation of its responses} of a classifier, on validation images of its training data set."""
+    """Returns {layer: standard deviation of its responses} for a classifier on its validation images."""
     import torch
 
     from resdet import config, hub

@@ -1,4 +1,4 @@
-"""The data sets that a plan needs and where missing ones belong, reported before any training starts."""
+"""Checks for the datasets of a plan; missing ones are reported before any training starts."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -20,11 +20,11 @@ SIZES = {
 }
 SPLITS = ("train", "val")
 TRAINVAL = "annotations/instances_trainval2014.json"
-Alternatives = tuple[str, ...]  # files or folders; one must exist
+Alternatives = tuple[str, ...]  # files or folders, one of which must exist
 
 
 def required_paths(data: Any, splits: Sequence[str] = SPLITS) -> list[Alternatives]:
-    """The paths in the folder of a data set that these splits need (datasets/README.md lists all layouts)."""
+    """Returns the paths in a dataset's folder that these splits require (datasets/README.md lists all layouts)."""
     if data.name == "cifar10":
         kinds = ("cifar-10-batches-py", "cifar-10-batches-bin", "cifar-10-python.tar.gz", "cifar-10-binary.tar.gz")
         return [kinds]
@@ -55,7 +55,7 @@ def coco_paths(data: Any, splits: Sequence[str]) -> list[Alternatives]:
 
 
 def missing(trainings: Iterable[Training], rows: Iterable[Row], setting: Setting) -> dict[str, str]:
-    """{data set: which files to put where} for missing data of the trainings and of the evaluations of the rows."""
+    """Returns {dataset: which files to put where} for missing data of the trainings and of the rows' evaluations."""
     used: dict[Training, Sequence[str]] = dict.fromkeys(trainings, SPLITS)
     for row in rows:
         if row.nets:

@@ -1,4 +1,4 @@
-"""Our metrics and the paper's: one JSON file per row, in the format of results/, and the printed tables."""
+"""Measured metrics next to the paper's: one JSON file per row, in the format of results/, and printed tables."""
 
 import json
 import time
@@ -15,13 +15,13 @@ from resdet.reproduce.records import BILLIONS, METRICS, Row
 from resdet.reproduce.trainings import TRAININGS
 from resdet.results import markdown
 
-RESULTS = (Path("results"), PACKAGE.parent / "results")  # of the current folder and of the checkout
+RESULTS = (Path("results"), PACKAGE.parent / "results")  # in the current folder and in the checkout
 LISTED = {"row", "ours", "date", "command", "hardware"}  # keys of an outcome that `resdet reproduce --list` prints
 
 
 def metrics_in(content: Any) -> dict[str, float]:
-    """{name in METRICS: value in percent or 10⁹} from the JSON output of `resdet evaluate` or `resdet nets`."""
-    if isinstance(content, list):  # of nets; the paper's variant comes first
+    """Returns {name in METRICS: value in percent or 10⁹} from the JSON output of `resdet evaluate` or `resdet nets`."""
+    if isinstance(content, list):  # from `resdet nets`; the paper's variant comes first
         content = content[0]
     masks = {f"mask_{name}": value for name, value in content.get("segm", {}).items()}
     flat = {**content, **content.get("bbox", {}), **masks}
@@ -34,7 +34,7 @@ def outcome_file(row: Row, setting: Setting) -> Path:
 
 
 def write_circumstances(test: Evaluation) -> None:
-    """Records date, hardware, versions and git revision of an evaluation that just finished."""
+    """Records date, hardware, versions and git revision of an evaluation that has just finished."""
     from resdet.engine.run_record import git_revision, processor, versions
 
     content = {
@@ -47,7 +47,7 @@ def write_circumstances(test: Evaluation) -> None:
 
 
 def write_outcome(row: Row, setting: Setting, test: Evaluation, commands: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Writes and returns the outcome of a row: the metrics, the paper's, and how to reproduce them."""
+    """Writes and returns the outcome of a row: its metrics, the paper's, and the commands to reproduce it."""
     metrics = metrics_in(json.loads(test.file.read_text(encoding="utf-8")))
     measured = {name: metrics[name] for name in (row.paper or metrics)}
     content = {
@@ -76,12 +76,12 @@ def reproduce_words(row: Row, setting: Setting) -> list[str]:
 
 
 def scaled(row: Row, setting: Setting) -> bool:
-    """Whether the lengths of the trainings are not the paper's."""
+    """Whether the row's trainings are shortened or extended by `setting.scale`."""
     return setting.scale != 1 and not row.counted
 
 
 def differences(row: Row, measured: dict[str, float], setting: Setting) -> dict[str, float]:
-    """Our metrics minus the paper's; empty if the paper's are of other images or of longer trainings."""
+    """Returns measured minus paper metrics; empty if the paper's are for other images or other training lengths."""
     if row.server or scaled(row, setting) or (setting.small and not row.counted):
         return {}
     return {name: round(measured[name] - number, 2) for name, number in row.paper.items()}
@@ -107,7 +107,7 @@ def hardware(cpu: str) -> str:
 
 
 def measured(folders: Iterable[Path] = RESULTS) -> dict[str, dict[str, Any]]:
-    """{row: its latest result} from the outcomes in results/ with the paper's training lengths."""
+    """Returns {row: latest result} from the outcomes in results/ with the paper's training lengths."""
     latest: dict[str, dict[str, Any]] = {}
     for folder in folders:
         for entry in chain.from_iterable(map(results_of_rows, sorted(folder.glob("*.json")))):
@@ -117,7 +117,7 @@ def measured(folders: Iterable[Path] = RESULTS) -> dict[str, dict[str, Any]]:
 
 
 def results_of_rows(path: Path) -> list[dict[str, Any]]:
-    """The outcomes in a results file; none in a file of another program, which a folder of this name may hold."""
+    """Reads the outcomes in a results file; returns none for files of other programs, which `results` may contain."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -131,7 +131,7 @@ def format_metrics(metrics: dict[str, float]) -> str:
 
 
 def describe_rows(rows: Sequence[Row], setting: Setting) -> list[dict[str, Any]]:
-    """The rows with their metrics, cost and requirements."""
+    """Returns the rows with their metrics, cost and requirements."""
     results = measured()
     return [
         {
@@ -147,7 +147,7 @@ def describe_rows(rows: Sequence[Row], setting: Setting) -> list[dict[str, Any]]
 
 
 def rows_table(rows: Sequence[dict[str, Any]]) -> str:
-    """A markdown table."""
+    """Formats the rows as a Markdown table."""
     header = ("row", "system", "paper", "ours", "cost", "needs")
     cells = []
     for row in rows:
@@ -171,7 +171,7 @@ def cost_of_row(row: Row) -> str:
 
 
 def needs_of(row: Row, setting: Setting) -> list[str]:
-    """The data set, the trainings that must run first, and the test server, if any."""
+    """Returns the dataset, the trainings that must run first, and the test server, if any."""
     if row.counted:
         return []
     training = TRAININGS[row.nets[0]]
@@ -181,7 +181,7 @@ def needs_of(row: Row, setting: Setting) -> list[str]:
 
 
 def compare(outcomes: Sequence[dict[str, Any]]) -> str:
-    """A markdown table of the metrics and the paper's, one metric per line."""
+    """Formats measured and paper metrics as a Markdown table, one metric per line."""
     header = ("row", "system", "metric", "paper", "ours", "difference", "data")
     rows = []
     for entry in outcomes:

@@ -1,4 +1,4 @@
-"""Turns rows into the commands that reproduce them: no duplicates, dependencies first."""
+"""Turns rows into the commands that reproduce them, without duplicates and with dependencies first."""
 
 import shlex
 import zlib
@@ -24,33 +24,33 @@ class Setting:
     out: Path = Path("runs/reproduce")
     data: Path = Path("datasets")  # contains the folders in DATA_FOLDERS
     given: Mapping[str, str] = field(default_factory=dict)  # training -> weights to use instead of training
-    extra: tuple[str, ...] = ()  # overrides of every training and evaluation
+    extra: tuple[str, ...] = ()  # overrides for every training and evaluation
     small: bool = False  # run in miniature on generated data
     processes: int = 1  # number of training processes
-    mode: str = "exact"  # of evaluations
-    scale: Fraction = Fraction(1)  # of all training lengths
+    mode: str = "exact"  # mode of evaluations
+    scale: Fraction = Fraction(1)  # factor for all training lengths
 
     def folder(self, training: Training) -> Path:
         return self.out / training.name
 
     def weights(self, name: str) -> str:
-        """The weights file of a training: the last checkpoint, since the best one is selected on the test images."""
+        """Returns the weights file of a training: the last checkpoint, as the best one is selected on test images."""
         training = TRAININGS[name]
         return self.given.get(name, str(self.folder(training) / training.part / "last.pth"))
 
     def experiment(self, training: Training) -> Experiment:
-        """The experiment of a training at full size."""
+        """Returns the experiment of a training at full size."""
         return config.load(training.config, *training.overrides)
 
     def overrides(self, training: Training) -> list[str]:
-        """The overrides of a training, without those of `data` if the data is generated."""
+        """Returns the overrides of a training, without those of `data` if the data are generated."""
         return [word for word in training.overrides if not (self.small and word.startswith("data."))]
 
     def data_root(self, name: str) -> Path:
         return self.data / DATA_FOLDERS[name]
 
     def data_words(self, experiment: Experiment) -> list[str]:
-        """Overrides that set the folder of the data set, or select generated data."""
+        """Returns overrides that set the dataset folder, or select generated data."""
         if self.small:
             return smoke.data_words(experiment, self.out)
         return [f"data.root={self.data_root(experiment.data.name)}"]
@@ -58,19 +58,19 @@ class Setting:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation, possibly shared by rows."""
+    """An evaluation, which several rows may share."""
 
     words: tuple[str, ...]
-    file: Path  # JSON file of the metrics
+    file: Path  # JSON file with the metrics
 
     @property
     def circumstances(self) -> Path:
-        """File of date, hardware and versions; written last, so that it marks the evaluation as done."""
+        """File with date, hardware and versions; written last, to mark the evaluation as finished."""
         return self.file.with_suffix(".circumstances.json")
 
 
 def trainings_for(names: Iterable[str], given: Iterable[str] = ()) -> list[Training]:
-    """The named trainings and their dependencies, dependencies first, without those in `given`."""
+    """Returns the named trainings and their dependencies, dependencies first, without those in `given`."""
     ordered: dict[str, Training] = {}
 
     def add(name: str) -> None:
@@ -90,7 +90,7 @@ def nets_of(rows: Iterable[Row]) -> list[str]:
 
 
 def train_words(training: Training, setting: Setting) -> list[str]:
-    """Arguments of `resdet` that start or resume a training."""
+    """Returns the arguments of `resdet` that start or resume a training."""
     words = ["train", "--config", training.config, "--out", str(setting.folder(training)), "--resume"]
     if training.start:
         words += ["--init", setting.weights(training.start)]
@@ -98,7 +98,7 @@ def train_words(training: Training, setting: Setting) -> list[str]:
 
 
 def train_overrides(training: Training, setting: Setting) -> list[str]:
-    """The overrides of `train_words`."""
+    """Returns the overrides in `train_words`."""
     experiment = setting.experiment(training)
     words = [*setting.overrides(training), *setting.data_words(experiment)]
     if training.proposer:
@@ -110,7 +110,7 @@ def train_overrides(training: Training, setting: Setting) -> list[str]:
 
 
 def processes_for(training: Training, setting: Setting) -> int:
-    """The largest number of processes, up to `setting.processes`, that divides the batch of each training step."""
+    """Returns the largest number of processes, up to `setting.processes`, that divides the batch of each step."""
     experiment = config.load(training.config, *train_overrides(training, setting))
     parts = getattr(experiment, "alternating", None)
     halves = [parts.rpn.batch, parts.regions.batch] if parts else []
@@ -119,14 +119,14 @@ def processes_for(training: Training, setting: Setting) -> int:
 
 
 def evaluation_of(row: Row, setting: Setting) -> Evaluation:
-    """The evaluation of a row."""
+    """Returns the evaluation of a row."""
     words = ["nets", row.counted] if row.counted else evaluate_words(row, setting)
     file = setting.out / "tests" / f"{row.counted or row.nets[0]}-{zlib.crc32(shlex.join(words).encode()):08x}.json"
     return Evaluation((*words, "--json", str(file)), file)
 
 
 def submission_words(row: Row, setting: Setting) -> list[str]:
-    """The command that writes the file for the test server."""
+    """Returns the arguments of `resdet` that write the file for the test server."""
     stem = f"{row.table}-{row.name.replace('_', '-')}"
     kind = setting.experiment(TRAININGS[row.nets[0]]).data.name
     names = {"coco": f"detections_test-dev2015_{stem}_results.zip", "voc": f"comp4_{stem}.tar.gz"}
@@ -135,7 +135,7 @@ def submission_words(row: Row, setting: Setting) -> list[str]:
 
 
 def evaluate_words(row: Row, setting: Setting) -> list[str]:
-    """Arguments of `resdet` that evaluate a row, with data and settings of the row, not of the checkpoint."""
+    """Returns the arguments of `resdet` that evaluate a row, with the row's data and settings, not the checkpoint's."""
     training = TRAININGS[row.nets[0]]
     test_config = row.test_config or training.config
     words = ["evaluate", "--weights", *(setting.weights(name) for name in row.nets), "--config", test_config]
@@ -151,7 +151,7 @@ def evaluate_words(row: Row, setting: Setting) -> list[str]:
 
 
 def cost_of(name: str) -> str:
-    """The `cost` entry in the header of a config."""
+    """Returns the `cost` entry in the header of a config."""
     lines = config.find(name).read_text(encoding="utf-8").splitlines()
     header = [line.lstrip("#").rstrip() for line in lines if line.startswith("#")]
     start = next((i for i, line in enumerate(header) if line.split()[:1] == ["cost"]), None)
@@ -166,5 +166,5 @@ def cost_of(name: str) -> str:
 
 
 def command(words: Sequence[str]) -> str:
-    """The shell command `resdet WORDS`."""
+    """Formats the shell command `resdet WORDS`."""
     return shlex.join(["resdet", *words])

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-# Metric -> its name in printed tables.
+# Metric -> name in printed tables.
 METRICS = {
     "error": "top-1 error",
     "top5_error": "top-5 error",
@@ -20,35 +20,35 @@ BILLIONS = ("multiply_adds",)  # metrics in 10⁹; all others are in percent
 
 @dataclass(frozen=True)
 class Training:
-    """A run of `resdet train`, possibly shared by rows."""
+    """A run of `resdet train`, which several rows may share."""
 
     name: str  # also the name of its folder
     config: str
     overrides: tuple[str, ...] = ()
-    start: str | None = None  # the training that provides the initial weights (--init)
-    proposer: str | None = None  # for an R-CNN: the training of the RPN (model.proposer)
-    part: str = ""  # for training in several steps: subfolder of the run that contains the final weights
+    start: str | None = None  # training that provides the initial weights (--init)
+    proposer: str | None = None  # for an R-CNN: training of the RPN (model.proposer)
+    part: str = ""  # for training in several steps: subfolder of the run with the final weights
 
     @property
     def before(self) -> tuple[str, ...]:
-        """The trainings that this one depends on."""
+        """Trainings that this one depends on."""
         return tuple(name for name in (self.start, self.proposer) if name)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: nets, settings of their evaluation, and the paper's metrics in percent."""
+    """A row of a table: nets, evaluation settings, and the paper's metrics in percent."""
 
     table: str
     name: str
     system: str
     paper: dict[str, float]
     nets: tuple[str, ...] = ()  # trainings; several are an ensemble
-    test: tuple[str, ...] = ()  # overrides of the evaluation
-    test_config: str | None = None  # config of the evaluation; None: that of the training
+    test: tuple[str, ...] = ()  # overrides for the evaluation
+    test_config: str | None = None  # config for the evaluation; None: the training's
     classifiers: tuple[str, ...] = ()  # for localizers: trainings that predict the classes
-    counted: str = ""  # backbone to count multiply-adds of, without training
-    server: str = ""  # test server of the paper's metrics; rows use the validation set and write a submission
+    counted: str = ""  # backbone for counting multiply-adds, without training
+    server: str = ""  # test server of the paper's metrics; the row uses the validation set and writes a submission
     server_data: tuple[str, ...] = ()  # overrides that select the test images of the server
     unseen: bool = True  # whether the validation images are disjoint from the training images
 
@@ -64,6 +64,6 @@ class Figure:
     name: str
     title: str
     nets: tuple[str, ...]
-    # curves: error over training step; responses: standard deviations of layer responses; detections: drawn on
-    # validation images.
+    # curves: error over training step; responses: standard deviations of layer responses; detections: validation images
+    # with drawn detections.
     kind: str

@@ -11,16 +11,16 @@ from resdet.backbones.modes import evaluating
 
 @torch.no_grad()
 def response_deviations(net: nn.Module, batches: Iterable[Tensor]) -> dict[str, float]:
-    """{layer: standard deviation} of the outputs of each 3×3 layer over normalized images [B, 3, H, W].
+    """Returns {layer: standard deviation} for the outputs of each 3×3 layer on normalized images [B, 3, H, W].
 
-    "The responses are the outputs of each 3×3 layer, after BN and before other nonlinearity (ReLU/addition)": outputs
-    of the norms, in execution order. The deviation is over images, channels and positions.
+    "The responses are the outputs of each 3×3 layer, after BN and before other nonlinearity (ReLU/addition)": the
+    outputs of the norms, in execution order. The deviation is over images, channels and positions.
     """
     moments: dict[str, Tensor] = {}
 
     def note(name: str):
         def hook(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-            wide = output.double()  # copy now: later layers modify the tensor in place
+            wide = output.double()  # copies now, since later layers modify the tensor in place
             sums = torch.stack([wide.new_tensor(wide.numel()), wide.sum(), wide.square().sum()])
             moments[name] = moments.get(name, 0) + sums
 

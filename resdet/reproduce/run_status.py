@@ -1,4 +1,4 @@
-"""Checks whether a training is finished and its run folder holds this training, not one with other settings."""
+"""Checks whether a training is finished, and that its run folder has the same settings."""
 
 from typing import Any, cast
 
@@ -8,16 +8,16 @@ from resdet.errors import ConfigError, spelled
 from resdet.reproduce.plan import Setting, train_overrides
 from resdet.reproduce.records import Training
 
-# Keys that do not change the trained net.
+# Keys that do not affect the trained net.
 IGNORED = {
     "name", "data.root", "data.workers", "model.proposer", "train.device", "train.log_every", "train.checkpoint_every",
     "train.compile", "train.compile_mode", "train.channels_last",
 }  # fmt: skip
-MAX_NAMED = 3  # differing keys named in the error
+MAX_NAMED = 3  # maximum number of differing keys in the error message
 
 
 def is_finished(training: Training, setting: Setting) -> bool:
-    """Whether the training is finished; raises ConfigError if its folder holds a run with other settings."""
+    """Whether the training is finished; raises a ConfigError if its folder contains a run with other settings."""
     from resdet.engine import checkpoint
 
     folder = setting.folder(training) / training.part
@@ -47,7 +47,7 @@ def check_same(experiment: dict[str, Any], training: Training, setting: Setting)
 
 
 def planned(training: Training, setting: Setting) -> Experiment:
-    """The experiment of the `resdet train` command; for alternating training its last step."""
+    """Returns the experiment of the `resdet train` command; for alternating training, its last step."""
     experiment = config.load(training.config, *train_overrides(training, setting))
     if not training.part:
         return experiment

@@ -6,12 +6,12 @@ from fractions import Fraction
 from resdet.config.experiment import Experiment
 from resdet.errors import ConfigError
 
-EVALUATIONS = 16  # most of a scaled training; each takes as long as one of the whole training
+EVALUATIONS = 16  # maximum per scaled training; each takes as long as in a full training
 KEYS = ("train.length", "train.checkpoint_every", "schedule.warmup")
 
 
 def check(name: str, experiment: Experiment, scale: Fraction) -> None:
-    """Raises a ConfigError if a training has no steps between two milestones, or after the last one."""
+    """Raises a ConfigError if a scaled training has no steps between two milestones, or after the last one."""
     parts = getattr(experiment, "alternating", None)
     schedules = [(experiment.schedule.milestones, experiment.train.length)]
     schedules += [(part.milestones, part.length) for part in (parts.rpn, parts.regions)] if parts else []
@@ -25,7 +25,7 @@ def check(name: str, experiment: Experiment, scale: Fraction) -> None:
 
 
 def train_words(experiment: Experiment, scale: Fraction) -> list[str]:
-    """Overrides for `scale` times the lengths; steps are rounded, to at least one. Evaluates at most 16 times."""
+    """Returns overrides that multiply all lengths by `scale`, rounded to at least 1, with at most 16 evaluations."""
     if scale == 1:
         return []
     train = experiment.train

@@ -1,7 +1,7 @@
-"""Overrides that run the rows in miniature, on generated data.
+"""Overrides that run the rows in miniature on generated data.
 
-Nets become the smallest of their kind; VGG-16 becomes ResNet-18 as well, since its linear layers alone have 120 million
-weights. All trainings share one folder of generated data per kind.
+Nets become the smallest of their kind; VGG-16 becomes ResNet-18, since its linear layers alone have 120 million
+weights. All trainings share one folder per kind of generated data.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ COMMON = (
 
 
 def data_words(experiment: Experiment, out: Path) -> list[str]:
-    """Overrides that select generated data for the experiment's task."""
+    """Returns overrides that select generated data for the experiment's task."""
     return tasks[experiment.task].smoke_data(experiment, out)
 
 
 def train_words(experiment: Experiment) -> list[str]:
-    """Overrides for a small net and a short training."""
+    """Returns overrides for a small net and a short training."""
     task = tasks[experiment.task]
     words = [*COMMON, *task.smoke_training(experiment), *task.smoke_evaluation(experiment)]
     if experiment.train.exact_statistics:
@@ -32,5 +32,5 @@ def train_words(experiment: Experiment) -> list[str]:
 
 
 def test_words(experiment: Experiment, test: Sequence[str] = ()) -> list[str]:
-    """Overrides for a quick evaluation of a row with the overrides `test`."""
+    """Returns overrides for a quick evaluation of a row with the overrides `test`."""
     return ["train.device=cpu", *tasks[experiment.task].smoke_evaluation(experiment, test)]

@@ -1,7 +1,6 @@
-"""The rows of Tables 1 to 14 for the paper's systems and its VGG-16 baselines, Figures 1, 4, 6 and 7, and drawn
-detections.
+"""Rows of Tables 1 to 14 for the paper's systems and VGG-16 baselines, Figures 1, 4, 6 and 7, and sample detections.
 
-Metrics of other systems that the paper quotes (GoogLeNet, PReLU-net, OverFeat, …) are not rows: they are not run.
+Other systems that the paper quotes (GoogLeNet, PReLU-net, OverFeat, …) are not run and have no rows.
 """
 
 from functools import partial
@@ -44,7 +43,7 @@ def table2() -> list[Row]:
 
 
 def classified(table: str, test: tuple[str, ...], rows: list[tuple[str, str, float, float, str]]) -> list[Row]:
-    """Rows of single nets, given as name, system, top-1 error, top-5 error and training."""
+    """Returns rows of single nets, given as name, system, top-1 error, top-5 error and training."""
     return [Row(table, name, system, {"error": a, "top5_error": b}, (net,), test) for name, system, a, b, net in rows]
 
 
@@ -130,7 +129,7 @@ def table8() -> list[Row]:
 
 
 def table9() -> list[Row]:
-    """The improvements of appendix B, added one by one; models for test-dev are trained on train and val."""
+    """Improvements of appendix B, added one by one; models for test-dev are trained on train and val."""
     plus, trainval = "coco_r101_plus.yaml", "coco_r101_context_trainval"
     refined = ("eval.refine=true", "eval.nms=0.3")
     dev_row = partial(Row, server=COCO_SERVER, server_data=TEST_DEV, unseen=False)
@@ -215,7 +214,7 @@ def table14() -> list[Row]:
 
 
 def segmentation() -> list[Row]:
-    """MNC and a modern substitute, since the paper gives neither method nor metrics of its COCO segmentation entry."""
+    """MNC and a modern substitute: the paper gives neither method nor metrics for its COCO segmentation entry."""
     return [
         Row(
             "segmentation", "mnc_r101", "MNC (1512.04412), ResNet-101", {"mask_AP": 24.6, "mask_AP50": 44.3},

@@ -1,4 +1,4 @@
-"""All trainings that the tables and figures need. The paper does not name all nets of its ensembles."""
+"""All trainings for the tables and figures. The paper does not name all nets of its ensembles."""
 
 from resdet.reproduce.records import Training
 
