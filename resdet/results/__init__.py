@@ -1,4 +1,4 @@
-"""Results of models on images, as objects, drawings and Parquet, and the parts of reports."""
+"""Results of models on images as objects, drawings and Parquet, and the parts of reports."""
 
 from typing import TYPE_CHECKING
 

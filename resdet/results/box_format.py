@@ -4,10 +4,10 @@ import numpy as np
 
 
 def xyxy_to_xywh(boxes: np.ndarray) -> np.ndarray:
-    """Boxes [..., 4] as COCO writes them, x, y, width, height, of corners [..., 4]."""
+    """Converts corners [..., 4] to COCO's boxes [..., 4]: x, y, width, height."""
     return np.concatenate([boxes[..., :2], boxes[..., 2:] - boxes[..., :2]], -1)
 
 
 def xywh_to_xyxy(boxes: np.ndarray) -> np.ndarray:
-    """Corners [..., 4] of boxes [..., 4] as COCO writes them: x, y, width, height."""
+    """Converts COCO's boxes [..., 4] (x, y, width, height) to corners [..., 4]."""
     return np.concatenate([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], -1)

@@ -1,4 +1,4 @@
-"""Calibration: whether predictions of score 0.8 are correct in 80 % of the cases."""
+"""Calibration: whether predictions with a score of 0.8 are correct in 80 % of the cases."""
 
 from dataclasses import dataclass
 
@@ -12,17 +12,20 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Calibration:
-    """Predictions in bins of equal width by score; without empty bins."""
+    """Predictions in nonempty score bins of equal width."""
 
-    scores: np.ndarray  # float64 [b]: mean of each bin
-    accuracy: np.ndarray  # float64 [b]: share of correct ones
-    counts: np.ndarray  # int64 [b]
+    scores: np.ndarray  # float64 [b]: mean score per bin
+    accuracy: np.ndarray  # float64 [b]: fraction of correct predictions
+    counts: np.ndarray  # int64 [b]: number of predictions
     error: float  # expected calibration error
 
 
 def calibrate(scores: np.ndarray, correct: np.ndarray) -> Calibration:
-    """Scores [n] from 0 to 1, correct bool [n]. The expected calibration error (Guo et al., ICML 2017) is the mean of
-    |accuracy - score| over the bins, weighted by their counts; 0 without predictions."""
+    """Bins predictions by their scores [n], from 0 to 1; `correct`: bool [n].
+
+    The expected calibration error (Guo et al., ICML 2017) is the mean of |accuracy - score| over the bins, weighted by
+    their counts; 0 without predictions.
+    """
     places = np.minimum((scores * BINS).astype(np.int64), BINS - 1)
     counts = np.bincount(places, minlength=BINS)
     filled = counts > 0
@@ -34,7 +37,7 @@ def calibrate(scores: np.ndarray, correct: np.ndarray) -> Calibration:
 
 
 def calibration_parts(calibration: Calibration) -> list[Part]:
-    """The reliability diagram and the expected calibration error."""
+    """Returns the reliability diagram and the expected calibration error."""
     measured = Line("measured", calibration.scores.tolist(), calibration.accuracy.tolist(), 0)
     lines = [measured, Line("perfect", [0, 1], [0, 1], 9, thin=True)]
     note = "Below the diagonal, scores are too high."

@@ -1,21 +1,21 @@
-"""Places of captions: each where it hides the least of the objects and no other caption.
+"""Placement of captions, each where it hides the least of the objects and no other caption.
 
-Greedy, as labels of maps are often placed (Christensen, Marks and Shieber, 1995): in the order of the detections, each
-caption takes the cheapest of its candidates.
+Greedy, as is common for labels on maps (Christensen, Marks and Shieber, 1995): in the order of the detections, each
+caption takes its cheapest candidate.
 """
 
 import numpy as np
 
-HIDDEN = 0.25  # a caption that would hide more than this share of another object is left out
-DISTANCE = 0.01  # cost of each candidate over the one before it, which decides between equally good ones
-OWN = 0.3  # cost of hiding the caption's own object, as a share of that of hiding another one
+HIDDEN = 0.25  # maximum fraction of another object that a caption may hide; otherwise it is omitted
+DISTANCE = 0.01  # extra cost of each candidate over the previous one, to break ties
+OWN = 0.3  # cost of hiding the caption's own object, relative to another object
 
 
 def place(boxes: np.ndarray, sizes: np.ndarray, height: int, width: int) -> list[tuple[int, int] | None]:
-    """The top-left corners (x, y) of captions with these sizes (width, height) [m, 2], which belong to the first m of
-    the boxes [n, 4] xyxy, in an image of height x width pixels; None for captions that find no place.
+    """Returns the top-left corners (x, y) of captions with `sizes` [m, 2] (width, height), for the first m of the boxes
+    [n, 4] xyxy in an image of height × width pixels; None for captions without space.
 
-    Captions lie inside the image and never overlap. If the image is smaller than a caption, the caption is cut off.
+    Captions are inside the image and never overlap; those larger than the image are cut off.
     """
     limits = np.array([width, height])
     objects = np.concatenate([boxes[:, :2].clip(0, limits - 1), boxes[:, 2:].clip(1, limits)], 1)
@@ -39,8 +39,8 @@ def place(boxes: np.ndarray, sizes: np.ndarray, height: int, width: int) -> list
 
 
 def candidates(box: np.ndarray, size: np.ndarray, limits: np.ndarray) -> np.ndarray:
-    """Rectangles xyxy [14, 4] of a caption around its box, moved into the image: above, below, beside, inside; the best
-    ones first."""
+    """Returns candidate rectangles xyxy [14, 4] for a caption, best first: above, below, beside and inside its box;
+    moves them into the image."""
     left, top, right, bottom = np.floor(box)
     w, h = size
     corners = [
@@ -53,7 +53,7 @@ def candidates(box: np.ndarray, size: np.ndarray, limits: np.ndarray) -> np.ndar
 
 
 def intersections(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Areas [n, m] of the intersections of boxes [n, 4] and [m, 4]."""
+    """Computes the intersection areas [n, m] of boxes [n, 4] and [m, 4]."""
     across, down = (
         np.minimum(first[:, None, k + 2], second[:, k + 2]) - np.maximum(first[:, None, k], second[:, k])
         for k in (0, 1)

@@ -30,7 +30,7 @@ class Classification:
         return ", ".join(f"{name} {score:.3f}" for name, score in zip(self.names, self.scores))
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields but the pixels, in JSON types."""
+        """Returns all fields except the pixels, in JSON types."""
         image = str(self.image) if isinstance(self.image, (str, Path)) else None
         return {"image": image, "names": self.names, "labels": self.labels.tolist(), "scores": self.scores.tolist()}
 
@@ -44,7 +44,7 @@ class Classification:
         return {"name": self.names, "label": self.labels, "score": self.scores}
 
     def select(self, keep: np.ndarray | Sequence[int]) -> "Classification":
-        """Selects classes by a bool [k], or by indices, in their order."""
+        """Selects classes by a bool mask [k], or by indices, in their order."""
         chosen = np.arange(len(self))[keep]
         return replace(
             self, labels=self.labels[chosen], scores=self.scores[chosen], names=[self.names[i] for i in chosen]

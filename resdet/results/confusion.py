@@ -6,12 +6,14 @@ import numpy as np
 
 from resdet.results.sections import Matrix, Part, Table
 
-LARGEST, PAIRS = 40, 20  # classes of a matrix that is shown whole; rows of the table
+LARGEST, PAIRS = 40, 20  # maximum classes of the matrix, maximum rows of the table
 
 
 def confusion_parts(rows: Sequence[str], columns: Sequence[str], counts: Sequence[Sequence[int]]) -> list[Part]:
-    """The matrix of counts [R][C], unless it has too many classes, and its most frequent errors. The classes of rows
-    and columns are the same but for the last ones."""
+    """Returns the matrix of counts [R][C], unless it has too many classes, and a table of its most frequent errors.
+
+    Rows and columns have the same classes, except for the last ones.
+    """
     table = np.asarray(counts)
     errors = table * (1 - np.eye(*table.shape, dtype=table.dtype))
     largest = np.argsort(-errors, axis=None, kind="stable")[:PAIRS]

@@ -1,6 +1,6 @@
-"""Differences of runs on the same images, with intervals of a paired bootstrap: whether one is more than noise.
+"""Differences between runs on the same images, with paired bootstrap intervals that tell them from noise.
 
-A resample draws as many images as there are, with replacement, and the same ones for both runs.
+A resample draws n of n images with replacement, the same for both runs.
 """
 
 from collections.abc import Sequence
@@ -10,19 +10,19 @@ import numpy as np
 from resdet.results.sections import Cell
 
 RESAMPLES, LEVEL = 200, 0.95
-PICTURES, MOST = 24, 6  # images of all galleries of a comparison, and of each
+PICTURES, MOST = 24, 6  # maximum number of images in all galleries of a comparison, and in each
 ALL = "all classes"
 COLUMNS = ("class", "metric", "first", "this", "difference", "low", "high", "verdict")
 
 
 def resample(images: int, count: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """int32 [1 + count, images]: each image once, and then how often each is drawn, with replacement."""
+    """Returns how often each image counts, int32 [1 + count, images]: once in the first row, then in each resample."""
     drawn = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), count)
     return np.concatenate([np.ones((1, images)), drawn]).astype(np.int32)
 
 
 def interval(values: np.ndarray) -> tuple[float, float] | None:
-    """The percentile interval of resampled values [R], without NaN; None without any."""
+    """Returns the percentile interval of resampled values [R], ignoring NaN; None without values."""
     values = values[~np.isnan(values)]
     if not len(values):
         return None
@@ -31,8 +31,10 @@ def interval(values: np.ndarray) -> tuple[float, float] | None:
 
 
 def row(name: str, metric: str, first: np.ndarray, other: np.ndarray, best: int, missing: str) -> list[Cell]:
-    """A row of the table; values [1 + R], the first of the data set itself. `best`: 1 if higher values are better, -1
-    if lower ones are; `missing`: the verdict without a value."""
+    """Returns a row of the table, from values [1 + R], first on the dataset itself, then on its resamples.
+
+    `best`: 1 if higher values are better, -1 if lower values are; `missing`: the verdict without a value.
+    """
     if np.isnan(first[0]):
         return [name, metric, *[None] * 5, missing]
     difference = other - first
@@ -49,11 +51,11 @@ def explanation(first: str, other: str, images: int) -> str:
 
 
 def room(others: int) -> int:
-    """Images of each of the two galleries of a run."""
+    """Returns the number of images in each of the two galleries of a run."""
     return min(MOST, max(1, PICTURES // (2 * others)))
 
 
 def most(counts: np.ndarray, room: int) -> list[int]:
-    """The `room` places with the highest positive counts."""
+    """Returns the indices of the `room` highest positive counts."""
     ranked: Sequence[int] = np.argsort(-counts, kind="stable")[:room].tolist()
     return [place for place in ranked if counts[place] > 0]

@@ -1,4 +1,4 @@
-"""Compares the errors of two runs, each of which is right or wrong about each image."""
+"""Compares the errors of two runs whose predictions are right or wrong for each image."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ import numpy as np
 from resdet.results.differences import ALL, COLUMNS, explanation, resample, row
 from resdet.results.sections import Gallery, Section, Table
 
-LOWER = -1  # errors are better if they are lower
+LOWER = -1  # lower errors are better
 NO_IMAGES = "no images"
 
 
 @dataclass(frozen=True)
 class Errors:
-    """By kind of error, bool [n]: whether a run is wrong about each image."""
+    """Whether a run is wrong about each image, bool [n], by kind of error."""
 
     run: str
     wrong: Mapping[str, np.ndarray]
@@ -23,14 +23,14 @@ class Errors:
 def error_section(
     first: Errors, other: Errors, labels: np.ndarray, classes: Sequence[str], number: int, galleries: Sequence[Gallery]
 ) -> Section:
-    """The section of run `number`; `labels` [n] are of the images."""
+    """Returns the section of run `number`; `labels` [n]: classes of the images."""
     tables = difference_table(first, other, labels, classes, number), agreement_table(first, other, number)
     note = explanation(first.run, other.run, len(labels))
     return Section(f"comparison_{number}", f"{other.run} against {first.run}", [*tables, *galleries], note)
 
 
 def difference_table(first: Errors, other: Errors, labels: np.ndarray, classes: Sequence[str], number: int) -> Table:
-    """Errors of all classes, and of each class the first kind."""
+    """Returns a table with all errors over all classes, and the first kind of error per class."""
     copies = resample(len(labels))
     rows = []
     for kind in first.wrong:
@@ -45,13 +45,13 @@ def difference_table(first: Errors, other: Errors, labels: np.ndarray, classes: 
 
 
 def means(wrong: np.ndarray, copies: np.ndarray) -> np.ndarray:
-    """[R]: the error of each resample [R, n]; NaN for one without images."""
+    """Computes the error [R] of each resample [R, n]; NaN for a resample without images."""
     count = copies.sum(1)
     return np.where(count > 0, copies @ wrong.astype(np.float64) / np.maximum(count, 1), np.nan)
 
 
 def agreement_table(first: Errors, other: Errors, number: int) -> Table:
-    """The number of images that both runs, one or none are right about."""
+    """Returns a table with the numbers of images on which both runs, one or neither are right."""
     kind = next(iter(first.wrong))
     a, b = ~first.wrong[kind], ~other.wrong[kind]
     counts = {"both": a & b, f"only {first.run}": a & ~b, f"only {other.run}": b & ~a, "none": ~a & ~b}

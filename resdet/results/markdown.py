@@ -6,7 +6,7 @@ from resdet.errors import printable
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    """A table with the first `left` columns aligned left, the others right."""
+    """Formats a table with the first `left` columns left-aligned, the others right-aligned."""
     line = lambda cells: f"| {' | '.join(printable(cell).replace('|', chr(92) + '|') for cell in cells)} |"
     rule = "|" + "|".join("---" if column < left else "---:" for column in range(len(header))) + "|"
     return "\n".join([line(header), rule, *map(line, rows)])

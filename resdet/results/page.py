@@ -1,4 +1,4 @@
-"""The frame of HTML pages that request no other file: `resdet report` and `resdet data check` write them."""
+"""Template of the self-contained HTML pages of `resdet report` and `resdet data check`."""
 
 from html import escape
 from pathlib import Path
@@ -26,7 +26,7 @@ PAGE = """<!DOCTYPE html>
 
 
 def document(title: str, body: str) -> str:
-    """A page without scripts; `body` is HTML."""
+    """Returns a page without scripts; `body`: HTML."""
     return PAGE.format(policy=POLICY, title=escape(title), style=style(), body=body)
 
 

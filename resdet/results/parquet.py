@@ -1,4 +1,4 @@
-"""Results as Parquet: one row per image. docs/detection.md describes the columns."""
+"""Results as Parquet, one row per image; docs/detection.md describes the columns."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from resdet.results.classification import Classification
     from resdet.results.result import Result
 
-VERSION = 1  # of the columns; a change of their names, types or meaning is another version
-KEY = b"resdet"  # of the file metadata
-MANIFEST = "_manifest.json"  # of a folder of parts; readers of Parquet skip names with _
-ROWS = 256  # of a row group, which is what a writer holds in memory
+VERSION = 1  # version of the columns; changes with their names, types or meaning
+KEY = b"resdet"  # key in the file metadata
+MANIFEST = "_manifest.json"  # manifest of a folder of parts; Parquet readers skip names with _
+ROWS = 256  # rows per row group, which a writer holds in memory
 Row: TypeAlias = dict[str, Any]
 
 
@@ -28,7 +28,7 @@ def arrow() -> Any:
 
 
 def schema() -> "pyarrow.Schema":
-    """The columns, with their version as JSON in the metadata."""
+    """Returns the columns, with their version as JSON in the metadata."""
     pa = arrow()
     texts, numbers = pa.list_(pa.string()), pa.list_(pa.float32())
     mask = pa.struct([("size", pa.list_(pa.int32())), ("counts", pa.string())])
@@ -50,7 +50,7 @@ def schema() -> "pyarrow.Schema":
 
 
 def row_of_result(image: str, result: "Result") -> Row:
-    """The row of a detector or a localizer."""
+    """Returns the row of a detector's or localizer's result."""
     return {
         **common(image, result.size, result),
         "category_ids": result.category_ids.tolist(),
@@ -62,7 +62,7 @@ def row_of_result(image: str, result: "Result") -> Row:
 
 
 def common(image: str, size: tuple[int, int], result: "Result | Classification") -> Row:
-    """The columns of all models, which are those of a classifier; `size`: height and width."""
+    """Returns the columns that all models share, which are all of a classifier's; `size`: height and width."""
     return {
         "image": image,
         "width": size[1],
@@ -74,12 +74,12 @@ def common(image: str, size: tuple[int, int], result: "Result | Classification")
 
 
 def row_of_error(image: str, error: Exception) -> Row:
-    """The row of an image that cannot be read."""
+    """Returns the row of an unreadable image."""
     return {"image": image, "error": str(error)}
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Writes a file that appears when it is complete; holds one row group in memory."""
+    """Writes a file atomically, holding one row group in memory."""
     pq = required("pyarrow.parquet", "pyarrow", "Parquet")
     columns = schema()
 
@@ -92,7 +92,7 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
 
 
 def table_of(rows: Sequence[Row]) -> "pyarrow.Table":
-    """The rows as an Arrow table; columns that a row lacks are null."""
+    """Converts rows to an Arrow table; missing columns are null."""
     return arrow().Table.from_pylist(rows, schema=schema())
 
 
@@ -103,7 +103,7 @@ def groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
 
 
 def read_batches(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> Iterator["pyarrow.RecordBatch"]:
-    """Some columns of a file of results, a row group or less at a time; `optional` ones where the file has them."""
+    """Yields columns of a results file, at most a row group at a time; `optional` ones only if the file has them."""
     pq, pa = required("pyarrow.parquet", "pyarrow", "Parquet"), arrow()
     try:
         with pq.ParquetFile(path) as file:

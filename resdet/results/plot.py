@@ -1,6 +1,6 @@
-"""A small plotter: lines over two axes, rendered as SVG and PNG.
+"""A small plotting library: lines over two axes, rendered as SVG and PNG.
 
-A drawing is a list of bitmaps, strokes and texts in pixel coordinates, which each format renders.
+A drawing consists of bitmaps, strokes and texts in pixel coordinates, which are rendered in each format.
 """
 
 from base64 import b64encode
@@ -20,7 +20,7 @@ WIDTH, HEIGHT = 720, 480
 LEFT, RIGHT, TOP, BOTTOM = 64, 190, 48, 48  # margins; the legend is on the right
 COLORS = ("#1f77b4", "#d62728", "#2ca02c", "#ff7f0e", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#bcbd22", "#444444")
 DASHES = 6  # length of a dash and of a gap, in pixels
-DOT = np.array([(-2.0, 0.0), (2.0, 0.0)])  # a line of one point
+DOT = np.array([(-2.0, 0.0), (2.0, 0.0)])  # stroke for a line with one point
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Stroke:
 class Text:
     text: str
     x: float
-    y: float  # of the baseline
+    y: float  # baseline
     anchor: str = "start"  # start, middle or end, as in SVG
     size: int = 12
     color: str = "#222222"
@@ -74,8 +74,7 @@ class Drawing:
 
 
 def plot(lines: Sequence[Line], title: str, x_label: str, y_label: str, top: float | None = None) -> Drawing:
-    """Plots lines over axes that start at zero, or at the lowest negative y; values above `top` are clipped, as in the
-    paper."""
+    """Plots lines over axes from zero, or from the lowest negative y; clips values above `top`, as in the paper."""
     x_most = max((max(line.x) for line in lines if len(line.x)), default=1) or 1
     y_least = min([0.0, *(min(line.y) for line in lines if len(line.y))])
     y_most = top or max([0.0, *(max(line.y) for line in lines if len(line.y))]) or (0.0 if y_least else 1.0)
@@ -109,7 +108,7 @@ def plot(lines: Sequence[Line], title: str, x_label: str, y_label: str, top: flo
 
 
 def pieces_below(top: float, line: Line) -> list[tuple[np.ndarray, np.ndarray]]:
-    """x and y of each piece of the line that is not above `top`, cut at the crossings."""
+    """Returns x and y of each piece of the line that is not above `top`, cut at the crossings."""
     x, y = np.asarray(line.x, float), np.asarray(line.y, float)
     before = np.flatnonzero(np.diff(y > top))
     share = (top - y[before]) / (y[before + 1] - y[before])
@@ -120,7 +119,7 @@ def pieces_below(top: float, line: Line) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def ticks(most: float, least: float = 0.0) -> np.ndarray:
-    """Round numbers from at least `least` (zero or below) to at most `most`; four to nine if `least` is zero."""
+    """Returns round numbers between `least` (zero or below) and `most`; four to nine if `least` is zero."""
     span = most - least
     step = 10.0 ** floor(log10(span))
     step *= next(share for share in (0.1, 0.2, 0.5, 1) if span / (share * step) < 10)
@@ -154,7 +153,7 @@ def to_svg(drawing: Drawing) -> str:
 
 
 def embedded(bitmap: Bitmap) -> str:
-    """An SVG element with the pixels embedded as JPEG."""
+    """Returns an SVG element with the pixels embedded as JPEG."""
     import cv2
 
     jpeg = cv2.imencode(".jpg", cv2.cvtColor(bitmap.pixels, cv2.COLOR_RGB2BGR))[1].tobytes()
@@ -163,12 +162,12 @@ def embedded(bitmap: Bitmap) -> str:
 
 
 def background_of(text: Text) -> tuple[float, float, float, float]:
-    """Left, top, width and height of the background of a text."""
+    """Returns left, top, width and height of the background of a text."""
     return text.x, text.y - text.size + 1, text_width(text.text, text.size), text.size + 2
 
 
 def text_width(text: str, size: int) -> float:
-    """Approximate width of a sans-serif text in pixels."""
+    """Estimates the width of a sans-serif text in pixels."""
     return 0.58 * size * len(text)
 
 
@@ -202,7 +201,7 @@ def to_pixels(drawing: Drawing, scale: int = 2) -> np.ndarray:
 
 
 def dashes(points: np.ndarray) -> list[np.ndarray]:
-    """A polyline [n, 2] cut into dashes of two points each."""
+    """Cuts a polyline [n, 2] into dashes of two points each."""
     lengths = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
     starts = np.arange(0, lengths[-1], 2 * DASHES)
 

@@ -23,7 +23,7 @@ from resdet.results.keypoints import keypoints_to_coco
 
 @dataclass(init=False, eq=False, repr=False)
 class Result:
-    """n detections of one image, by descending score; those of a localizer in the order of the given classes."""
+    """n detections of one image, by descending score; for localizers, in the order of the given classes."""
 
     boxes: np.ndarray  #: float32 [n, 4], xyxy in pixels, right and bottom exclusive
     scores: np.ndarray  #: float32 [n], 0 to 1
@@ -36,7 +36,7 @@ class Result:
     #: float32 [n, K, 3]: x, y in pixels and score, the logit of the heatmap; None if the model predicts none
     keypoints: np.ndarray | None
     keypoint_names: list[str]  #: K
-    skeleton: list[tuple[int, int]]  #: pairs of keypoints that drawings connect
+    skeleton: list[tuple[int, int]]  #: pairs of keypoints to connect in drawings
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Result:
         keypoint_names: Sequence[str] = (),
         skeleton: Sequence[tuple[int, int]] = (),
     ):
-        """Masks are either `masks`, bool [n, H, W], or `rles`."""
+        """Takes masks as either `masks`, bool [n, H, W], or `rles`."""
         self.boxes, self.scores, self.labels = boxes, scores, labels
         self.names, self.category_ids = names, category_ids
         self.size, self.image = size, image
@@ -70,7 +70,7 @@ class Result:
         size: tuple[int, int],
         image: str | Path | np.ndarray | None = None,
     ) -> "Result":
-        """Builds a result without category ids of its own: they are the labels plus 1."""
+        """Builds a result whose category ids are the labels plus 1."""
         names = [classes[label] for label in labels]
         height, width = size
         return cls(boxes, scores, labels, names, labels + 1, (height, width), image=image)
@@ -100,12 +100,12 @@ class Result:
         return "\n".join(lines)
 
     def _headline(self) -> str:
-        """The number of detections, the image and its size."""
+        """Returns the number of detections, the image and its size."""
         where = "an image" if self.image is None or isinstance(self.image, np.ndarray) else str(self.image)
         return f"{number_of(len(self), 'detection')} in {where}, {self.size[1]} x {self.size[0]} pixels"
 
     def select(self, keep: np.ndarray | Sequence[int]) -> "Result":
-        """Selects detections by a bool [n], or by indices, in their order."""
+        """Selects detections by a bool mask [n], or by indices, in their order."""
         chosen = np.arange(len(self))[keep]
         return replace(
             self,
@@ -119,7 +119,7 @@ class Result:
         )
 
     def above(self, score: float) -> "Result":
-        """Selects the detections of at least this score."""
+        """Selects the detections with at least this score."""
         return self.select(self.scores >= score)
 
     def of_classes(self, *names: str) -> "Result":
@@ -127,8 +127,8 @@ class Result:
         return self.select([place for place, name in enumerate(self.names) if name in names])
 
     def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
-        """Entries of a COCO results file: boxes as x, y, width, height; masks as compressed RLE; keypoints as
-        x, y, 1 each in COCO's count of pixels, and their scores as `keypoint_scores`."""
+        """Converts to entries of a COCO results file: boxes as x, y, width, height; masks as compressed RLE; keypoints
+        as x, y, 1 each in COCO's pixel coordinates, with their scores as `keypoint_scores`."""
         boxes = xyxy_to_xywh(self.boxes.astype(float)).tolist()
         entries = [
             {"image_id": image_id, "category_id": int(category), "bbox": box, "score": float(score)}
@@ -141,8 +141,8 @@ class Result:
         return entries
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields but the pixels, in JSON types; boxes as xyxy, masks as compressed RLE, keypoints as [x, y, score]
-        by name, with the skeleton as pairs of their positions."""
+        """Returns all fields except the pixels, in JSON types: boxes as xyxy, masks as compressed RLE, keypoints as
+        [x, y, score] by name, and the skeleton as pairs of keypoint indices."""
         detections = [
             {"name": name, "label": int(label), "category_id": int(category), "score": float(score), "box": box}
             for name, label, category, score, box in zip(
@@ -169,8 +169,8 @@ class Result:
         )
 
     def to_torchvision(self) -> dict[str, torch.Tensor]:
-        """Converts to the dict of torchvision's detectors: labels count from 1, masks are float [n, 1, H, W], keypoints
-        [n, K, 3] have the visibility 1 and `keypoints_scores` [n, K]."""
+        """Converts to the dict of torchvision's detectors: labels from 1, masks float [n, 1, H, W], keypoints [n, K, 3]
+        with visibility 1, and `keypoints_scores` [n, K]."""
         target = {
             "boxes": torch.tensor(self.boxes),
             "labels": torch.from_numpy(self.labels) + 1,
@@ -185,7 +185,7 @@ class Result:
         return target
 
     def to_pandas(self) -> Any:
-        """Converts to a pandas DataFrame, one row per detection, without masks; keypoints have three columns each, such
+        """Converts to a pandas DataFrame without masks, one row per detection; keypoints have three columns each, such
         as nose_x, nose_y and nose_score."""
         pandas = required("pandas", "pandas", "to_pandas")
         return pandas.DataFrame(self.columns())
@@ -206,14 +206,14 @@ class Result:
         }
 
     def save(self, path: str | Path, score: float = 0.0) -> None:
-        """Writes the drawn image, enlarged if it is small, or with the suffix .json the fields of `to_dict`."""
+        """Writes the drawn image, enlarged if it is small, or, for the suffix .json, the fields of `to_dict`."""
         if Path(path).suffix.lower() == ".json":
             write_json(str(path), self.above(score).to_dict())
         else:
             write_image(path, self.draw(score=score, scale=None))
 
     def plot(self, score: float = 0.0) -> Any:
-        """The drawn image, enlarged if it is small, as a PIL image, which notebooks display."""
+        """Returns the drawn image, enlarged if it is small, as a PIL image, which notebooks display."""
         Image = required("PIL.Image", "pillow", "plot")
         return Image.fromarray(self.draw(score=score, scale=None))
 
@@ -224,10 +224,10 @@ class Result:
         scale: int | None = 1,
         colors: Literal["auto", "class"] = "auto",
     ) -> np.ndarray:
-        """Draws the detections of at least this score on the image, or on another of its size: uint8 RGB [H, W, 3],
-        `scale` times as large; None: enlarged if the image is small (`visualizer.enlargement`).
+        """Draws the detections with at least this score on the image, or on another image of its size, uint8 RGB
+        [H, W, 3], enlarged `scale` times; None: enlarged if the image is small (`visualizer.enlargement`).
 
-        `colors`: one for each class, or with `auto` one for each object if all are of one class.
+        `colors`: one per class, or, with `auto`, one per object if all have the same class.
         """
         from resdet.results import visualizer
 

@@ -1,4 +1,4 @@
-"""The content of a report: sections of tables, charts, matrices, images and texts. `resdet.report` renders them."""
+"""The content of a report, which `resdet.report` renders: sections of tables, charts, matrices, images and texts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,16 +10,16 @@ from resdet.images.encode import encode_image
 from resdet.results.plot import Line
 
 Cell: TypeAlias = str | float | int | None
-TRUTH = "truth"  # layer of a picture with the annotated objects
-LARGEST = 8  # enlargement of small images
-SIDE, QUALITIES, BYTES = 480, (80, 60, 40, 20), 48_000  # of embedded images; at most so many bytes
+TRUTH = "truth"  # layer with the annotated objects
+LARGEST = 8  # maximum enlargement of small images
+SIDE, QUALITIES, BYTES = 480, (80, 60, 40, 20), 48_000  # long side, JPEG qualities and size limit of embedded images
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells, the first one a name."""
+    """Rows of cells; the first cell is a name."""
 
-    key: str  # in JSON
+    key: str  # key in JSON
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
@@ -28,7 +28,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines over two axes that start at zero; the names of the lines are unique."""
+    """Lines with unique names over two axes that start at zero."""
 
     key: str
     title: str
@@ -57,9 +57,9 @@ class Mark:
 
     box: tuple[float, float, float, float]
     text: str
-    rings: Sequence[np.ndarray] = ()  # [k, 2] each: around the parts and holes of the mask
+    rings: Sequence[np.ndarray] = ()  # [k, 2] each: outlines of the parts and holes of the mask
     points: Sequence[np.ndarray] = ()  # [2] each: keypoints
-    limbs: Sequence[np.ndarray] = ()  # [2, 2] each: the ends of a line between keypoints
+    limbs: Sequence[np.ndarray] = ()  # [2, 2] each: ends of a line between keypoints
 
     @classmethod
     def of(cls, box: np.ndarray, text: str) -> "Mark":
@@ -67,7 +67,7 @@ class Mark:
         return cls((left, top, right, bottom), text)
 
     def moved(self, stretch: np.ndarray, shift: np.ndarray | float = 0.0) -> "Mark":
-        """The mark with all places times `stretch` minus `shift`: x, y, x, y."""
+        """Transforms all coordinates (x, y, x, y) by `stretch` and then minus `shift`."""
         stretch, shift = np.broadcast_to(stretch, 4), np.broadcast_to(shift, 4)
         rings, points, limbs = (
             [places * stretch[:2] - shift[:2] for places in group] for group in (self.rings, self.points, self.limbs)
@@ -79,7 +79,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image with layers of marks that readers show and hide."""
+    """An image with layers of marks that readers can show and hide."""
 
     name: str
     caption: str
@@ -99,7 +99,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Text:
-    """A text in lines of its own, such as a config."""
+    """A preformatted text, such as a config."""
 
     key: str
     title: str
@@ -118,15 +118,15 @@ class Section:
 
 
 def facts(key: str, title: str, values: Mapping[str, Cell], note: str = "") -> Table:
-    """A table of named values."""
+    """Builds a table of named values."""
     return Table(key, title, ("name", "value"), list(values.items()), note)
 
 
 def picture(
     pixels: np.ndarray, name: str, caption: str, layers: Mapping[str, Sequence[Mark]] | None = None, side: int = SIDE
 ) -> Picture:
-    """The image uint8 [H, W, 3], shrunk to at most `side` pixels, or enlarged by an integer to at most as many, with
-    those of the marks that lie in it."""
+    """Resizes an image uint8 [H, W, 3] to at most `side` pixels, enlarging only by integers; keeps the marks that it
+    contains at least in part."""
     import cv2
 
     long = max(pixels.shape[:2])
@@ -140,13 +140,13 @@ def picture(
 
 
 def meets(mark: Mark, width: int, height: int) -> bool:
-    """Whether a part of the box lies in an image of this size."""
+    """Whether a part of the box is inside an image of this size."""
     left, top, right, bottom = mark.box
     return left < width and top < height and right > 0 and bottom > 0
 
 
 def small_jpeg(pixels: np.ndarray) -> bytes:
-    """The image as JPEG, of the best quality that needs at most BYTES."""
+    """Encodes the image as JPEG, at the best quality of at most BYTES."""
     import cv2
 
     versions = (encode_image("image.jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality]) for quality in QUALITIES)

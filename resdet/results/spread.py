@@ -1,9 +1,9 @@
-"""Choice of a few images or points among many."""
+"""Selection of a few images or points from many."""
 
 import numpy as np
 
 
 def spread(length: int, count: int) -> list[int]:
-    """At most `count` numbers below `length`, evenly spaced."""
+    """Returns at most `count` evenly spaced numbers below `length`."""
     numbers: list[int] = np.linspace(0, length - 1, min(count, length)).astype(int).tolist()
     return numbers

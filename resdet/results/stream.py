@@ -1,4 +1,4 @@
-"""Streamed results: printed and drawn."""
+"""Printing and drawing of streamed results."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,12 +28,12 @@ class Predictor(Protocol):
     """A detector, an ensemble, or an exported file."""
 
     def prepare_image(self, image: Any) -> Prepared:
-        """Decodes and resizes an image, in any thread."""
+        """Decodes and resizes an image; may run in any thread."""
 
     def predict_prepared(
         self, images: Sequence[Prepared], score: float | None = None, top: int | None = None
     ) -> list[Result]:
-        """The results of prepared images of one shape."""
+        """Returns the results of prepared images of one shape."""
 
     def stream(self, images: Iterable[Any], score: float | None = None) -> Iterator[Result]:
         """Yields one result per image; reads images lazily."""
@@ -53,9 +53,9 @@ class Place(NamedTuple):
 def show(
     model: Predictor, sources: Sequence[Source], score: float | None, folder: Path | None, batch: int = 1
 ) -> Iterator[dict[str, Any]]:
-    """Prints each result, draws it into `folder` unless None, and yields it in JSON types: images, then videos.
+    """Prints each result, draws it into `folder` unless None, and yields it in JSON types; images first, then videos.
 
-    Up to `batch` images are predicted together. An image that cannot be read has a row with `error`.
+    Predicts up to `batch` images together. The row of an unreadable image contains `error`.
     """
     paths, videos = sorted_out(sources)
     for number, (path, result) in enumerate(attempts(model, paths, batch, score=score), 1):
@@ -71,7 +71,7 @@ def show(
 
 
 def attempts(model: Any, paths: Sequence[str | Path], batch: int, **options: Any) -> Iterator[tuple[str | Path, Any]]:
-    """Yields each image with its result, or with the DataError if it cannot be read; shows the progress.
+    """Yields each image with its result, or with a DataError if it is unreadable; shows the progress.
 
     `options`: score and top of `predict_prepared`.
     """
@@ -84,7 +84,7 @@ def attempts(model: Any, paths: Sequence[str | Path], batch: int, **options: Any
 
 
 def show_video(model: Predictor, video: Video, score: float | None, path: Path | None) -> Iterator[dict[str, Any]]:
-    """Prints each frame's result in a line, writes the video with them unless `path` is None, and yields them."""
+    """Prints each frame's result on one line, writes the drawn video unless `path` is None, and yields the results."""
     with VideoWriter(path, video.rate) if path else nullcontext() as writer:
         for place, result in follow(video, lambda frames: model.stream(frames, score)):
             print(f"{place}: {in_a_line(result)}", flush=video.live)
@@ -96,7 +96,7 @@ def show_video(model: Predictor, video: Video, score: float | None, path: Path |
 
 
 def in_a_line(result: Result) -> str:
-    """Each class with the scores of its detections, by the best: "person 0.99–0.51 (12), car 0.97"."""
+    """Formats the score range per class, best class first: "person 0.99–0.51 (12), car 0.97"."""
     by_class: dict[str, list[float]] = {}
     for name, score in zip(result.names, result.scores.tolist()):
         by_class.setdefault(name, []).append(score)
@@ -106,7 +106,7 @@ def in_a_line(result: Result) -> str:
 
 
 def follow(video: Video, stream: Callable[[Iterable[np.ndarray]], Iterator[R]]) -> Iterator[tuple[Place, R]]:
-    """Yields the results that `stream` computes from the frames of a video. Ctrl-C ends those of a camera."""
+    """Yields the results that `stream` computes from the frames of a video; Ctrl-C ends a camera's frames."""
     times: deque[float] = deque()
 
     def pixels() -> Iterator[np.ndarray]:
@@ -123,12 +123,12 @@ def follow(video: Video, stream: Callable[[Iterable[np.ndarray]], Iterator[R]]) 
 
 
 def sorted_out(sources: Sequence[Source]) -> tuple[list[str | Path], list[Video]]:
-    """The images, by their path or address, and the videos."""
+    """Splits sources into images, by path or address, and videos."""
     return [s for s in sources if not isinstance(s, Video)], [s for s in sources if isinstance(s, Video)]
 
 
 def stem_of(video: Video) -> str:
-    """A part of a file's name: that of the file, the number of a camera or the address of a stream."""
+    """Returns the stem of the file name, the number of the camera, or the URL of the stream, as part of a file name."""
     if video.name.isdecimal():
         return f"camera{video.name}"
     path = video.name.partition("://")[2].partition("?")[0]
@@ -136,6 +136,6 @@ def stem_of(video: Video) -> str:
 
 
 def write_drawn(result: Result, folder: Path, number: int) -> None:
-    """Writes folder/NUMBER_NAME.jpg; images of several folders may share a name."""
+    """Writes folder/NUMBER_NAME.jpg, since images from several folders may share a name."""
     assert isinstance(result.image, (str, Path))
     write_image(folder / f"{number:04}_{address.stem_of(result.image)}.jpg", result.draw(scale=None))

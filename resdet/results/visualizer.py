@@ -1,6 +1,6 @@
-"""Drawing of detections: boxes, translucent masks, keypoints, and captions beside the objects.
+"""Drawing of detections: boxes, translucent masks, keypoints and captions.
 
-RGB in and out, without a display; input arrays are not modified.
+Inputs and outputs are RGB; no display is required, and input arrays are not modified.
 """
 
 import colorsys
@@ -12,14 +12,14 @@ import numpy as np
 from resdet.results.captions import place
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
-OPACITY = 0.45  # of masks
-MIN_KEYPOINT_SCORE = 2.0  # a logit, as in Detectron
-GOLDEN = 0.618033988749895  # hue step, as a fraction of the circle; spreads any number of hues
+OPACITY = 0.45  # opacity of masks
+MIN_KEYPOINT_SCORE = 2.0  # logit, as in Detectron
+GOLDEN = 0.618033988749895  # hue step, as a fraction of the circle; spaces any number of hues
 TONES = ((0.9, 1.0), (0.65, 0.75), (0.5, 1.0))  # saturation and value, cycled over the labels
-SIDES = (160, 640)  # of pictures in logs: longest side in pixels
-ENLARGED, MOST = 640, 8  # long side that small images are enlarged to, and the largest factor
-THINNEST = 10  # lines of a box are at most this part of its short side wide
-MARGIN = 2  # pixels between a caption and its edge
+SIDES = (160, 640)  # minimum and maximum long side of pictures in logs, in pixels
+ENLARGED, MOST = 640, 8  # long side to which small images are enlarged, and the maximum factor
+THINNEST = 10  # the lines of a box are at most 1/THINNEST of its short side wide
+MARGIN = 2  # padding of captions in pixels
 Color = tuple[int, int, int]
 
 
@@ -33,9 +33,9 @@ def draw(
 ) -> np.ndarray:
     """Returns a copy of the image uint8 [H, W, 3], `scale` times as large, with n detections drawn, the first on top.
 
-    boxes: [n, 4] xyxy in pixels, may reach beyond the image; labels: [n], which select the colors (see `apart`); masks:
-    n of bool [H, W], each accessed once. A caption lies where it covers no other caption and little of the objects; one
-    without such a place is left out.
+    boxes: [n, 4] xyxy in pixels, may extend beyond the image; labels: [n], which select the colors (see `apart`);
+    masks: n of bool [H, W], each accessed once. Captions are placed where they cover no other caption and little of
+    the objects; those without such a place are omitted.
     """
     canvas = enlarged(pixels, scale)
     boxes, width = np.asarray(boxes, float) * scale, line_width(*canvas.shape[:2])
@@ -57,8 +57,8 @@ def draw_keypoints(
     skeleton: Sequence[tuple[int, int]],
     scale: int = 1,
 ) -> None:
-    """Draws the keypoints [n, K, 3] of n detections on the canvas, which is `scale` times as large as the image: those
-    with scores above MIN_KEYPOINT_SCORE, and the skeleton between them; the first detection on top."""
+    """Draws those keypoints [n, K, 3] of n detections with scores above MIN_KEYPOINT_SCORE, and the skeleton between
+    them, on a canvas `scale` times as large as the image; the first detection on top."""
     width = line_width(*canvas.shape[:2])
     for i in range(len(keypoints))[::-1]:
         drawn = keypoints[i, :, 2] > MIN_KEYPOINT_SCORE
@@ -71,13 +71,13 @@ def draw_keypoints(
 
 
 def enlargement(height: int, width: int) -> int:
-    """The `scale` for a picture to look at: 1 if the long side has ENLARGED pixels or more, else the smallest integer
-    that gives it as many, at most MOST."""
+    """Returns the `scale` for viewing a picture: 1 if the long side has at least ENLARGED pixels, otherwise the
+    smallest integer that reaches this length, at most MOST."""
     return min(-(-ENLARGED // max(height, width)), MOST)
 
 
 def enlarged(pixels: np.ndarray, scale: int) -> np.ndarray:
-    """A copy of uint8 [H, W, 3], `scale` times as large."""
+    """Returns a copy of uint8 [H, W, 3], `scale` times as large."""
     if scale == 1:
         return np.array(pixels, order="C")
     return cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
@@ -95,7 +95,7 @@ def sheet(images: Sequence[np.ndarray], columns: int, gap: int = 4) -> np.ndarra
 
 
 def fitted(pixels: np.ndarray) -> np.ndarray:
-    """The image resized, if necessary, to a longest side between SIDES."""
+    """Resizes the image, if necessary, to a long side within SIDES."""
     longest = max(pixels.shape[:2])
     if longest > SIDES[1]:
         height, width = (max(1, round(side * SIDES[1] / longest)) for side in pixels.shape[:2])
@@ -105,29 +105,29 @@ def fitted(pixels: np.ndarray) -> np.ndarray:
 
 
 def apart(labels: Sequence[int]) -> Sequence[int]:
-    """Labels for the colors: the given ones, or a number for each object if all have the same class."""
+    """Returns labels for the colors: the given ones, or one number per object if all have the same class."""
     return range(len(labels)) if len(set(labels)) == 1 < len(labels) else labels
 
 
 def color(label: int) -> Color:
-    """RGB color of a class, fixed by its label; neighboring labels have distant colors."""
+    """Returns the fixed RGB color of a label; neighboring labels have distant colors."""
     saturation, value = TONES[int(label) % len(TONES)]
     red, green, blue = colorsys.hsv_to_rgb(int(label) * GOLDEN % 1, saturation, value)
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def text_color(background: Color) -> Color:
-    """Black or white, by the contrast with the background (Rec. 601 luma)."""
+    """Returns black or white, by contrast with the background (Rec. 601 luma)."""
     return (0, 0, 0) if np.dot(background, (0.299, 0.587, 0.114)) > 140 else (255, 255, 255)
 
 
 def line_width(height: int, width: int) -> int:
-    """Line width of boxes and outlines: one pixel on small images, three on 1000 x 1000."""
+    """Returns the line width of boxes and outlines: 1 pixel on small images, 3 on 1000 × 1000 pixels."""
     return max(1, round((height + width) / 600))
 
 
 def _mask(pixels: np.ndarray, mask: np.ndarray, color: Color, width: int) -> None:
-    """Tints the mask [H, W], which is enlarged to the size of the pixels, and draws its outline."""
+    """Enlarges the mask [H, W] to the size of the pixels, tints it and draws its outline."""
     scale = pixels.shape[0] // mask.shape[0]
     x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
     part = np.ascontiguousarray(mask[y : y + h, x : x + w]).repeat(scale, 0).repeat(scale, 1)
@@ -139,7 +139,7 @@ def _mask(pixels: np.ndarray, mask: np.ndarray, color: Color, width: int) -> Non
 
 
 def _box(pixels: np.ndarray, box: np.ndarray, color: Color, width: int) -> None:
-    """Draws the four sides inside the box, clipped to the image; at least one pixel."""
+    """Draws the four sides inside the box, clipped to the image, at least one pixel wide."""
     left, top, right, bottom = _within(pixels, box)
     width = _thinned(width, right - left, bottom - top)
     for rows, columns in (
@@ -152,7 +152,7 @@ def _box(pixels: np.ndarray, box: np.ndarray, color: Color, width: int) -> None:
 
 
 def _thinned(width: int, *sides: int) -> int:
-    """The width of a line around an object with these sides, which it must not fill."""
+    """Returns a line width that does not fill an object with these sides."""
     return max(1, min(width, min(sides) // THINNEST))
 
 
@@ -170,7 +170,7 @@ def _captions(
 
 
 def _rendered(text: str, background: Color, width: int, limit: int) -> np.ndarray:
-    """The caption uint8 [h, w, 3], at most `limit` pixels wide."""
+    """Renders a caption as uint8 [h, w, 3], at most `limit` pixels wide."""
     scale, thickness = 0.28 + 0.12 * width, max(1, width // 3)
     (w, h), baseline = cv2.getTextSize(text, FONT, scale, thickness)
     if w + 2 * MARGIN > limit:
