@@ -1,4 +1,4 @@
-"""Predictions over HTTP: the server of `resdet serve`, and `predict`, its client.
+"""Prediction over HTTP: the server of `resdet serve` and its client, `predict`.
 
 import resdet.serve
 

@@ -1,4 +1,4 @@
-"""The ASGI application: routes, the token, errors as JSON, counts of requests."""
+"""The ASGI application: routes, authentication, JSON errors and request counts."""
 
 import hmac
 import logging
@@ -81,7 +81,7 @@ def build_app(
     token: str | None = None,
     log_requests: bool = False,
 ) -> ASGIApp:
-    """`token`: required of requests to /v1 and /metrics; `log_requests`: one line each."""
+    """Builds the app; `token`: required for requests to /v1 and /metrics; `log_requests`: logs one line per request."""
     server = Server(models, limits, metrics, pool)
     handlers: Any = {Refused: refuse, HTTPException: refuse_http, Exception: fail}
     app = Starlette(routes=server.routes(), exception_handlers=handlers)
@@ -93,18 +93,18 @@ async def refuse(request: Request, error: Refused) -> Response:
 
 
 async def refuse_http(request: Request, error: HTTPException) -> Response:
-    """Unknown paths and methods."""
+    """Handles unknown paths and methods."""
     sentence = f"{request.method} {request.url.path} does not exist: see /docs."
     return JSONResponse({"error": sentence}, error.status_code, error.headers)
 
 
 async def fail(request: Request, error: Exception) -> Response:
-    """A bug, or a file that its runtime fails to run; Starlette raises the error again for the log."""
+    """Handles bugs and files that fail in their runtime; Starlette raises the error again for the log."""
     return JSONResponse({"error": "The server failed at this request: see its log."}, 500)
 
 
 class Guarded:
-    """Requires `Authorization: Bearer TOKEN` of protected paths."""
+    """Middleware that requires `Authorization: Bearer TOKEN` for protected paths."""
 
     def __init__(self, app: ASGIApp, token: str):
         self.app, self.expected = app, f"Bearer {token}".encode()
@@ -121,7 +121,7 @@ class Guarded:
 
 
 class Counted:
-    """Counts requests by route and status."""
+    """Middleware that counts requests by route and status."""
 
     def __init__(self, app: ASGIApp, server: Server, log_requests: bool):
         self.app, self.server, self.log_requests = app, server, log_requests

@@ -1,4 +1,4 @@
-"""The client of a server of `resdet serve`."""
+"""The client for `resdet serve`."""
 
 import json
 import re
@@ -25,7 +25,7 @@ from resdet.results.result import Result
 
 CONNECTIONS = {"http": HTTPConnection, "https": HTTPSConnection}
 TIMEOUT = 60.0  # seconds
-MOST_BYTES = 2**24  # of several images in a request: half of what the server accepts by default
+MOST_BYTES = 2**24  # maximum for several images in a request: half of the server's default limit
 Source = str | Path | bytes | np.ndarray  # an image
 File = tuple[str, bytes]  # name and content
 
@@ -40,12 +40,12 @@ def predict(
     batch: int = 16,
     timeout: float = TIMEOUT,
 ) -> Any:
-    """The result of an image, or the list of those of several, from the server at `url`, such as http://host:8000.
+    """Returns the result of an image, or a list of results, from the server at `url`, such as http://host:8000.
 
-    `images` is what `resdet.load(...).predict` takes, or the bytes of an image file; pixels are sent as PNG. Results
-    are of the same classes: `Result`, or `Classification`. `score`, `top` and `model`: see the server's /docs. Several
-    images are sent in requests of up to `batch` images and 16 MiB; `timeout`: seconds for each. A request that a
-    full queue or a loading model refuses is sent again after the time that the server names, within `timeout`.
+    `images`: as in `resdet.load(...).predict`, or the bytes of an image file; pixels are sent as PNG. Results have the
+    same types: `Result` or `Classification`. `score`, `top` and `model`: see the server's /docs. Several images are
+    sent in requests of up to `batch` images and 16 MiB. `timeout`: seconds per request; within it, requests refused
+    due to a full queue or a loading model are retried after the time that the server gives.
     """
     require(batch > 0, "batch", batch, "give the number of images of a request")
     if isinstance(images, bytes) or is_single(images):
@@ -62,8 +62,10 @@ def predict(
 
 
 class Address:
-    """Where the server is, and how to ask it; each request has a connection of its own, since servers close one that is
-    idle while the next images are read."""
+    """The server's address and the settings of requests.
+
+    Each request opens a new connection, since servers close connections that idle while the next images are read.
+    """
 
     def __init__(self, url: str, token: str | None, timeout: float):
         parts = urlsplit(url)
@@ -80,7 +82,7 @@ class Address:
         self.timeout, self.http = timeout, CONNECTIONS[parts.scheme](parts.hostname, port, timeout=timeout)
 
     def post(self, path: str, body: bytes, kind: str) -> list[dict[str, Any]]:
-        """The results in a response with status 200; a response that names a time to retry is asked for again."""
+        """Returns the results of a request; retries if the response has a Retry-After header."""
         deadline = time.monotonic() + self.timeout
         while True:
             response, content = self.send(path, body, kind)
@@ -97,11 +99,11 @@ class Address:
         return results
 
     def send(self, path: str, body: bytes, kind: str) -> tuple[HTTPResponse, bytes]:
-        """A response with its content."""
+        """Sends a request; returns the response and its content."""
         try:
             with closing(self.http):
                 self.http.connect()
-                with suppress(ConnectionError):  # a server that refuses the body answers before it has read it
+                with suppress(ConnectionError):  # a server that refuses the body responds before reading all of it
                     self.http.request("POST", self.path + path, body, {**self.headers, "Content-Type": kind})
                 response = self.http.getresponse()
                 return response, response.read()
@@ -111,7 +113,7 @@ class Address:
 
 
 def seconds_to_wait(response: HTTPResponse) -> int | None:
-    """The seconds, at least one, until the request can be sent again; None if the server does not name them."""
+    """Returns the seconds until a retry, at least 1; None if the server does not give them."""
     wait = response.headers.get("Retry-After", "")
     return max(int(wait), 1) if response.status == 503 and re.fullmatch("[0-9]{1,6}", wait) else None
 
@@ -121,7 +123,7 @@ def not_an_address(url: str) -> Error:
 
 
 def sentence_of(content: bytes) -> str:
-    """The error of a response, which a proxy may have written."""
+    """Returns the error message of a response, which may come from a proxy."""
     try:
         return str(json.loads(content)["error"])
     except (ValueError, TypeError, KeyError):
@@ -129,7 +131,7 @@ def sentence_of(content: bytes) -> str:
 
 
 def sources(images: Any) -> Iterator[Source]:
-    """The images one by one; files are listed, and not read."""
+    """Yields the images one by one; lists files without reading them."""
     if isinstance(images, bytes):
         yield images
     elif isinstance(images, Iterable) and not isinstance(images, (str, np.ndarray, torch.Tensor)):
@@ -153,7 +155,7 @@ def read(source: Source) -> File:
 
 
 def encode_form(files: Sequence[File]) -> tuple[bytes, str]:
-    """The body of a form with a file for each (name, content), and its boundary."""
+    """Encodes a form with one file per (name, content); returns its body and boundary."""
     boundary = uuid.uuid4().hex
     parts = []
     for name, content in files:
@@ -164,7 +166,7 @@ def encode_form(files: Sequence[File]) -> tuple[bytes, str]:
 
 
 def result_of(entry: dict[str, Any], source: Source) -> Result | Classification:
-    """The result that the server turned into JSON."""
+    """Restores a result from the server's JSON."""
     image = None if isinstance(source, bytes) else source
     if "names" in entry:
         scores, labels = np.array(entry["scores"], np.float32), np.array(entry["labels"], np.int64)
@@ -172,7 +174,7 @@ def result_of(entry: dict[str, Any], source: Source) -> Result | Classification:
     detections = entry["detections"]
     names = list(detections[0].get("keypoints", ())) if detections else []
     points = [[each["keypoints"][name] for name in names] for each in detections] if "skeleton" in entry else None
-    masked = all("segmentation" in each for each in detections)  # also without detections, which have no masks
+    masked = all("segmentation" in each for each in detections)  # True also without detections
     rles: list[RLE] | None = [each["segmentation"] for each in detections] if masked else None
     return Result(
         boxes=np.array([each["box"] for each in detections], np.float32).reshape(-1, 4),
@@ -190,7 +192,7 @@ def result_of(entry: dict[str, Any], source: Source) -> Result | Classification:
 
 
 def groups(images: Iterable[Source], most: int) -> Iterator[list[tuple[Source, File]]]:
-    """The images with their files, up to `most` images and MOST_BYTES together; a larger file comes alone."""
+    """Yields groups of images with their files, up to `most` images and MOST_BYTES; a larger file is a group alone."""
     group: list[tuple[Source, File]] = []
     size = 0
     for image in images:

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1, which also closes a connection whose headers do not arrive in time."""
+"""uvicorn's HTTP/1.1 protocol with a timeout for request headers."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 class Connection(H11Protocol):
-    header_timeout = 10.0  # seconds, from the connection or the former response to the end of the headers
+    header_timeout = 10.0  # seconds from the connection or the previous response to the end of the headers
     timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -15,7 +15,7 @@ class Connection(H11Protocol):
         self.restart_timer()
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Does nothing: Java's client asks for HTTP/2 with each request, and takes HTTP/1.1."""
+        """Does nothing: Java's client requests HTTP/2 each time, but accepts HTTP/1.1."""
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

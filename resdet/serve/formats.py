@@ -1,4 +1,4 @@
-"""The results of a request as JSON, as entries of a COCO results file, as CSV, or as a drawn image."""
+"""Response formats: JSON, entries of a COCO results file, CSV, or a drawn image."""
 
 import csv
 import io
@@ -24,22 +24,22 @@ class Format:
 
     media_type: str
     encode: Callable[[str, Results, Images], bytes]  # (name of the model, results, images)
-    boxes: bool = False  # whether it needs results with boxes
+    boxes: bool = False  # whether it requires results with boxes
 
 
 def to_json(model: str, results: Results, images: Images) -> bytes:
-    """{"model", "results"}: `to_dict` of each result, with the name of the image."""
+    """Encodes {"model", "results"}: `to_dict` of each result, with the name of the image."""
     entries = [{**result.to_dict(), "image": image.name} for result, image in zip(results, images)]
     return json.dumps({"model": model, "results": entries}).encode()
 
 
 def to_coco(model: str, results: Results, images: Images) -> bytes:
-    """The entries of all images; `image_id` counts the images of the request from 1."""
+    """Encodes the entries of all images; `image_id` numbers the images of the request from 1."""
     return json.dumps([entry for number, result in enumerate(results, 1) for entry in result.to_coco(number)]).encode()
 
 
 def to_csv(model: str, results: Results, images: Images) -> bytes:
-    """A row per detection or class; the first column is the name of the image."""
+    """Encodes a row per detection or class; the first column is the name of the image."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["image", *results[0].columns()])
@@ -50,7 +50,7 @@ def to_csv(model: str, results: Results, images: Images) -> bytes:
 
 
 def to_image(model: str, results: Results, images: Images) -> bytes:
-    """The drawn image as a JPEG file."""
+    """Encodes the drawn image as JPEG."""
     if len(images) > 1:
         raise Refused(422, f"format=image takes one image, and the request has {len(images)}: send them one by one.")
     try:

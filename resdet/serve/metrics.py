@@ -33,7 +33,7 @@ class Metrics:
     def __init__(self) -> None:
         self.lock = Lock()
         self.counts: dict[tuple[str, Labels], int] = defaultdict(int)
-        self.observed: dict[tuple[str, Labels], list[int]] = {}  # by bucket, the last without limit
+        self.observed: dict[tuple[str, Labels], list[int]] = {}  # counts by bucket; the last has no upper limit
         self.sums: dict[tuple[str, Labels], float] = defaultdict(float)
 
     def count(self, name: str, number: int = 1, **labels: str) -> None:
@@ -48,7 +48,7 @@ class Metrics:
             self.sums[key] += value
 
     def text(self, gauges: Gauges) -> str:
-        """The exposition; `gauges`: current values by name and labels."""
+        """Returns the metrics as text; `gauges`: current values by name and labels."""
         with self.lock:
             return "\n".join([*self.counter_lines(), *self.histogram_lines(), *gauge_lines(gauges)]) + "\n"
 
@@ -66,7 +66,7 @@ class Metrics:
 
 
 def histogram(name: str, labels: Labels, limits: Sequence[float], buckets: Sequence[int], total: float) -> list[str]:
-    """Lines with cumulative counts."""
+    """Returns the lines of a histogram, with cumulative counts."""
     lines, seen = [], 0
     for limit, count in zip([*map(str, limits), "+Inf"], buckets):
         seen += count

@@ -1,4 +1,4 @@
-"""The models of a server: loading, the state of each, and reloading when a file changes."""
+"""The models of a server: loading, state, and reloading when a file changes."""
 
 import gc
 import logging
@@ -21,10 +21,10 @@ from resdet.serve.metrics import Metrics
 from resdet.serve.worker import DEVICE, Item, Worker, run
 from resdet.tasks import PredictOptions, tasks
 
-WARM_UP = (480, 640)  # height and width of the first image
-RETRY = "1"  # seconds until a refused request may be sent again
-COLLECT_AFTER = 20_000  # new objects between collections; Python's default is 700 or 2000
-Stamp = tuple[tuple[int, int], ...]  # time of change and size of each file
+WARM_UP = (480, 640)  # height and width of the warm-up image
+RETRY = "1"  # seconds until a refused request may be retried
+COLLECT_AFTER = 20_000  # new objects between garbage collections; Python's default is 700 or 2000
+Stamp = tuple[tuple[int, int], ...]  # modification time and size of each file
 log = logging.getLogger("resdet")
 
 
@@ -33,36 +33,36 @@ class Loaded:
     """A model that is ready to predict."""
 
     model: Any
-    predictor: Any  # `prepare_image` and `predict_prepared`
-    options: frozenset[str]  # of `top`, `score` and `draw`
+    predictor: Any  # has `prepare_image` and `predict_prepared`
+    options: frozenset[str]  # the supported ones of `top`, `score` and `draw`
 
 
 Load = Callable[[str], Loaded]
 
 
 class ServedModel:
-    """A model with its queue; `current` changes when its file does."""
+    """A model with its queue; `current` is replaced when its file changes."""
 
     def __init__(self, name: str, path: str, load: Load, limits: Limits, metrics: Metrics):
         self.name, self.path, self.load_file = name, path, load
         self.limits, self.metrics = limits, metrics
         self.worker = Worker(name, limits, metrics)
         self.current: Loaded | None = None
-        self.problem: str | None = None  # of the last reload
+        self.problem: str | None = None  # error of the last reload
         self.loaded_at: float | None = None  # seconds since the epoch
         self.stamp = self.seen = stamp_of(path)
 
     def load(self) -> None:
-        """Loads the file and predicts once; requests meanwhile get the former model."""
+        """Loads the file and predicts once; meanwhile, requests use the previous model."""
         self.stamp = self.seen = stamp_of(self.path)
         loaded = self.load_file(self.path)
         warm_up(loaded)
         self.current, self.problem, self.loaded_at = loaded, None, time.time()
 
     def reload_if_changed(self) -> bool:
-        """Loads a file that has changed and then rested for a poll; returns whether there is a new model.
+        """Loads a file that has changed, once it stays the same between two polls; returns whether the model is new.
 
-        Keeps the former model if the new one is broken.
+        Keeps the previous model if the new one is broken.
         """
         before, self.seen = self.seen, stamp_of(self.path)
         if self.seen == self.stamp or self.seen != before:
@@ -88,7 +88,7 @@ class ServedModel:
 
     @contextmanager
     def slots(self) -> Iterator[Callable[[int], None]]:
-        """Admits the image of a request until the end of the context; call the yielded function for further images."""
+        """Context that admits one image of a request; call the yielded function to admit more."""
         taken = 0
 
         def take(count: int) -> None:
@@ -105,7 +105,7 @@ class ServedModel:
             self.worker.admitted -= taken
 
     def describe(self) -> dict[str, Any]:
-        """The entry of GET /v1/models."""
+        """Returns the entry in GET /v1/models."""
         current = self.current
         return {
             "name": self.name,
@@ -120,12 +120,12 @@ class ServedModel:
 
 
 class Models(Thread):
-    """All models by name; the thread loads them, then polls their files every `poll` seconds."""
+    """All models by name; this thread loads them, then polls their files every `poll` seconds."""
 
     def __init__(
         self, served: Sequence[ServedModel], poll: float = 2.0, failed: Callable[[Exception], None] = log.error
     ):
-        """`failed` gets the error of a model that cannot be loaded at the start."""
+        """`failed`: called with the error of a model that cannot be loaded at the start."""
         super().__init__(name="resdet-models", daemon=True)
         self.served: Mapping[str, ServedModel] = {model.name: model for model in served}
         self.poll, self.failed = poll, failed
@@ -143,11 +143,11 @@ class Models(Thread):
         freeze()
         while not self.stopped.wait(self.poll):
             reloaded = [model.reload_if_changed() for model in self.served.values()]
-            if any(reloaded) and not self.stopped.wait(self.poll):  # requests of the former model end meanwhile
+            if any(reloaded) and not self.stopped.wait(self.poll):  # meanwhile, requests of the previous model end
                 freeze()
 
     def stop(self) -> None:
-        """Ends all threads after the images in the queues."""
+        """Ends all threads once their queues are empty."""
         self.stopped.set()
         for model in self.served.values():
             model.worker.stop()
@@ -157,7 +157,7 @@ class Models(Thread):
         return all(model.ready for model in self.served.values())
 
     def get(self, name: str | None) -> ServedModel:
-        """The model of this name, by default the first."""
+        """Returns the model of this name, by default the first."""
         if name is None:
             return next(iter(self.served.values()))
         if name not in self.served:
@@ -166,10 +166,10 @@ class Models(Thread):
 
 
 def freeze() -> None:
-    """Exempts all objects from garbage collection, after one of the former model.
+    """Collects the previous model, then exempts all objects from garbage collection.
 
-    Else a collection visits the objects of torch and the models, and stops all threads for a tenth of a second, once in
-    about 1000 requests. Collections of new objects are rare, too, since requests make no reference cycles.
+    Otherwise, a collection visits the objects of torch and the models and stops all threads for a tenth of a second,
+    about once per 1000 requests. Collections of new objects are rare too, as requests create no reference cycles.
     """
     gc.set_threshold(COLLECT_AFTER)
     gc.unfreeze()
@@ -178,25 +178,25 @@ def freeze() -> None:
 
 
 def stamp_of(path: str) -> Stamp:
-    """Of a file, and of the weights next to an OpenVINO file; empty for the name of a published model."""
+    """Returns the stamp of a file, plus the weights next to an OpenVINO file; empty for a published model."""
     file = Path(path)
     files = [file, file.with_suffix(".bin")] if file.suffix == ".xml" else [file]
     states = []
     for each in files:
-        with suppress(OSError):  # also of storage that does not respond at the moment: polling goes on
+        with suppress(OSError):  # polling continues even if storage does not respond
             states.append(each.stat())
     return tuple((state.st_mtime_ns, state.st_size) for state in states)
 
 
 def warm_up(loaded: Loaded) -> None:
-    """Predicts noise once, so that the first request does not pay for what a net allocates."""
+    """Predicts noise once, so that the first request is not slowed by allocations."""
     pixels = np.random.default_rng(0).integers(256, size=(*WARM_UP, 3), dtype=np.uint8)
     with DEVICE:
         run([Item(loaded.predictor, loaded.predictor.prepare_image(pixels), None, None)])
 
 
 def loader(device: str, mode: hub.Mode, compile: Compile, classifiers: Sequence[str] = ()) -> Load:
-    """Loads models for a device; `classifiers` predict the classes for localizers."""
+    """Returns a function that loads models on a device; `classifiers` predict the classes for localizers."""
 
     def load(path: str) -> Loaded:
         chosen = distributed.choose_device(device)
@@ -210,7 +210,7 @@ def loader(device: str, mode: hub.Mode, compile: Compile, classifiers: Sequence[
 
 
 def named(words: Sequence[str]) -> dict[str, str]:
-    """Paths by name, of words NAME=PATH or PATH, whose name is the stem of the file."""
+    """Returns {name: path} from NAME=PATH or PATH; the name of the latter is the stem of the file."""
     paths: dict[str, str] = {}
     for word in words:
         name, given, path = word.partition("=")

@@ -1,4 +1,4 @@
-"""The pages at / and /docs and their files; the browser requests nothing from elsewhere."""
+"""The pages at / and /docs and their files; browsers load nothing from other servers."""
 
 from collections.abc import Awaitable, Callable
 from importlib.resources import files

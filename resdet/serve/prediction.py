@@ -1,4 +1,4 @@
-"""A prediction request from its body to the bytes of its response."""
+"""Handling of prediction requests, from the body to the bytes of the response."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ from resdet.serve.worker import Item
 
 
 class Predictions:
-    """Answers prediction requests; images are decoded and results encoded in the threads of `pool`."""
+    """Handles prediction requests; decodes images and encodes results in the threads of `pool`."""
 
     def __init__(self, models: Models, limits: Limits, metrics: Metrics, pool: ThreadPoolExecutor):
         self.models, self.limits, self.metrics, self.pool = models, limits, metrics, pool
@@ -74,7 +74,7 @@ class Predictions:
         return Item(loaded.predictor, prepared, query.score, query.top, decoded=time.monotonic() - start)
 
     def observe(self, model: str, items: Sequence[Item], encoded: float) -> dict[str, float]:
-        """Records the seconds of each stage; returns those of the slowest image."""
+        """Records the seconds of each stage; returns the times of the slowest image."""
         stages = {
             "decode": [item.decoded for item in items],
             "queue": [item.queued for item in items],
@@ -88,13 +88,13 @@ class Predictions:
 
 
 def timed(function: Callable[..., Any], *given: Any) -> tuple[Any, float]:
-    """The result of a call, and its seconds, without those that it waited for a thread."""
+    """Returns the result of a call and its seconds, excluding the wait for a thread."""
     start = time.monotonic()
     return function(*given), time.monotonic() - start
 
 
 async def all_of(awaitables: Iterable[Awaitable[Any]]) -> list[Any]:
-    """The results in order; the first error cancels the others."""
+    """Returns the results in order; the first error cancels the others."""
     futures = [asyncio.ensure_future(each) for each in awaitables]
     try:
         return await asyncio.gather(*futures)
@@ -104,5 +104,5 @@ async def all_of(awaitables: Iterable[Awaitable[Any]]) -> list[Any]:
 
 
 def server_timing(seconds: Mapping[str, float]) -> str:
-    """The header Server-Timing, in milliseconds."""
+    """Formats the header Server-Timing, in milliseconds."""
     return ", ".join(f"{stage};dur={1000 * value:.1f}" for stage, value in seconds.items())

@@ -1,4 +1,4 @@
-"""Processes of the server, one per GPU, at consecutive ports."""
+"""Server processes, one per GPU, on consecutive ports."""
 
 import multiprocessing
 import os
@@ -20,12 +20,12 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def serve_in_processes(settings: Settings, count: int, gpus: Sequence[str]) -> int:
-    """Serves at `settings.port` and the ports above it until SIGTERM or SIGINT; ends all processes if one ends.
+    """Serves on `settings.port` and the ports above it until SIGTERM or SIGINT; ends all processes if one ends.
 
-    A process sees one of `gpus`, as CUDA_VISIBLE_DEVICES names them.
+    Each process sees one of `gpus`, which are entries of CUDA_VISIBLE_DEVICES.
 
-    Returns the exit status: 2 if a process met a user error, which it has printed, 1 if one failed otherwise. A second
-    SIGINT ends all processes at once.
+    Returns the exit status: 2 if a process printed a user error, 1 if one failed otherwise. A second SIGINT ends all
+    processes immediately.
     """
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=serve_one, args=(settings, rank, count, gpus)) for rank in range(count)]
@@ -45,7 +45,7 @@ def serve_in_processes(settings: Settings, count: int, gpus: Sequence[str]) -> i
     try:
         for process in processes:
             process.start()
-        if not stopped:  # a signal before the first start ends no process
+        if not stopped:  # without processes, if a signal arrives before the first start
             wait([process.sentinel for process in processes])
         asked = stopped
         stop()
@@ -61,8 +61,8 @@ def serve_in_processes(settings: Settings, count: int, gpus: Sequence[str]) -> i
 
 
 def serve_one(settings: Settings, rank: int, count: int, gpus: Sequence[str]) -> None:
-    """One of the processes, with its GPU and its share of the CPUs."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent forwards it
+    """Runs one of the processes, with its GPU and its share of the CPUs."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles it
     if gpus:
         os.environ[VISIBLE] = gpus[rank % len(gpus)]
     torch.set_num_threads(max(1, torch.get_num_threads() // count))
@@ -74,7 +74,7 @@ def serve_one(settings: Settings, rank: int, count: int, gpus: Sequence[str]) ->
 
 
 def visible_gpus() -> list[str]:
-    """As CUDA_VISIBLE_DEVICES names them."""
+    """Returns the GPUs as entries of CUDA_VISIBLE_DEVICES."""
     given = os.environ.get(VISIBLE)
     return (
         [name for name in given.split(",") if name]

@@ -1,4 +1,4 @@
-"""The query of a prediction request."""
+"""Query parameters of prediction requests."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ MOST_CLASSES = 100_000
 
 @dataclass(frozen=True)
 class Query:
-    """The parameters of a request; None for those not given."""
+    """The parameters of a request; None if not given."""
 
     score: float | None = None
     top: int | None = None
     format: str = "json"
 
     def check(self, name: str, loaded: Loaded) -> "Query":
-        """The query with the default `top` of the model; refuses what the model does not support."""
+        """Returns the query with the model's default `top`; refuses parameters that the model does not support."""
         if self.score is not None and "score" not in loaded.options:
             raise Refused(422, f"{name} has no score threshold: omit score.")
         if self.top is not None and "top" not in loaded.options:

@@ -1,4 +1,4 @@
-"""Runs the application with uvicorn until SIGTERM or Ctrl-C, which stops it after the requests it has accepted."""
+"""Runs the application with uvicorn until SIGTERM or Ctrl-C, and finishes accepted requests before it stops."""
 
 import logging
 import os
@@ -25,8 +25,8 @@ from resdet.serve.metrics import Metrics
 from resdet.serve.models import Models, ServedModel, loader
 from resdet.system import INTERRUPTED, keep_freed_memory, shares_ports, usable_cores
 
-DECODERS = 8  # threads, at most
-LAST_WORD = 5.0  # seconds that threads have to end
+DECODERS = 8  # maximum number of threads
+LAST_WORD = 5.0  # seconds for threads to end
 log = logging.getLogger("resdet")
 
 
@@ -42,7 +42,7 @@ class Settings:
     compile: Compile = "auto"
     classifiers: Sequence[str] = ()
     token: str | None = None
-    poll: float = 2.0  # seconds between looks at the files
+    poll: float = 2.0  # seconds between checks of the files
     log_requests: bool = False
     limits: Limits = field(default_factory=Limits)
 
@@ -79,7 +79,7 @@ def serve(settings: Settings) -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, whose second Ctrl-C ends the process at once instead of printing the requests it cancels."""
+    """uvicorn's server; a second Ctrl-C ends the process immediately, without printing canceled requests."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit and sig == signal.SIGINT:
@@ -95,9 +95,9 @@ def configuration(app: Any, limits: Limits) -> uvicorn.Config:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """The listening socket; port 0 is any free one."""
+    """Returns a socket bound to the address; port 0: any free port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio turns Nagle's algorithm, which delays answers by 40 ms, off for sockets that name the protocol.
+    # asyncio disables Nagle's algorithm, which delays responses by 40 ms, only for sockets with an explicit protocol.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     if not shares_ports():
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -116,9 +116,9 @@ def url_of(host: str, port: int) -> str:
 
 @contextmanager
 def stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
-    """uvicorn stops at a signal, and then raises it again, which must not end the process with a status other than 0.
+    """Context in which signals stop the server with exit status 0: uvicorn raises them again after it has stopped.
 
-    A signal before uvicorn listens to them stops it, too.
+    Signals that arrive before uvicorn installs its handlers also stop it.
     """
 
     def stop(number: int, frame: Any) -> None:

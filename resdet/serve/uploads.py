@@ -1,4 +1,4 @@
-"""The images of a request: reads the body within the limits, and checks their headers before anything is decoded."""
+"""Reads the images of a request within the limits, and checks their headers before decoding."""
 
 import asyncio
 import struct
@@ -16,14 +16,14 @@ from resdet.images.decode import EncodedImage
 from resdet.serve.limits import CLIENT_LEFT, Limits, Refused
 
 MULTIPART = "multipart/form-data"
-# Of a body that is one image; the last two are what clients send that do not know the type, curl among them.
+# Content types of a body with one image; clients that do not know the type, such as curl, send the last two.
 SINGLE = ("image/", "application/octet-stream", "application/x-www-form-urlencoded")
 TAIL = 8  # bytes
 LONGEST_NAME = 200  # characters
 
 
 async def read_uploads(request: Request, limits: Limits, admit: Callable[[int], None]) -> list[EncodedImage]:
-    """The images of a body, which is one image or a form; `admit` gets the number of images beyond the first."""
+    """Reads the images of a body, one image or a form; calls `admit` with the number of images beyond the first."""
     kind = request.headers.get("content-type", SINGLE[1]).lower()
     if not kind.startswith((MULTIPART, *SINGLE)):
         raise Refused(415, f"The content type {kind} is not an image: send image/jpeg, image/png, … or {MULTIPART}.")
@@ -40,12 +40,12 @@ async def read_uploads(request: Request, limits: Limits, admit: Callable[[int], 
 
 
 class LimitedReceive:
-    """ASGI's receive, which refuses a body that is too large, too slow or aborted."""
+    """ASGI's receive, which refuses bodies that are too large, too slow or aborted."""
 
     def __init__(self, receive: Callable[[], Any], limits: Limits):
         self.receive, self.limits, self.count = receive, limits, 0
         self.deadline = time.monotonic() + limits.body_timeout
-        self.tail = b""  # the last bytes
+        self.tail = b""  # last bytes
 
     async def __call__(self) -> Any:
         try:
@@ -68,7 +68,7 @@ def too_large(limits: Limits) -> Refused:
 
 
 async def read_form(request: Request, limits: Limits, admit: Callable[[int], None]) -> list[EncodedImage]:
-    """The files of a form, whatever the names of their fields."""
+    """Reads the files of a form, regardless of their field names."""
     try:
         form = await request.form(max_files=limits.form_images, max_fields=0)
     except HTTPException as error:
@@ -85,13 +85,13 @@ async def read_form(request: Request, limits: Limits, admit: Callable[[int], Non
 
 
 def name_of(filename: str | None, number: int) -> str:
-    """The file name without folders and control characters, which serves as a name only."""
+    """Returns the file name without folders and control characters; it is never used as a path."""
     name = PurePosixPath((filename or "").replace("\\", "/")).name
     return "".join(character for character in name if character.isprintable())[:LONGEST_NAME] or f"image {number}"
 
 
 def check_header(image: EncodedImage, limits: Limits) -> None:
-    """Refuses what is not an image, declares too many pixels, or is truncated."""
+    """Refuses files that are not images, declare too many pixels, or are truncated."""
     size = declared_size(image)
     if size is None:
         raise Refused(422, f"{image.name} is not an image: send a JPEG, PNG, WebP, BMP, GIF or TIFF file.")
@@ -106,18 +106,18 @@ def check_header(image: EncodedImage, limits: Limits) -> None:
 
 
 def unusable(error: DataError) -> Refused:
-    """A damaged image."""
+    """Returns the refusal of a damaged image."""
     return Refused(422, f"{str(error).rstrip('.')}: send a whole image.")
 
 
 def declared_size(image: EncodedImage) -> tuple[int, int] | None:
-    """(width, height) as stored, from the header; None for a format that declares it elsewhere, and for no image."""
+    """Reads (width, height) as stored from the header; None for formats without it there, and for other files."""
     header = image.declared
     return (header.width, header.height) if header else webp_size(bytes(image.data[:30]))
 
 
 def webp_size(head: bytes) -> tuple[int, int] | None:
-    """(width, height) of a WebP file from its first 30 bytes; None for any other file."""
+    """Reads (width, height) of a WebP file from its first 30 bytes; None for other files."""
     if len(head) < 30 or head[:4] != b"RIFF" or head[8:12] != b"WEBP":
         return None
     chunk = head[12:16]

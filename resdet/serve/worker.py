@@ -1,4 +1,4 @@
-"""The thread that owns the net of a model: takes prepared images from a queue and predicts them in batches."""
+"""The thread that runs a model: takes prepared images from a queue and predicts them in batches."""
 
 import logging
 import time
@@ -14,7 +14,7 @@ from resdet.model import Prepared
 from resdet.serve.limits import Limits, Refused
 from resdet.serve.metrics import Metrics
 
-# Of all nets of the process: they share a device, and no net may run while dynamo traces another one.
+# Shared by all nets of the process: they use one device, and no net may run while dynamo traces another.
 DEVICE = Lock()
 log = logging.getLogger("resdet")
 
@@ -23,19 +23,19 @@ log = logging.getLogger("resdet")
 class Item:
     """An image in the queue."""
 
-    predictor: Any  # that prepared the image and will predict it
+    predictor: Any  # prepared the image and will predict it
     prepared: Prepared
     score: float | None
     top: int | None
     decoded: float = 0.0  # seconds
     result: Future[Any] = field(default_factory=Future)
-    arrived: float = 0.0  # in the queue
+    arrived: float = 0.0  # time of arrival in the queue
     queued: float = 0.0  # seconds
-    predicted: float = 0.0  # seconds of the net, for its whole batch
+    predicted: float = 0.0  # seconds of inference for the whole batch
 
     @property
     def group(self) -> Hashable:
-        """Items of one group can be predicted together."""
+        """Items of the same group can share a batch."""
         return id(self.predictor), self.prepared.shape, self.score is None
 
 
@@ -46,7 +46,7 @@ class Worker(Thread):
         super().__init__(name=f"resdet-{name}", daemon=True)
         self.model, self.limits, self.metrics = name, limits, metrics
         self.items: list[Item] = []
-        self.admitted = 0  # images in progress, those that are still read or decoded included
+        self.admitted = 0  # images in progress, including those being read or decoded
         self.changed = Condition()
         self.stopping = False
 
@@ -57,7 +57,7 @@ class Worker(Thread):
             self.changed.notify()
 
     def stop(self) -> None:
-        """Ends the thread after the images in the queue."""
+        """Ends the thread once the queue is empty."""
         with self.changed:
             self.stopping = True
             self.changed.notify()
@@ -65,10 +65,10 @@ class Worker(Thread):
     def run(self) -> None:
         while batch := self.next_batch():
             self.predict(batch)
-            del batch  # else its images stay in memory until the next one
+            del batch  # otherwise, its images stay in memory until the next batch
 
     def next_batch(self) -> list[Item]:
-        """Waits for a batch of the group of the oldest image; empty at the end."""
+        """Waits for a batch from the group of the oldest image; returns an empty batch at the end."""
         with self.changed:
             while True:
                 waiting = [item for item in self.items if not item.result.cancelled()]
@@ -83,13 +83,13 @@ class Worker(Thread):
                 self.changed.wait(batch[0].arrived + self.limits.max_wait - time.monotonic() if batch else None)
 
     def is_due(self, batch: Sequence[Item]) -> bool:
-        """Whether the batch is full, nothing else is on its way, or the oldest image has waited long enough."""
+        """Whether the batch is full, no other image is in progress, or the oldest image has waited long enough."""
         if len(batch) == self.limits.max_batch or len(self.items) >= self.admitted or self.stopping:
             return True
         return time.monotonic() - batch[0].arrived >= self.limits.max_wait
 
     def predict(self, batch: Sequence[Item]) -> None:
-        """Sets the results of a batch, or errors; images of ended requests are left out."""
+        """Sets the results or errors of a batch; skips images of ended requests."""
         with DEVICE:
             running = [item for item in batch if item.result.set_running_or_notify_cancel()]
             self.count_dropped(len(batch) - len(running))
@@ -110,9 +110,9 @@ class Worker(Thread):
         self.metrics.count("resdet_dropped_images_total", number, model=self.model)
 
     def attempt(self, batch: Sequence[Item]) -> list[Any]:
-        """The result of each image, or a refusal; a batch that fails is predicted one by one.
+        """Returns the result or refusal of each image; predicts the images of a failed batch one by one.
 
-        The exception ends here, since its traceback keeps the images in memory.
+        The exception is not kept, since its traceback holds the images in memory.
         """
         try:
             return run(batch)
@@ -124,7 +124,7 @@ class Worker(Thread):
 
 
 def run(batch: Sequence[Item]) -> list[Any]:
-    """Predicts with the lowest score and the highest number of classes that the batch needs."""
+    """Predicts with the lowest `score` and the highest `top` of the batch, then selects the results of each image."""
     scores = [item.score for item in batch if item.score is not None]
     tops = [item.top for item in batch if item.top is not None]
     results = batch[0].predictor.predict_prepared(
@@ -134,5 +134,5 @@ def run(batch: Sequence[Item]) -> list[Any]:
 
 
 def select(result: Any, score: float | None, top: int | None) -> Any:
-    """The first `top` entries of at least this score."""
+    """Selects the first `top` entries with at least this score."""
     return result.select(np.flatnonzero(result.scores >= (score or 0))[:top])
