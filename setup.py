@@ -11,12 +11,12 @@ from setuptools import find_packages, setup
 from setuptools.command.sdist import sdist
 
 HERE = Path(__file__).parent
-REPOSITORY: str | None = None  # its address, when it is public; until then the description has no links to files
+REPOSITORY: str | None = None  # URL once it is public; until then, the description has no links to files
 VERSION = re.search(r'^__version__ = "(.+)"', (HERE / "resdet/__init__.py").read_text(encoding="utf-8"), re.MULTILINE)[
     1
 ]
 
-# What training and predicting need. No upper bounds for torch and torchvision: with bounds, pip resolves to
+# Requirements of training and prediction. torch and torchvision have no upper bounds, since pip would then resolve to
 # incompatible builds.
 CORE = [
     "torch>=2.6",
@@ -26,7 +26,7 @@ CORE = [
     "pydantic>=2.7",  # validates configs
     "rich>=13",
     "safetensors>=0.4",
-    "scipy>=1.11",  # class names of ILSVRC; albumentations requires it, too
+    "scipy>=1.11",  # class names of ILSVRC; also required by albumentations
     # albumentations requires the headless build of OpenCV; opencv-python would install into the same folder.
     "albumentations>=2.0.8,<3",
     "opencv-python-headless>=4.11",
@@ -38,7 +38,7 @@ CORE = [
 TENSORBOARD = ["tensorboard>=2.16"]
 EXPORT = ["onnx>=1.18,<2", "onnxscript>=0.7,<1", "onnxruntime>=1.22,<2"]
 
-# For users. `resdet report` needs no extra: it draws with what CORE has.
+# For users. `resdet report` needs no extra: it draws with packages in CORE.
 EXTRAS = {
     "timm": ["timm>=1.0.9"],
     "supervision": ["supervision>=0.25"],
@@ -54,7 +54,7 @@ EXTRAS = {
     ],
     "export": EXPORT,
     "loggers": [*TENSORBOARD, "wandb>=0.19", "mlflow>=2.14"],
-    "openvino": [*EXPORT, "openvino>=2026.2"],  # before, it truncates files on a full disk without an error
+    "openvino": [*EXPORT, "openvino>=2026.2"],  # earlier versions silently truncate files on a full disk
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 EXTRAS["ray"] = [*EXTRAS["parquet"], "ray[data]>=2.51"]  # not in `all`: clusters bring their own version
@@ -93,7 +93,7 @@ CLASSIFIERS = [
     "Environment :: GPU :: NVIDIA CUDA",
     "Intended Audience :: Developers",
     "Intended Audience :: Science/Research",
-    "Operating System :: POSIX :: Linux",  # the others when the tests have run there
+    "Operating System :: POSIX :: Linux",  # others once the tests have run there
     "Programming Language :: Python :: 3",
     *(f"Programming Language :: Python :: 3.{minor}" for minor in (10, 11, 12, 13)),
     "Topic :: Scientific/Engineering :: Artificial Intelligence",
@@ -103,7 +103,7 @@ CLASSIFIERS = [
 
 
 def readme() -> str:
-    """README.md with absolute links, since a package index has none of the files beside it."""
+    """Returns README.md with absolute links, since a package index has none of the other files."""
     text = (HERE / "README.md").read_text(encoding="utf-8")
     if REPOSITORY is None:
         return re.sub(r"!?\[([^]]*)\]\((?!https:)[^)]*\)", r"\1", text)
@@ -123,7 +123,7 @@ def links() -> dict[str, str]:
 
 
 class ReproducibleSdist(sdist):
-    """Makes the same archive of the same files, wherever they lie: without owners, and dated SOURCE_DATE_EPOCH."""
+    """Builds a reproducible archive: without owners, and dated SOURCE_DATE_EPOCH."""
 
     def make_archive(self, base_name, format, root_dir=None, base_dir=None, owner=None, group=None):
         date = int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))

@@ -2,8 +2,8 @@
 
     python tools/measure_index.py --images 10_000_000 --folder /tmp/index [--objects 1] [--points 0] [--json FILE]
 
-Each image has one object without a mask, about 200 bytes together; or `--objects` with a polygon of `--points` points
-each. The folder must be new and is removed at the end.
+By default, each image has one object without a mask, about 200 bytes in total; `--objects` and `--points` set the
+number of objects per image and of polygon points per object. The folder must be new and is removed at the end.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def write(file: Path, images: int, objects: int, points: int) -> None:
-    """Writes images and annotations; the annotations are not in the order of the images, as in COCO's files."""
+    """Writes images and annotations; as in COCO's files, the annotations are not in the order of the images."""
     with open(file, "w") as out:
         out.write('{"info": {"year": 2026}, "images": [')
         for start in range(0, images, BLOCK):
@@ -73,7 +73,7 @@ def write(file: Path, images: int, objects: int, points: int) -> None:
 
 
 def segmentation(i: int, points: int) -> str:
-    """A polygon inside the box of object i, with two decimals, as in COCO's files."""
+    """Returns a polygon inside the box of object i, with two decimals, as in COCO's files."""
     if not points:
         return ""
     corners = (f"{i % 300 + 5 + k % 7}.{i % 90 + 10}, {i % 200 + k % 11}.{k % 90 + 10}" for k in range(points))

@@ -12,11 +12,11 @@ import onnxruntime
 
 
 class Detector:
-    """A file exported with NMS in the graph; masks are pasted here, or with `--masks inside` in the graph."""
+    """A file exported with NMS in the graph; masks are pasted here, or in the graph with `--masks inside`."""
 
     def __init__(self, path):
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # no warning that `score` is an input with a default value
+        options.log_severity_level = 3  # hides the warning that the input `score` has a default value
         self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         metadata = self.session.get_modelmeta().custom_metadata_map
         read = lambda key: json.loads(metadata[f"resdet.{key}"])
@@ -24,8 +24,8 @@ class Detector:
         self.outputs = [output.name for output in self.session.get_outputs()]
 
     def detect(self, image, score=0.5):
-        """Detections in an RGB image, uint8 [H, W, 3]: boxes [n, 4] (xyxy in its pixels), scores [n], labels [n], and,
-        if the file has them, masks [n, H, W] bool and keypoints [n, K, 3] (x, y, score)."""
+        """Detects objects in an RGB image, uint8 [H, W, 3]: boxes [n, 4] (xyxy in pixels), scores [n], labels [n] and,
+        if the file predicts them, masks bool [n, H, W] and keypoints [n, K, 3] (x, y, score)."""
         pixels, scale = self.prepare(image)
         inputs = {
             "images": self.pad(pixels).astype(np.uint8),
@@ -47,7 +47,7 @@ class Detector:
         return result
 
     def prepare(self, image):
-        """The image, resized to the short and long side of the model or to fit the graph, and its scale in x and y."""
+        """Resizes the image to the model's short and long side, or to fit the graph; returns it and its x, y scales."""
         height, width = image.shape[:2]
         short, long = sorted((height, width))
         limits = self.input["min_size"] / short, self.input["max_size"] / long
@@ -57,28 +57,28 @@ class Detector:
         return cv2.resize(image, size, interpolation=interpolation), np.array(size) / (width, height)
 
     def pad(self, pixels):
-        """[h, w, 3] -> [1, 3, H, W], with zeros at the right and at the bottom."""
+        """Pads [h, w, 3] to [1, 3, H, W], with zeros at the right and at the bottom."""
         padded = np.zeros((*self.shape, 3), pixels.dtype)
         padded[: pixels.shape[0], : pixels.shape[1]] = pixels
         return padded.transpose(2, 0, 1)[None]
 
 
 def paste(mask, box, height, width):
-    """The mask [m, m] of a box in an image of the given size: bool [height, width]."""
+    """Pastes the mask [m, m] of a box into an image: bool [height, width]."""
     (left, top), side = box[:2], np.maximum(box[2:] - box[:2], 1e-6)
-    cells = len(mask) / side  # per pixel; the centers of the first pixel and cell are at 0.5
+    cells = len(mask) / side  # cells per pixel; the centers of the first pixel and cell are at 0.5
     x, y = (0.5 - np.array([left, top])) * cells - 0.5
     to_cells = np.array([[cells[0], 0, x], [0, cells[1], y]])
     return cv2.warpAffine(mask, to_cells, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP) > 0.5
 
 
 def unpad(mask, rows, columns, height, width):
-    """The mask of a padded image, of which the image has the first rows and columns: bool [height, width]."""
+    """Crops the mask of a padded image to its unpadded rows and columns and resizes it: bool [height, width]."""
     return cv2.resize(mask[:rows, :columns], (width, height), interpolation=cv2.INTER_LINEAR) > 0.5
 
 
 def locate(heatmaps, boxes):
-    """Keypoints [n, K, 3] (x, y, score) at the maxima of heatmaps [n, K, m, m] that are resized to their boxes."""
+    """Returns keypoints [n, K, 3] (x, y, score) at the maxima of heatmaps [n, K, m, m], resized to their boxes."""
     keypoints = np.zeros((*heatmaps.shape[:2], 3))
     for row, maps, box in zip(keypoints, heatmaps, boxes):
         side = np.maximum(box[2:] - box[:2], 1)

@@ -14,7 +14,7 @@ from resdet.backbones import Backbone, BackboneConfig
 @resdet.backbones.register("stride_net")
 @dataclass
 class StrideNetConfig(BackboneConfig):
-    """One strided convolution per stage; `width` channels in the first stage, doubled in each following one."""
+    """One strided convolution per stage; `width` channels in the first stage, doubled in each later stage."""
 
     name: str = "stride_net"
     width: int = 32

@@ -1,6 +1,6 @@
 """A custom branch of the RoI heads that predicts the GIoU of each box with its object, clamped to 0..1.
 
-It is built if the model's config has a section of its name; this file also registers a task with that section.
+The branch is built if the model's config has a section with its name; this file also registers a task with it.
 
 resdet train --config custom.yaml --import branch task=detection_quality model.quality={}
 """
@@ -52,7 +52,7 @@ class QualityBranch:
         terms = F.binary_cross_entropy_with_logits(logits, expected, reduction="none").where(rois.positive, 0.0)
         return {"quality": terms.sum() / rois.positive.sum().clamp(min=1)}
 
-    def predict(self, maps, boxes, labels):  # [B, N], by model.roi_heads.branches["quality"].predict
+    def predict(self, maps, boxes, labels):  # [B, N]; called as model.roi_heads.branches["quality"].predict
         return self.head(self.features(maps, boxes)).view_as(labels).sigmoid()
 
     @torch.no_grad()

@@ -28,7 +28,7 @@ class BoxesCsvConfig(ScenesConfig):
 
 
 def read(root: Path, split: str) -> dict[str, Any]:
-    """Converts the CSV file to COCO's dict. Both splits have the classes of the training file."""
+    """Converts the CSV file to a COCO dict; both splits have the classes of the training file."""
     rows = read_rows(root / f"{split}.csv")
     classes = sorted({row["class"] for row in read_rows(root / "train.csv")})
     files = sorted({row["file"] for row in rows})

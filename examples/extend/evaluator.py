@@ -15,5 +15,5 @@ from resdet.detection.evaluation.results import Results
 
 @resdet.detection.register_evaluator("loose")
 def loose(annotations: str | Path | dict, results: str | Path | Sequence[dict] | Results) -> dict[str, Any]:
-    """Computes AP at an IoU of 0.3. "mAP" selects the best checkpoint; "per_class" is printed by `--per-class`."""
+    """Computes AP at an IoU of 0.3. "mAP" selects the best checkpoint; `--per-class` prints "per_class"."""
     return voc.evaluate(annotations, results, metric="area", iou=0.3)

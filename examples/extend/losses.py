@@ -1,4 +1,4 @@
-"""Custom losses: a box loss and a class loss without reduction; resdet takes the mean.
+"""Custom losses: a box loss and a class loss without reduction; resdet computes the mean.
 
 resdet train --config shapes_mask_r18_fpn.yaml --import losses model.box.loss=l2 model.box.class_loss=focal
 """

@@ -1,4 +1,4 @@
-"""A custom task: a config dataclass and a `Task`, registered under the value of `task`.
+"""A custom task: a config dataclass and a `Task`, registered under the value of the key `task`.
 
 This task is classification with a temperature for the logits. Other tasks implement `build`, `open_training`,
 `evaluate` and `predict`, as in resdet/*/task.py.
@@ -31,7 +31,7 @@ class SharpExperiment(ClassificationExperiment):
 
 @resdet.tasks.register("sharp_classification", SharpExperiment)
 class SharpTask(ClassificationTask):
-    """Builds the model; training, evaluation and prediction are those of classification."""
+    """Builds the model; inherits training, evaluation and prediction from classification."""
 
     def build(
         self, experiment: SharpExperiment, classes: Sequence[str], category_ids: Sequence[int] | None = None
