@@ -1,4 +1,4 @@
-"""Tests what happens if a GPU has no memory left: predictions of smaller groups, and sentences."""
+"""Tests running out of GPU memory: prediction in smaller groups, and error messages."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ SMALL = ("data.size=32", "data.short=32")
 
 
 class Device:
-    """A predictor whose device has memory for `most` images at a time."""
+    """A predictor whose device has memory for at most `most` images."""
 
     def __init__(self, most):
         self.most, self.groups = most, []

@@ -66,7 +66,7 @@ def test_packed_detectors_have_the_detections_of_the_others(style):
 
 
 class Relus(TorchDispatchMode):
-    """Counts the ReLUs that run as operators of their own."""
+    """Counts the ReLUs that run as separate operators."""
 
     def __init__(self):
         super().__init__()
@@ -154,7 +154,7 @@ def test_other_weights_are_packed_again():
     conv.load_state_dict(other)
     for candidate in (packed, copied):
         torch.testing.assert_close(candidate(x), conv(x), rtol=1e-4, atol=1e-4)
-    packed._apply(lambda tensor: 2 * tensor)  # as `to` and its relatives; `conv` has the same parameters
+    packed._apply(lambda tensor: 2 * tensor)  # like `to` and similar methods; `conv` has the same parameters
     torch.testing.assert_close(packed(x), conv(x), rtol=1e-4, atol=1e-4)
     with torch.no_grad():
         packed.weight.mul_(0.5)

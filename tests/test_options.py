@@ -157,7 +157,7 @@ def test_evaluate_checks_options_before_data(tmp_path, capsys):
         ("localizer", "data.short=300", "data.short is 256 in net.pth"),
         ("detector", "model.box={nms: 0.4}", "model.box.nms is 0.5 in net.pth, and 0.4 would have no effect"),
         ("detector", "model.box.nms=0.5", None),
-        ("detector", "data=shape_scenes", None),  # has a data.size of its own
+        ("detector", "data=shape_scenes", None),  # has its own data.size
         ("detector", "eval.nms=0.4", None),
     ],
 )

@@ -9,7 +9,7 @@ from resdet.errors import ConfigError
 from resdet.necks.fpn import FPN
 
 ops = pytest.importorskip("torchvision").ops
-SIZES = {"c2": (33, 47), "c3": (17, 24), "c4": (9, 12), "c5": (5, 6)}  # of an image of 130×187, which no stride divides
+SIZES = {"c2": (33, 47), "c3": (17, 24), "c4": (9, 12), "c5": (5, 6)}  # for an image of 130×187; no stride divides it
 
 
 def features(channels: dict[str, int]) -> dict[str, torch.Tensor]:

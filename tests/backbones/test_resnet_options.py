@@ -20,7 +20,7 @@ def test_option_a_subsamples_and_adds_channels_of_zeros():
 
 @pytest.mark.parametrize("name", ["resnet18", "cifar_resnet20"])
 def test_option_a_with_zero_residuals_passes_the_stem_through(name):
-    """Compares the last map with the stem's output, which has no negative values, subsampled and padded with zeros."""
+    """Compares the last map with the (nonnegative) output of the stem, subsampled and padded with zeros."""
     options = {"shortcut": "A"} if name == "resnet18" else {}
     net = create(name, 10, zero_init=True, **options)
     images = torch.randn(2, 3, 65, 65)

@@ -1,5 +1,5 @@
-"""Tests the CUDA path of synchronized batch norms against torch's SyncBatchNorm function. Both run on a CPU, on
-replacements of the CUDA kernels with the same schemas."""
+"""Tests the CUDA path of synchronized batch norms against torch's SyncBatchNorm function, both on a CPU with
+replacements for the CUDA kernels that have the same schemas."""
 
 import pytest
 import torch

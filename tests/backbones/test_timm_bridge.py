@@ -20,7 +20,7 @@ def images() -> torch.Tensor:
 def test_features_equal_timm_with_the_declared_channels_and_strides(name):
     net = create(f"timm/{name}", 7).eval()
     reference = timm.create_model(name, features_only=True, out_indices=net.indices).eval()
-    # timm names some parameters of a feature extractor differently; their order is that of the net, less its head
+    # timm names some parameters of a feature extractor differently; their order equals that of the net without its head
     reference.load_state_dict(dict(zip(reference.state_dict(), net.net.state_dict().values())))
     assert list(net.strides.items()) == [("c2", 4), ("c3", 8), ("c4", 16), ("c5", 32)]
     features = net.features(images())
@@ -67,7 +67,7 @@ def test_training_reaches_every_parameter():
 @pytest.mark.parametrize("name", NETS)
 @torch.no_grad()
 def test_frozen_norms_keep_the_output(name):
-    """The norms of many nets of timm, such as mobilenetv3's, contain the activation."""
+    """The norms of many timm nets, such as mobilenetv3, contain the activation."""
     net = create(f"timm/{name}", 7).eval()
     expected, names = net(images()), set(net.state_dict())
     freeze_norms(net)

@@ -1,4 +1,4 @@
-"""The command that predicts the photographs of conftest.py, its models and its rows."""
+"""Runs `resdet predict` on the photographs of conftest.py, with stand-ins for the models, and reads the rows."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ NAMES = ["1.png", "2.png", "4.png", "4a.jpg", "5.png", "empty.png", "more/0.png"
 
 
 def use(model) -> None:
-    """Replaces the loading of checkpoints by this model."""
+    """Makes the loading of checkpoints return this model."""
     hub.load = lambda *_: model
 
 

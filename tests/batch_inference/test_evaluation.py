@@ -121,7 +121,7 @@ def test_images_of_shards_are_found(tmp_path):
 
 
 def resized(rows: list[dict], width: float, height: float) -> list[dict]:
-    """Returns the rows as those of images of another size, scaled by `width` and `height`."""
+    """Rescales rows by `width` and `height`, as for images of another size."""
     scale = np.array([width, height])
     for row in rows:
         row |= {"width": int(row["width"] * width), "height": int(row["height"] * height)}
@@ -131,7 +131,7 @@ def resized(rows: list[dict], width: float, height: float) -> list[dict]:
 
 
 def changed(folder: str, change) -> None:
-    """Writes the rows of each part again after a change."""
+    """Rewrites each part with changed rows."""
     for path in Path(folder).glob("*.parquet"):
         rows = [row for batch in parquet.read_batches(path, parquet.schema().names) for row in batch.to_pylist()]
         parquet.write_rows(path, change(rows))
@@ -187,7 +187,7 @@ def test_rows_that_do_not_match_the_annotations_are_rejected(tmp_path, rows, sen
 
 
 def test_images_without_annotations_are_left_out(tmp_path, capsys):
-    """A folder of all images of a data set, evaluated on one split of them."""
+    """Evaluates a folder with all images of a dataset on one of its splits."""
     truth, _, folder = written(tmp_path, 1)
     expected, count = evaluate_results(truth, folder, "segm"), len(json.loads(Path(truth).read_text())["images"])
     capsys.readouterr()
@@ -213,7 +213,7 @@ def test_incomplete_or_damaged_folders_are_rejected(tmp_path):
 
 @pytest.mark.parametrize("lacking", (0, 1))
 def test_classes_under_other_ids_are_found_by_name(tmp_path, capsys, lacking):
-    """Annotations with other category ids, or without a class, give the metrics of their classes."""
+    """Checks that annotations with other category ids, or without a class, give the metrics of their classes."""
     truth, _, folder = written(tmp_path, seed=2)
     expected = evaluate_results(truth, folder, "segm")["per_class"]
     capsys.readouterr()
@@ -231,7 +231,7 @@ def test_classes_under_other_ids_are_found_by_name(tmp_path, capsys, lacking):
 
 
 def renamed(truth: str, names: list[str], keep: int | None = None) -> None:
-    """Gives the first categories of annotations other names, and leaves out those from number `keep` on."""
+    """Renames the first categories of annotations and removes those from index `keep` on."""
     content = json.loads(Path(truth).read_text())
     for category, name in zip(content["categories"], names):
         category["name"] = name

@@ -76,7 +76,7 @@ def test_a_setting_that_the_manifest_of_an_earlier_version_lacks_is_its_default(
 
 
 def test_all_that_results_depend_on_is_in_the_settings(tmp_path):
-    """Of an OpenVINO model, the weights are a second file; the way to compile a model changes no result."""
+    """Checks that the weights of an OpenVINO model, a second file, count, and that the compile option does not."""
     for name in ("net.xml", "net.bin"):
         (tmp_path / name).write_bytes(b"first")
     first = Program([str(tmp_path / "net.xml")])
@@ -127,7 +127,7 @@ def test_processes_share_the_parts(tmp_path, command, fork):
 
 
 def test_processes_that_list_different_images_are_refused(tmp_path, fork):
-    """An image is added after the first process has listed the folder: parts of the two lists would not fit."""
+    """Adds an image after the first process has listed the folder, which would make the parts inconsistent."""
     done = fork(*WORDS, ranks=2, first=add_an_image_in_the_second_process)
     assert done.returncode == 2 and "photos: images were added or removed" in done.stderr
     assert not rows(tmp_path / "out")
@@ -141,7 +141,7 @@ def add_an_image_in_the_second_process() -> None:
 
 
 def test_a_folder_is_in_use_until_the_last_process_ends(tmp_path, fork):
-    """The second process writes its part once the first one has ended; a command of its own tries to lock before."""
+    """The second process writes its part after the first has ended; before that, another command tries to lock."""
     done = fork(*WORDS, "--part", 5, ranks=2, first=let_the_main_process_end_first)
     assert done.returncode == 0, done.stderr
     assert (

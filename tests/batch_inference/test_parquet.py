@@ -1,4 +1,4 @@
-"""Tests the rows that `resdet predict --parquet` writes: one for each image, also for a damaged one."""
+"""Tests the rows that `resdet predict --parquet` writes: one per image, including damaged images."""
 
 import json
 from pathlib import Path

@@ -18,7 +18,7 @@ class Clock:
         return self.now
 
     def side(self, name, *durations):
-        """Returns work that takes these seconds in successive calls, and the last of them from then on."""
+        """Returns work that takes these seconds in successive calls, repeating the last value."""
         left = list(durations)
 
         def run():
@@ -86,7 +86,7 @@ def test_memory_is_the_value_returned_by_the_side():
 
 
 class Device:
-    """A stand-in for torch.cuda: work is queued, takes memory, and is complete once the host waits for it."""
+    """A stand-in for torch.cuda: work is queued, uses memory, and is complete after the host waits for it."""
 
     def __init__(self, clock: Clock):
         self.clock, self.free_at, self.allocated, self.peak = clock, 0.0, 5 * 10**9, 0
@@ -100,7 +100,7 @@ class Device:
                 self.at = max(device.free_at, clock.now)
 
             def elapsed_time(self, end):
-                assert clock.now >= end.at  # the end has been waited for
+                assert clock.now >= end.at  # the host has waited for the end
                 return 1000 * (end.at - self.at)
 
         self.Event = Event

@@ -64,7 +64,7 @@ def test_rows_of_a_small_model():
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends processes without a signal")
 def test_the_processes_of_a_benchmark_that_is_ended_end_with_it():
-    """Reads the output that both processes share, which ends with the last of them."""
+    """Reads the shared output of both processes, which ends when both have ended."""
     code = """
 from resdet.bench.process import Process, exit_on_sigterm
 import time

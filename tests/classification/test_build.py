@@ -1,4 +1,4 @@
-"""Models built from configs, and trained models loaded from files."""
+"""Tests models built from configs, and trained models loaded from files."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def save(model, path, /, **changes):
 
 
 def test_test_crops_may_be_larger_than_training_crops():
-    """torchvision's second recipe trains on 176 pixels and tests on 224 of 232."""
+    """torchvision's V2 recipe trains on 176 pixels and tests on 224-pixel crops at a short side of 232."""
     with torch.device("meta"):
         model = resdet.build("imagenet_r50_modern.yaml", "model.num_classes=10")
     assert (model.size, model.short) == (224, 232) and model.experiment["data"]["size"] == 176

@@ -57,7 +57,7 @@ def test_processes_that_share_a_batch_have_the_loss_of_the_whole():
 
 
 def test_balanced_weights_are_inversely_proportional_to_the_images():
-    """The formula is scikit-learn's: images / (classes · images of the class), over the classes that have images."""
+    """Compares with scikit-learn's formula: images / (classes · images of the class), over nonempty classes."""
     labels = np.array([0] * 6 + [1] * 3 + [3] * 3 + [-1] * 5)
     torch.testing.assert_close(balanced(labels, 5), torch.tensor([12 / 18, 12 / 9, 0, 12 / 9, 0]))
 
@@ -79,7 +79,7 @@ def training(name: str, weights: str, world: World | None = None) -> Classificat
 @pytest.mark.parametrize("name", ["shapes_r18.yaml", "shapes_resnet20.yaml"])
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_training_balances_by_the_whole_training_set(name, rank):
-    """Each process of two has the weights of all images, and checkpoints do not have them."""
+    """Checks that both processes use the weights of all images, and that checkpoints do not contain the weights."""
     task = training(name, "balanced", World(rank, 2, torch.device("cpu")))
     counts = np.bincount(task.data.labels, minlength=10)
     assert counts.sum() == 23 and counts.min() > 0

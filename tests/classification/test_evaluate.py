@@ -86,7 +86,7 @@ def test_the_table_lists_the_worst_class_first():
 
 
 def test_the_table_has_both_errors():
-    """The image's class has the ranks 7, 3 and 1."""
+    """Uses an image whose class has ranks 7, 3 and 1."""
     scores = torch.tensor([[7.0, 6, 5, 4, 3, 2, 1], [6, 7, 4, 3, 2, 1, 5], [1, 2, 3, 4, 5, 6, 7]]) / 28
     table = per_class_table(tally(scores, torch.full((3,), 6)), list("abcdefg"))
     assert table.splitlines()[2] == "| g | 3 | 66.67 | 33.33 |"
@@ -203,7 +203,7 @@ def test_dense_scores_average_scales_flips_and_positions():
         ({"short": 40}, "b.pth is tested on crops of 32 pixels at a short side of 40, and a.pth of 32 at 36"),
         ({"size": 36}, "b.pth is tested on crops of 36 pixels"),
         ({"classes": ["dog"]}, "b.pth has 1 class but a.pth has 2"),
-        ({"classes": ["1", "2"]}, None),  # of a library without names
+        ({"classes": ["1", "2"]}, None),  # from a library without class names
     ],
 )
 def test_an_ensemble_of_other_classes_or_crops_is_refused(second, told):
@@ -266,7 +266,7 @@ def test_images_of_the_training_folder_are_named(tmp_path, capsys):
 
 
 def test_classes_are_matched_by_name(tmp_path, capsys):
-    """A model with another order and a further class has the errors of the model of the data, also on the device."""
+    """Checks that a model with reordered and additional classes has the same errors, also for data on the device."""
     rng = np.random.default_rng(0)
     for name in ("ant", "bee", "cow"):
         (tmp_path / "val" / name).mkdir(parents=True)
@@ -288,7 +288,7 @@ def test_classes_are_matched_by_name(tmp_path, capsys):
     assert metrics[1].loss == pytest.approx(metrics[0].loss, rel=1e-4) and metrics[1].error == metrics[0].error
     assert metrics[1].per_class[[3, 0, 2]].tolist() == metrics[0].per_class.tolist()
     assert capsys.readouterr().out == "1 class of the model is not in the data\n"
-    shutil.rmtree(tmp_path / "train")  # the classes are then those of val
+    shutil.rmtree(tmp_path / "train")  # val then defines the classes
     shutil.rmtree(tmp_path / "val/bee")
     fewer = compute_metrics([model], experiment, World(0, 1, CPU))
     assert fewer.images == 8 and fewer.per_class[[3, 0, 2]].tolist() == [

@@ -1,4 +1,4 @@
-"""Tests the help: all commands on one screen, each with an example that the parser accepts."""
+"""Tests the help: all commands on one screen, each with a valid example."""
 
 import pytest
 

@@ -22,7 +22,7 @@ def checkpoint(command, tmp_path):
 
 @pytest.fixture
 def slow(monkeypatch):
-    """Returns a function after whose call each image takes 31 seconds on the display's clock."""
+    """Returns a function that makes each image take 31 seconds on the display's clock."""
 
     def make_slow():
         numbers, advance = itertools.count(), progress.Activity.advance

@@ -1,4 +1,4 @@
-"""Tests the errors for options that a command does not have, or that it needs."""
+"""Tests the errors for unknown and for missing options."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tests keys with the value `auto`, which the training chooses from the data."""
+"""Tests keys with the value `auto`, which are chosen from the training data."""
 
 import pytest
 

@@ -57,7 +57,7 @@ def test_old_experiments_keep_their_values(name):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_old_experiments_keep_their_types(name):
-    """Checks that fields of floats hold floats although a file has 90."""
+    """Checks that an integer such as 90 in a file becomes a float in a float field."""
 
     def types(value):
         return [types(entry) for entry in value] if isinstance(value, list) else type(value)

@@ -68,7 +68,7 @@ def test_given_classes_determine_the_labels(tmp_path):
 
 
 def test_a_validation_folder_may_lack_classes(tmp_path):
-    """Their labels are those of the training folder; a folder without any image is refused."""
+    """Checks that labels come from the training folder, and that a folder without images is refused."""
     touch(tmp_path, ["cat/1.png", "dog/readme.md", "fox/1.png"])
     images = ImageFolder(tmp_path, ["ant", "cat", "dog", "fox"])
     assert images.labels.tolist() == [1, 3] and images.classes == ["ant", "cat", "dog", "fox"]
@@ -87,14 +87,14 @@ def test_a_missing_validation_folder_is_an_error(tmp_path):
 
 
 def opened(root, split, **settings):
-    """The paths of a split of the data of folder.yaml, relative to `root`, with their classes."""
+    """Returns the paths of a split, as in folder.yaml, relative to `root`, with their classes."""
     source = FolderConfig(root=str(root), **settings).open(split)
     return {os.path.relpath(source.name(i), root): source.classes[source.labels[i]] for i in range(len(source))}
 
 
 @pytest.mark.parametrize("tree", ["", "train/"], ids=["no tree", "no validation tree"])
 def test_a_share_of_each_class_is_for_validation(tmp_path, tree):
-    """Splits 10, 2 and 1 images: 2, 1 and 0 are for validation."""
+    """Splits 10, 2 and 1 images into 2, 1 and 0 for validation."""
     counts = {"ant": 10, "bee": 2, "Ziège": 1}
     names = [f"{tree}{name}/{number}.png" for name, count in counts.items() for number in range(count)]
     touch(tmp_path, [*names, "test/ant/1.png"] if tree else names)
@@ -139,7 +139,7 @@ def test_trees_of_other_names_are_no_classes(tmp_path, files, message):
 
 
 def test_a_missing_training_tree_is_refused_in_training_only(tmp_path):
-    """Evaluations match the classes of the validation tree with those of the model."""
+    """Evaluation matches the classes of the validation tree to the model's, so it needs no training tree."""
     touch(tmp_path, ["val/ant/1.png", "val/bee/1.png"])
     assert opened(tmp_path, "val") == {"val/ant/1.png": "ant", "val/bee/1.png": "bee"}
     with pytest.raises(DataError, match="train is missing: put images of each class there, or check .* data.train"):

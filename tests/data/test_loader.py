@@ -119,7 +119,7 @@ def test_custom_order_and_samples(world):
 
 
 def test_notes_of_several_processes_are_logged_once(tmp_path):
-    """Has two clients of a store in place of two processes."""
+    """Uses two clients of a store instead of two processes."""
     said: list[str] = []
     stores = (FileStore(str(tmp_path / "store"), 2) for _ in range(2))
     first, second = (Skipped(said.append, number=numbers_in(store)) for store in stores)
@@ -130,7 +130,7 @@ def test_notes_of_several_processes_are_logged_once(tmp_path):
 
 
 def test_notes_on_file_names_that_are_not_utf8_are_numbered():
-    """Python reads a byte that is not UTF-8 as a lone surrogate, which a store cannot encode."""
+    """Uses a byte that is not UTF-8, which Python reads as a lone surrogate and a store cannot encode."""
     said: list[str] = []
     skipped = Skipped(said.append, number=numbers_in(HashStore()))
     for name in ("\udce9.jpg", "\udcea.jpg", "\udce9.jpg"):

@@ -1,4 +1,4 @@
-"""Compares shards with the data set they are made from, and checks the exchange with other programs."""
+"""Compares shards with the dataset they are made from, and checks the exchange with other programs."""
 
 import io
 import json
@@ -282,7 +282,7 @@ def test_shards_without_validation_tree_are_sharded_again(classes, tmp_path):
 
 
 def test_images_beside_masks_are_no_classes(tmp_path, capsys):
-    """Has masks with colors, which mark no objects."""
+    """Uses color masks, which mark no objects."""
     for folder in ("images", "masks"):
         (tmp_path / "data" / folder).mkdir(parents=True)
         for i in range(3):

@@ -1,4 +1,4 @@
-"""In every family all layers but the frozen ones learn, and the backbone loads a classifier's weights."""
+"""In every family, all layers except frozen ones learn, and the backbone loads a classifier's weights."""
 
 import copy
 

@@ -111,7 +111,7 @@ def hit(child: int, way: Way, rng: random.Random) -> bool:
 
 
 def run_to_the_end(folder: Path, way: Way, most: int, spread: float, rng: random.Random, counts: Counter) -> None:
-    """Restarts the run until it is complete and sends at most `most` signals."""
+    """Restarts the run until it is complete, sending at most `most` signals."""
     hits = 0
     while True:
         child = fork(folder, way.words)

@@ -107,7 +107,7 @@ def test_statistics_are_the_mean_of_both_processes(tmp_path):
 
 
 def test_two_processes_report_a_damaged_image_once(tmp_path):
-    """Has two damaged images, one of them found by its header before the first of eight epochs."""
+    """Uses two damaged images, one of which its header reveals before the first of eight epochs."""
     for number in range(18):
         folder = tmp_path / "data" / "train" / ("ant" if number < 9 else "bee")
         folder.mkdir(parents=True, exist_ok=True)

@@ -179,7 +179,7 @@ def limited(out, clock, seconds=lambda step: 0.2, evaluation=10.0, total=1000, *
 
 
 def stop_after(trainer, step):
-    """Makes a callback of the trainer stop it after a step."""
+    """Adds a callback that stops the trainer after a step."""
     advance = trainer.pace.advance
 
     def counted():

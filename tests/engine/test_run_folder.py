@@ -64,7 +64,7 @@ def test_runs_that_start_together_get_different_folders():
 
 
 def occupy(told):
-    """Claims a folder as a run does that still opens its data."""
+    """Claims a folder like a run that is still opening its data."""
     with claim_folder("x", None, False) as folder:
         print(folder, file=told)
         signal.pause()

@@ -151,14 +151,14 @@ def test_nms_outside_matches_nms_inside(family):
 
 
 def test_padded_proposals_are_no_detections_at_any_threshold():
-    """The graph gives them a score of 0."""
+    """The graph gives invalid detections a score of 0."""
     boxes = torch.tensor([[[[0.0, 0.0, 9.0, 9.0]], [[20.0, 20.0, 29.0, 29.0]]]])
     found = suppress(boxes, torch.tensor([[[0.5], [0.0]]]), 0.0, 2, 0.5, 2)
     assert found.valid.tolist() == [[True, False]]
 
 
 def test_an_exported_file_is_evaluated_on_the_data_of_its_config(classifier):
-    """The file's metadata has the config of its checkpoint."""
+    """The metadata of the file contains the config of its checkpoint."""
     metrics = evaluate([str(classifier.path)], overrides=["data.val_images=20"])
     assert 0 <= metrics["error"] <= 1 and metrics.keys() == {"loss", "error", "top5_error"}
 

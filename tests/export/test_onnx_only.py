@@ -51,8 +51,8 @@ def test_the_example_gives_the_keypoints_of_resdet(tmp_path):
 
 
 def test_the_example_places_keypoints_at_the_centers_of_pixels():
-    """Has a maximum in column 5 and row 3 of 14, in a box of as many columns and three times as many rows, and in a
-    box without an area, which counts as one pixel."""
+    """Uses a maximum in column 5 and row 3 of 14, in a box of 14 × 42 pixels and in a box without area, which counts
+    as one pixel."""
     heatmaps = np.zeros((2, 1, 14, 14), np.float32)
     heatmaps[:, 0, 3, 5] = 1
     keypoints = runpy.run_path(str(EXAMPLE))["locate"](heatmaps, np.array([[10.0, 20, 24, 62], [10, 20, 10, 20]]))

@@ -35,7 +35,7 @@ def int8(mask_rcnn, module_folder):
 
 
 def test_nothing_is_written_beside_the_source(mask_rcnn, tmp_path, monkeypatch):
-    """So that several processes can quantize one file, also in a folder without write permission."""
+    """Lets several processes quantize one file, also in a read-only folder."""
     written = []
     infer = onnx.shape_inference.infer_shapes_path
     monkeypatch.setattr(
@@ -49,7 +49,7 @@ def test_nothing_is_written_beside_the_source(mask_rcnn, tmp_path, monkeypatch):
 
 
 def test_infinite_ranges_do_not_warn():
-    """The levels of RoIs without area have such ranges."""
+    """The levels of RoIs without area have infinite ranges."""
     from onnxruntime.quantization.quant_utils import compute_scale_zp
 
     ranges = (np.array(value, np.float32) for value in (-np.inf, 1))

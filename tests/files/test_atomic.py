@@ -175,7 +175,7 @@ def test_long_names(tmp_path):
 
 
 def test_threads_write_files_with_the_same_beginning(tmp_path):
-    """Makes two threads write at the same time into files whose names differ at the end only."""
+    """Writes concurrently from two threads into files whose names differ only at the end."""
     names, together = ["a" * 60 + "1", "a" * 60 + "2"], threading.Barrier(2, timeout=60)
 
     def write(name):

@@ -33,7 +33,7 @@ def test_release_keeps_a_link_to_an_empty_folder(tmp_path):
 
 
 def test_a_removed_lock_file_is_locked_again(tmp_path, monkeypatch):
-    """Removes the lock file right after it is locked, as a process that ends does."""
+    """Removes the lock file right after it is locked, like a process that ends."""
     lock_or_fail, locked = folder_lock.lock_or_fail, []
 
     def late(file):

@@ -22,6 +22,6 @@ def test_a_damaged_cache_is_recomputed(tmp_path, damaged):
 
 
 def test_results_that_cannot_be_cached_are_returned(tmp_path, capsys):
-    (tmp_path / "file").touch()  # a folder in a file fails, whatever the permissions
+    (tmp_path / "file").touch()  # a folder inside a file fails with any permissions
     assert cached_json(tmp_path / "file/predictions.json", "a", lambda: 5) == 5
     assert "not cached" in capsys.readouterr().err

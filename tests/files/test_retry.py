@@ -1,4 +1,4 @@
-"""Tests the repetition of requests that fail for reasons that may pass."""
+"""Tests retries of requests that fail temporarily."""
 
 from types import SimpleNamespace
 
@@ -12,7 +12,7 @@ class Passing(Exception): ...
 
 @pytest.fixture
 def events(monkeypatch):
-    """The requests and pauses in their order."""
+    """Records requests and pauses in order."""
     events: list[str | float] = []
     monkeypatch.setattr(retry, "time", SimpleNamespace(sleep=events.append))
     return events

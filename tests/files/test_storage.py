@@ -1,4 +1,4 @@
-"""Tests which failures of remote storage are worth another request, without a network."""
+"""Tests which failures of remote storage are retried, without a network."""
 
 from types import SimpleNamespace
 
@@ -11,7 +11,7 @@ RETRIES = 2
 
 
 def missing(status: int) -> FileNotFoundError:
-    """The error of fsspec's HTTP, which names any fault so."""
+    """The error that fsspec's HTTP file system raises for any fault."""
     error = FileNotFoundError("a.jpg")
     error.__cause__ = Exception()
     error.__cause__.status = status

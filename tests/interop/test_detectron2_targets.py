@@ -20,7 +20,7 @@ class Registry:
 
 
 class Instances(SimpleNamespace):
-    """Annotations as detectron2's mapper gives them: without masks and keypoints in an image without objects."""
+    """Returns annotations like detectron2's mapper: images without objects lack masks and keypoints."""
 
     def __init__(self, count: int):
         boxes = torch.arange(4.0).repeat(count, 1)

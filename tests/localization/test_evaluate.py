@@ -107,7 +107,7 @@ def model():
 
 @pytest.fixture
 def source(model):
-    """Seven images: the first three have the model's predictions as objects, the others boxes without overlap."""
+    """Builds seven images: three have the model's predictions as objects, the others boxes without overlap."""
     made = Watched.random(7)
     made.seen = []
     found = locate_all(Locator([model]), made, made.labels[:, None], model.locating, Notes(print), workers=0)

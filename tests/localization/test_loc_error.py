@@ -109,7 +109,7 @@ def test_a_submission_is_evaluated_from_files(root, tmp_path):
 
 
 class Named:
-    """Images in another order than that of their names."""
+    """Uses images that are not sorted by name."""
 
     names, labels, classes = ["c.JPEG", "a.JPEG", "b.JPEG"], np.array([0, 5, 1]), shape_loc.SYNSETS
     name = names.__getitem__

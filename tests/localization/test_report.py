@@ -19,7 +19,7 @@ from resdet.localization.report import (
 
 
 def evaluated(overlaps, name="a", seed=0) -> Evaluated:
-    """A run on images of the classes 0, 1, 0, 1, … with these IoUs."""
+    """Returns a run on images of classes 0, 1, 0, 1, … with these IoUs."""
     count = len(overlaps)
     source = Painted.random(count, seed=seed)
     boxes = source.things[:, None] + 1

@@ -90,7 +90,7 @@ def report_of(url: str, *options: str) -> dict:
 
 def dom_of(url: str, *options: str) -> str:
     """Returns the DOM of a page after its scripts, at a phone's size; the console must stay empty."""
-    # Browsers that run at the same time need profiles of their own.
+    # Browsers that run concurrently need separate profiles.
     with TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         words = [browser(), "--headless", *PHONE, f"--user-data-dir={profile}", "--dump-dom", *options, url]
         done = subprocess.run(words, capture_output=True, text=True, timeout=300)

@@ -168,7 +168,7 @@ def test_drawing_uses_the_image_of_the_result(tmp_path):
     np.testing.assert_array_equal(result().draw(pixels), from_array)
     assert (pixels == (10, 120, 230)).all() and (from_array != pixels).any()
     assert np.array_equal(result(image=pixels).draw(score=0.95), pixels)
-    lowest = np.s_[0:4, 0:8]  # of the detection with a score of 0.2
+    lowest = np.s_[0:4, 0:8]  # region of the detection with a score of 0.2
     assert (from_array != pixels)[lowest].any() and not (result().draw(pixels, score=0.5) != pixels)[lowest].any()
 
 

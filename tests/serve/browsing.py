@@ -69,7 +69,7 @@ def visit(app, script: str) -> dict:
 
 
 def visit_in_real_time(app, script: str) -> dict:
-    """Acts as `visit`, for videos, which do not play in virtual time."""
+    """Does the same as `visit` in real time, since videos do not play in virtual time."""
     reports: SimpleQueue[dict] = SimpleQueue()
     probe = probed(app, script + '\nawait fetch("/report", { method: "POST", body: JSON.stringify(report) });')
 

@@ -93,8 +93,7 @@ class Serving:
         headers: dict[str, str] | None = None,
         left: asyncio.Event | None = None,
     ) -> Response:
-        """One request; an iterator sends its chunks as they come, without a Content-Length; `left`: when the client
-        disconnects."""
+        """Sends a request; an iterator sends chunks without Content-Length; `left`: set when the client disconnects."""
         path, _, query = path.partition("?")
         given = [(name.replace("_", "-").lower().encode(), text.encode()) for name, text in (headers or {}).items()]
         scope = {

@@ -241,7 +241,7 @@ def test_a_failing_model(serve):
 @pytest.mark.parametrize("size, status", [((4, 4), 200), ((5, 6), 500)])
 @pytest.mark.parametrize("count", [1, 2])
 def test_answered_images_take_no_memory(serve, monkeypatch, count, size, status):
-    """Checks that nothing keeps them until the garbage collector, which does not count the bytes of objects."""
+    """Checks that images are freed without the garbage collector, which does not count the bytes of objects."""
     kept = []
 
     class Watched(StandIn):

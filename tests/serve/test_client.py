@@ -90,7 +90,7 @@ def test_classes_and_models_by_name(serve):
 
 
 def test_a_server_below_a_path(serve):
-    """Checks an address with a path, as of a proxy with several servers."""
+    """Checks an address with a path, as behind a proxy with several servers."""
     with listening(Starlette(routes=[Mount("/boxes", serve().app)])) as url:
         assert len(resdet.serve.predict(f"{url}/boxes/", picture())) == 3
 
@@ -255,7 +255,7 @@ def test_connections_are_closed(serve, monkeypatch):
 
 
 def test_a_server_may_close_connections_between_requests():
-    """Compares with a server that closes a connection after its answer, as one does that is idle for too long."""
+    """Uses a server that closes the connection after its response, as an idle timeout would."""
     content = b'{"results": [{"names": [], "labels": [], "scores": []}]}'
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(content), content)
 

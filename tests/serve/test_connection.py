@@ -39,7 +39,7 @@ def test_invalid_requests_are_rejected(serve, words):
 
 
 def test_a_request_for_another_protocol_stays_with_this_one(serve, caplog):
-    """Sends a request as Java's client does, which asks for HTTP/2; the log has nothing on it."""
+    """Requests HTTP/2 like Java's client; the log must not mention it."""
     body = picture()
     lines = b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: %d\r\n\r\n" % len(body)
     request = b"POST /v1/predict HTTP/1.1\r\nHost: a\r\n" + lines + body
@@ -80,7 +80,7 @@ def test_the_header_timeout_closes_the_connection(serve, monkeypatch):
 
 @pytest.mark.parametrize("state, closing, closed", [(h11.IDLE, False, 1), (h11.IDLE, True, 0), (h11.DONE, False, 0)])
 def test_idle_connections_are_closed(state, closing, closed):
-    """Checks that a connection is closed while it is idle, and not during a request or when it is closing already."""
+    """Checks that a connection is closed while idle, but not during a request or when it is already closing."""
     calls = []
     transport = SimpleNamespace(is_closing=lambda: closing, close=lambda: calls.append(1))
     Connection.close_if_waiting(SimpleNamespace(conn=SimpleNamespace(their_state=state), transport=transport))

@@ -1,4 +1,4 @@
-"""Tests details of the server found by mutation testing: exact limits, headers and states of models."""
+"""Tests details of the server that mutation testing found: exact limits, headers and model states."""
 
 import asyncio
 import itertools

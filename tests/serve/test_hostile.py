@@ -170,7 +170,7 @@ def test_the_scale_of_a_webp_header_is_no_part_of_its_size():
 
 @pytest.mark.parametrize("kind", ["image/tiff", "application/octet-stream", "application/x-www-form-urlencoded"])
 def test_content_types_of_an_image(serve, kind):
-    """Checks also the type that curl --data-binary sends."""
+    """Also checks the content type that curl --data-binary sends."""
     assert serve().post(picture(), content_type=kind).status == 200
 
 

@@ -1,5 +1,4 @@
-"""Tests the server under load with aborted, broken and refused requests: each request is counted once, and none keeps
-its place."""
+"""Tests the server under load with aborted, broken and refused requests: each is counted once and frees its place."""
 
 import socket
 from collections import Counter

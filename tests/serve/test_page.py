@@ -139,7 +139,7 @@ report.status = element("status").getAttribute("aria-live");
 
 @needs_browser
 def test_errors_and_times_stay_with_their_results(serve):
-    """Checks that a moved slider keeps an error, and that another model clears it and the times of the former one."""
+    """Checks that moving the slider keeps an error, and that choosing another model clears it and the shown times."""
     script = f"""{PREDICTED}
 choose({uploaded("broken.png", b"no image")});
 await until(() => document.querySelector(".error"));
@@ -196,7 +196,7 @@ report.names = names;
 
 @needs_browser
 def test_the_page_requests_the_token(serve):
-    """Checks also that an image chosen before waits for the token, and that the link that lacks it is hidden."""
+    """Also checks that an image chosen earlier waits for the token, and that a link without the token is hidden."""
     script = """
 await until(() => !element("token-field").hidden);
 report.asked = element("status").textContent;

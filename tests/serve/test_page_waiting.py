@@ -1,4 +1,4 @@
-"""Tests in a browser that the page waits for models, and predicts no image in vain or twice."""
+"""Tests in a browser that the page waits for models, and predicts each image only once."""
 
 from serve.browsing import LOADED, PHOTO, needs_browser, visit
 from serve.serving import StandIn
@@ -6,7 +6,7 @@ from serve.serving import StandIn
 
 @needs_browser
 def test_the_page_waits_for_models_that_are_loading(serve):
-    """Checks also that the chosen model stays chosen."""
+    """Also checks that the selected model stays selected."""
     script = """
 await until(() => element("model").options.length);
 const [answer, options] = [window.fetch, () => [...element("model").options].map((each) => each.textContent)];

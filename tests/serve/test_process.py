@@ -68,7 +68,7 @@ def test_a_signal_ends_the_process_after_pending_requests(start, checkpoint, num
 
 
 def test_a_second_interrupt_ends_the_process_at_once(start, checkpoint):
-    """Checks that no traceback of a cancelled request is printed."""
+    """Checks that no traceback of a canceled request is printed."""
     process = start("serve", f"net={checkpoint}", "--port", "0", "--device", "cpu", "--body-timeout", str(PATIENCE))
     try:
         port = int(re.search(r":(\d+)$", line_with(process.stderr, "listening").strip())[1])

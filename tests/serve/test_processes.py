@@ -40,7 +40,7 @@ def test_each_process_has_a_port_a_gpu_and_a_share_of_the_cpus(one):
     torch.set_num_threads(4)
     settings, gpu, threads, interrupt = one(3, 2, ["5", "GPU-a"])
     assert settings.port == 9003 and settings.models == SETTINGS.models
-    assert gpu == "GPU-a" and threads == 2 and interrupt == signal.SIG_IGN  # the parent forwards it
+    assert gpu == "GPU-a" and threads == 2 and interrupt == signal.SIG_IGN  # the parent handles SIGINT
     assert one(0, 8, [])[1:3] == ("GPU-a", 1)  # without GPUs, the variable is unchanged
 
 
@@ -98,7 +98,7 @@ def test_a_signal_ends_all_processes(forked, number, capsys):
 
 
 class Stubborn(Forked):
-    """A process that a second interrupt reaches while the first is forwarded to it."""
+    """A process that receives a second interrupt while the first is being forwarded."""
 
     def terminate(self) -> None:
         signal.raise_signal(signal.SIGINT)

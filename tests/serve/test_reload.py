@@ -1,4 +1,4 @@
-"""Tests the reloading of changed model files, and that the former model is kept if the new file is broken."""
+"""Tests the reloading of changed model files, and that the previous model is kept if the new file is broken."""
 
 import errno
 import gc
@@ -91,7 +91,7 @@ def check_problem(server) -> None:
 
 
 def test_a_bug_while_loading_is_logged_with_its_traceback(served, files, caplog):
-    """Checks that the API names its class only."""
+    """Checks that the API only shows the class of the error."""
     served.load_file = lambda path: {}[path]
     files.write("second")
     for _ in range(2):
@@ -127,7 +127,7 @@ def test_prepared_images_are_predicted_by_the_model_that_prepared_them(served, f
 
 
 def test_the_thread_loads_polls_and_stops(files):
-    """Checks all of several models, and that a failure of the first load is reported."""
+    """Checks several models, and that a failure of the first load is reported."""
     served = [ServedModel(name, str(files.path), files.load, Limits(), Metrics()) for name in ("best", "other")]
     models = Models(served, poll=0.01)
     models.start()
@@ -154,7 +154,7 @@ def files_loaded(files, count) -> None:
 
 
 def test_models_are_exempt_from_garbage_collection_and_the_former_one_is_freed(files):
-    """Checks the first model and a new one, and that a former one with a reference cycle is freed."""
+    """Checks the first model and a new one, and that a previous model with a reference cycle is freed."""
     load = files.load
 
     def load_with_cycle(path):

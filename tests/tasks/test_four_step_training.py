@@ -64,7 +64,7 @@ def test_the_steps_have_the_lengths_of_their_half():
 
 
 def test_a_refused_start_leaves_no_run(root, tmp_path, monkeypatch):
-    """The corrected command then takes the same folder."""
+    """Checks that the corrected command can use the same folder."""
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
         words = [*runs.of(root), *FOUR, "data.val={images: val, annotations: none.json}"]
@@ -166,7 +166,7 @@ def test_resume_continues_in_the_interrupted_step(root, run, published, tmp_path
 
 
 def test_a_longer_run_continues_in_its_last_step(root, run, published, tmp_path):
-    """The first steps stay what the last one started from."""
+    """Checks that the results of the first steps do not change after the last step has started from them."""
     copied = tmp_path / "run"
     shutil.copytree(run, copied)
     longer = ["alternating.rpn.length=4", "alternating.regions.length=5"]

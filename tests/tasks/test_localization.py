@@ -135,7 +135,7 @@ def test_predict_with_a_classifier(chain, run, tmp_path):
 
 @pytest.mark.parametrize("run", ["rpn", "rcnn"])
 def test_weights_of_classes_in_another_order_are_not_evaluated(chain, tmp_path, run):
-    """Reverses the classes of a checkpoint; --init, which may train on other classes, says what it keeps."""
+    """Reverses the classes of a checkpoint; --init, which may train on other classes, reports what it keeps."""
     content = runs.checkpoint(chain.folder / run / "best.pth")
     content["classes"].reverse()
     torch.save(content, tmp_path / "other.pth")

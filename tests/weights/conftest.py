@@ -1,4 +1,4 @@
-"""A server that stands for the publishers of weights."""
+"""Provides a local server in place of the publishers of weights."""
 
 import hashlib
 import io

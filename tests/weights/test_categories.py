@@ -43,7 +43,7 @@ def test_rows_of_80_from_90_categories_and_back():
 
 
 def test_rows_of_90_categories_for_coco_and_a_class_of_its_own():
-    """The unused ids of the file are in neither."""
+    """Neither set of categories contains the unused ids of the file."""
     own = Categories([*COCO80.names, "cell"], [*COCO80.ids, 91])
     assert rows(COCO90, own) == [*(id - 1 for id in COCO80.ids), None]
 
@@ -63,7 +63,7 @@ def test_rows_of_other_ids():
 
 
 def test_repeated_names_need_equal_ids():
-    """LVIS and others have two categories of one name."""
+    """LVIS and other datasets have two categories with the same name."""
     mice = Categories(["mouse", "mouse"], [1, 2])
     assert rows(mice, Categories(["mouse", "mouse", "hen"], [2, 1, 3])) == [1, 0, None]
     assert rows(mice, Categories(["mouse", "hen"], [5, 1])) is None

@@ -204,13 +204,13 @@ def test_other_anchors_and_resizing_of_a_detector_are_reported():
 
 
 def test_a_derived_setting_is_not_reported():
-    """Channels of the RPN that are null are those of the maps."""
+    """If `channels` of the RPN is null, it equals the channels of the maps."""
     implied, present = {"rpn": {"channels": 256, "convs": 1}}, {"rpn": {"channels": None, "convs": 1}}
     assert different_settings(implied, present) == []
 
 
 def test_only_the_named_modules_may_differ():
-    """VGG's fc6 is no part of its classifier fc."""
+    """VGG's fc6 is not part of its classifier, fc."""
     report = Report("a.pth", "torchvision", 0, mismatched=["fc.weight [2] for [3]"])
     refuse_mismatches(report, ["fc"])
     report.mismatched.append("fc6.weight [4] for [5]")
@@ -219,7 +219,7 @@ def test_only_the_named_modules_may_differ():
 
 
 def test_only_detectors_have_anchors():
-    """Other weights leave the choice of `auto` anchors to the data."""
+    """With other weights, `auto` anchors are chosen from the data."""
     detector = tiny.make("fpn", False)
     content = {"experiment": detector.experiment, "classes": detector.classes, "category_ids": detector.category_ids}
     found = anchors_of(Checkpoint(detector.state_dict(), "a.pth", content))

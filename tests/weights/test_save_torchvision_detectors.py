@@ -143,7 +143,7 @@ REFUSED = {
 
 
 def test_all_settings_of_custom_yaml_that_torchvision_lacks_are_named():
-    """The values of the sentence, set in the config, make a detector that torchvision has."""
+    """Setting the values from the error message in the config makes a detector that torchvision supports."""
     words = ["model.num_classes=3", "model.pretrained=null", "model.freeze_stages=0", "model.rpn.anchors={}"]
     words += ["model.input={min_size: 800, max_size: 1333}", "model.box.batch_per_image=64", "model.mask={}"]
     with torch.device("meta"), pytest.raises(WeightsError) as refusal:

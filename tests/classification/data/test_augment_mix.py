@@ -97,7 +97,7 @@ def test_mix_selects_mixup_or_cutmix_by_alpha(batch):
 
 @pytest.mark.parametrize("alphas", [(1.0, 0.0), (0.0, 1.0)])
 def test_copies_of_repeated_augmentation_are_mixed_with_another_image(alphas):
-    """Checks by the targets of a training with `data.repeats`: each has a share of two images."""
+    """Checks with `data.repeats` that each target mixes two images."""
     words = ["data.size=16", "data.short=16", "data.augment.short=[16,16]", "data.repeats=3", "data.workers=0"]
     words += [f"data.augment.{key}={alpha}" for key, alpha in zip(("mixup", "cutmix"), alphas)]
     words += ["train.batch=6", "model.backbone=cifar_resnet20", "data.train_images=20", "data.val_images=2"]

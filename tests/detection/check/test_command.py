@@ -125,7 +125,7 @@ def test_a_split_that_cannot_be_opened_is_an_error_and_two_end_the_check(clean):
 
 
 def with_test_split() -> DataSet:
-    """Returns data with images of training and validation in a test split, and one of its own."""
+    """Returns data whose test split repeats training and validation images and has one of its own."""
     data = DataSet(8, 3)
     data.content["test"] = {"images": [], "annotations": [], "categories": data.content["train"]["categories"]}
     for name in ("train/train001.jpg", "val/val002.jpg"):
@@ -148,7 +148,7 @@ def test_a_test_split_is_checked_too(tmp_path):
     assert found(report) == expected
     others = {each.values["other_image"] for each in report.findings if each.kind == "leak"}
     assert others == {"train001.jpg", "val002.jpg"} and [*report.anchors] == ["train", "val"]
-    (root / "annotations" / "val.json").unlink()  # then some of the training images are for validation
+    (root / "annotations" / "val.json").unlink()  # some training images then become the validation split
     kinds = [(each.kind, each.image) for each in check(root).findings if each.split == "test"]
     assert sorted(kinds, key=str) == [("leak", "test/test000.jpg"), ("reader_clipped", None)]
 
@@ -170,7 +170,7 @@ def test_validation_images_named_as_test_split_are_checked_once(tmp_path):
 
 
 def test_findings_in_other_formats_name_the_place(tmp_path):
-    """Has label files with a damaged line, in a folder without a validation split."""
+    """Uses label files with a damaged line, in a folder without a validation split."""
     lines = "damaged\n0 0.3 0.3 0.4 0.4\n0 0.3 0.3 0.4 0.4\n"
     images = {f"images/{k}.jpg": None for k in range(6)}
     labels = {f"labels/{k}.txt": lines for k in range(6)}
@@ -288,7 +288,7 @@ def test_a_training_logs_the_findings_and_the_command(command, tmp_path, capsys)
 
 
 def test_paths_of_several_splits_are_compared_as_files(tmp_path):
-    """An image of both splits is a leak, also under different paths."""
+    """Checks that an image in both splits is a leak, also under different paths."""
     data = DataSet(6, 3)
     root = data.write(tmp_path / "set")
     shutil.copy(root / "train" / "train001.jpg", root / "val" / "val001.jpg")

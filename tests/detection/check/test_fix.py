@@ -87,7 +87,7 @@ def test_boxes_are_clipped_and_inverted_boxes_swapped(tmp_path):
 
 
 def test_data_without_a_validation_split_are_fixed_as_they_are_written(tmp_path):
-    """Plants faults in a COCO file without a validation split: the reader of a training leaves their entries out."""
+    """Plants faults in a COCO file without a validation split; training skips these entries."""
     data = with_safe_faults()
     train = data.content["train"]
     of_val = {f"val/{image['file_name']}" for image in data.content.pop("val")["images"]}

@@ -1,4 +1,4 @@
-"""The search of nearest hashes compared with a comparison of all pairs."""
+"""The nearest-hash search, compared with brute force over all pairs."""
 
 import hashlib
 

@@ -290,7 +290,7 @@ def test_losses_are_of_the_classes_of_the_model(root, source, tmp_path):
 
 
 def test_annotations_without_categories_have_losses_and_no_results(root, source, tmp_path):
-    """Such as those of images of the background only."""
+    """Uses a file without categories and objects, such as for images of background only."""
     content = json.loads((root / "annotations/val.json").read_text())
     (tmp_path / "empty.json").write_text(json.dumps({**content, "categories": [], "annotations": []}))
     empty = open_coco(tmp_path / "empty.json", root / "val")
@@ -300,8 +300,7 @@ def test_annotations_without_categories_have_losses_and_no_results(root, source,
 
 
 def test_classes_in_another_order_are_evaluated_by_name(root, source, tmp_path):
-    """Annotations that number the same classes in the reverse order give the same losses and metrics, with their ids
-    in the results."""
+    """Annotations with reversed category ids give the same losses and metrics, and results with their ids."""
     content = json.loads((root / "annotations/val.json").read_text())
     ids = [category["id"] for category in content["categories"]]
     other = dict(zip(ids, reversed(ids)))

@@ -1,4 +1,4 @@
-"""Tests which classes of a folder of results are which of the annotations, and what a command prints on them."""
+"""Tests how the classes of a folder of results are matched to the annotations', and what the command prints."""
 
 import pytest
 

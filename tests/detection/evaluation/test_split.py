@@ -1,4 +1,4 @@
-"""Tests `resdet evaluate --split`: the split of a data set that a detector is evaluated on."""
+"""Tests `resdet evaluate --split`, which selects the split to evaluate a detector on."""
 
 import json
 import shutil

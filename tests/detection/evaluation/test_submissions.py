@@ -264,7 +264,7 @@ def test_the_best_detections_of_each_image():
 
 
 def test_a_submission_to_coco_has_as_many_detections_of_an_image_as_its_server_reads(coco, tmp_path, monkeypatch):
-    """Tiles, or model.box.detections, may give more."""
+    """Tiles or model.box.detections may yield more detections."""
     from types import SimpleNamespace
 
     import torch
@@ -289,7 +289,7 @@ def test_missing_sets_are_refused(tmp_path):
 
 
 def untrained(voc, tmp_path, count):
-    """Detectors of the classes of `voc`, and their experiment."""
+    """Provides detectors with the classes of `voc`, and their experiment."""
     import torch
 
     import resdet

@@ -69,7 +69,7 @@ def test_merge_joins_classes_by_name(tmp_path):
 
 
 def test_merge_says_which_classes_of_a_source_it_joins(tmp_path):
-    """As exports whose first category is the project, named as a class."""
+    """Uses an export whose first category is the project, with the name of a class."""
 
     def source(name, *classes):
         content = coco({1: f"{name}.jpg"}, [(1, k, k, 1, 9, 9) for k in range(1, len(classes) + 1)], classes)

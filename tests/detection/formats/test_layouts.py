@@ -179,7 +179,7 @@ def test_yolo_labels_with_decomposed_characters(tmp_path):
 
 
 def test_yolo_labels_without_an_image_are_named(tmp_path):
-    """Not those without objects, other text files, or labels of images that no split lists."""
+    """Ignores empty label files, other text files, and labels of images in no split."""
     files = {"labels/train/gone.txt": CAT, "labels/train/empty.txt": "", "labels/train/notes.txt": "by Anna\n"}
     lists = {
         "train.txt": "images/a.jpg",
@@ -216,14 +216,14 @@ def test_two_yolo_classes_of_one_name_are_refused(name, text, tmp_path):
 
 
 def test_blank_lines_of_a_list_of_yolo_classes_are_numbers(tmp_path):
-    """A class is the number of its line, as in LabelImg and Darknet."""
+    """Class indices are line numbers, as in LabelImg and Darknet."""
     labels = {"labels/train/a.txt": "2 0.5 0.5 0.5 0.5\n", "classes.txt": "dog\n\n cat\r\n\n"}
     source = opened(write(tmp_path, LABELS | labels))
     assert source.classes == ["dog", "1", "cat"] and objects(source) == {"images/train/a.jpg": [CAT_BOX]}
 
 
 def test_two_coco_categories_of_one_name_are_two_classes(tmp_path):
-    """Roboflow exports a category of the name of the project beside the classes."""
+    """Roboflow exports a category with the name of the project in addition to the classes."""
     content = coco({7: "a.jpg"}, [(7, 2, 15, 10, 30, 20)], ("cat", "cat"))
     root = write(tmp_path, {f"{split}/a.jpg": None for split in ("train", "val")})
     write(root, {f"annotations/{split}.json": content for split in ("train", "val")})

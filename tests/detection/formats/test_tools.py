@@ -57,7 +57,7 @@ def test_cvat(tmp_path):
 
 
 def test_cvat_rotations_are_clockwise(tmp_path):
-    """Has a bar along the diagonal from the upper left, and an ellipse that stands upright."""
+    """Uses a bar along the diagonal from the upper left, and an upright ellipse."""
     shapes = '<box label="bar" rotation="45" xtl="15" ytl="18" xbr="45" ybr="22"/>'
     shapes += '<ellipse label="oval" rotation="90" cx="30" cy="20" rx="10" ry="5"/>'
     text = f'<annotations><image id="0" name="a.jpg" width="60" height="40">{shapes}</image></annotations>'
@@ -275,7 +275,7 @@ def test_folders_of_images_alone_may_be_classes(files, classes, tmp_path):
 
 
 def test_masks_of_several_classes_are_refused(tmp_path):
-    """Semantic masks have the number of a class in each pixel, not that of an object."""
+    """Pixels of semantic masks are class indices, not object indices."""
     png = cv2.imencode(".png", np.tile([0, 1, 2], (6, 2)).astype(np.uint8))[1].tobytes()
     files = {"images/a.jpg": None, "masks/a.png": png, "classes.txt": "road\ncar\n"}
     with pytest.raises(DataError, match="mask_png: classes.txt has 2 classes, and instance masks number objects"):

@@ -192,7 +192,7 @@ def stored_scene(root, orientation, keypoints):
 
 @pytest.mark.parametrize("to", ["coco", "yolo"])
 def test_rings_without_area_are_no_part_of_a_mask(to, tmp_path):
-    """A file without areas; its rings of one and two points enclose nothing."""
+    """Uses a file without areas, and rings of one and two points, which enclose nothing."""
     square = [2, 2, 12, 2, 12, 12, 2, 12]
     rings = [[[0, 0], square], [[0, 0, 5, 5], square], [square, [19, 19]]]
     content = coco({1: "a.png"}, [(1, 1, 2, 2, 10, 10)] * 3, size=(20, 20))
@@ -266,7 +266,7 @@ def test_losses_of_the_target_format_are_counted(tmp_path):
 
 
 def renamed(root, names):
-    """Writes data whose classes are called `names` instead."""
+    """Writes data with `names` as class names."""
     data_set(root, 1)
     for file in root.rglob("*.json"):
         content = json.loads(file.read_text())

@@ -25,7 +25,7 @@ def with_image(root, content):
 
 
 def test_boxes_beside_their_masks_are_counted_as_lost(tmp_path):
-    """Readers of YOLO take the box around the polygon; half a pixel is rounding."""
+    """YOLO readers use the bounding box of the polygon; half a pixel is due to rounding."""
     ring = [[2, 2, 12, 2, 12, 12]]
     boxes = [[2, 2, 10, 10], [1.5, 2.5, 10, 10], [2, 2, 30, 10], [2, 0, 10, 12], [2, 2, 10, 10]]
     content = coco({1: "a.png"}, [(1, 1, *box) for box in boxes], ("cat",), (60, 40))
@@ -95,7 +95,7 @@ def test_missing_images_take_their_objects_with_them_and_equal_names_get_their_f
 
 @pytest.mark.parametrize("orientation", [3, 6])
 def test_objects_of_upright_images_stay_where_they_are(orientation, tmp_path):
-    """An image of 40 × 60 pixels, stored as EXIF tells, which is annotated upright."""
+    """Uses an image of 40 × 60 pixels that is stored with an EXIF rotation and annotated upright."""
     size = (60, 40) if orientation == 6 else (40, 60)
     stored = picture(tmp_path / "stored.jpg", size=size).read_bytes()
     content = coco({1: "a.jpg"}, [(1, 1, 2, 3, 10, 20)], size=(40, 60))

@@ -32,7 +32,7 @@ def test_keypoints_of_an_object(tmp_path):
     np.testing.assert_allclose(found.keypoints.points, [POINTS], atol=1e-5)
     assert found.boxes.tolist() == [[15, 10, 45, 30]] and not source.has_masks
     assert source.to_coco()["annotations"][0]["num_keypoints"] == 2
-    assert opened(tmp_path, on_bad_annotation="error", keypoints=False).keypoints is None  # not from the index of above
+    assert opened(tmp_path, on_bad_annotation="error", keypoints=False).keypoints is None  # not from the index
 
 
 def test_keypoints_without_visibility(tmp_path):
@@ -93,7 +93,7 @@ def convert(source, target, to):
 
 
 def test_keypoints_round_trip_through_yolo(tmp_path):
-    """Data read from COCO and from YOLO are equal, but for the skeleton."""
+    """Data read from COCO and from YOLO are equal, except for the skeleton."""
     root = corners.write(tmp_path / "corners", train=4, val=2)
     said = convert(root, tmp_path / "yolo", "yolo")
     assert said["lost"] == {"lines of the skeleton": len(corners.SKELETON)}

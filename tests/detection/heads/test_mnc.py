@@ -225,8 +225,8 @@ def test_the_limit_scales_with_the_weight_of_the_loss(weight):
 
 
 def test_targets_have_no_gradients():
-    """The loss of the second round's boxes does not move its input boxes; class2, which does not depend on them here,
-    has the weight by which their gradient is limited."""
+    """The loss of the second round's boxes does not move its input boxes; class2, which is independent of them here,
+    has the weight that limits their gradient."""
     regions, candidates = fixed(), proposals([*CANDIDATES, [6.0, 20.0, 46.0, 60.0]])
     losses = regions.losses(maps(), candidates, targets(mask=True), SIZES)
     moves = gradient(losses["box2"] + losses["class2"], regions.stages[0].predictor.boxes.bias).view(CLASSES, 4)

@@ -1,4 +1,4 @@
-"""Tests predictions of some classes only."""
+"""Tests prediction of selected classes."""
 
 import json
 
@@ -75,7 +75,7 @@ def test_the_score_threshold_applies_to_filtered_results(model, picture):
 
 
 def test_rows_of_many_images_leave_out_other_classes(model, picture):
-    """Checks what `--parquet`, Ray and Spark predict with, of one detector and of an ensemble."""
+    """Checks the predictor of `--parquet`, Ray and Spark, for one detector and for an ensemble."""
     whole = model.predict(picture, score=ALL)
     first, *others = dict.fromkeys(whole.names)
     for weights in (["a.pth"], ["a.pth", "b.pth"]):
@@ -86,7 +86,7 @@ def test_rows_of_many_images_leave_out_other_classes(model, picture):
 
 @pytest.mark.parametrize("given", ["", " , "])
 def test_an_empty_list_of_classes_is_refused(given, picture, command):
-    """Such a list comes from a variable of a shell that is not set, and would stand for all classes."""
+    """An unset shell variable gives such a list, which would select all classes."""
     done = command("predict", "--weights", "a.pth", picture, "--classes", given)
     assert done.returncode == 2 and f"--classes: {given!r} has no name" in done.stderr
 

@@ -52,7 +52,7 @@ def picture(seed: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def model():
     model = tiny.make("fpn").eval()
-    fold_norms(model)  # else each call scales the weights, which are larger than the images here
+    fold_norms(model)  # otherwise, each call scales the weights, which are larger than the images here
     return model
 
 

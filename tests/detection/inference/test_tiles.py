@@ -1,4 +1,4 @@
-"""Tiled detection of painted rectangles: each object is found once, as the tile that contains it whole sees it."""
+"""Tiled detection of painted rectangles: each object is found once, as in the tile that contains all of it."""
 
 import tracemalloc
 

@@ -1,4 +1,4 @@
-"""The EnsembleDetector: equal to `predict` without settings, else means over views and models."""
+"""The EnsembleDetector: equal to `predict` without settings, otherwise means over views and models."""
 
 from dataclasses import replace
 
@@ -254,8 +254,7 @@ def test_detectors_of_other_classes_are_refused():
 
 @pytest.mark.parametrize("settings", [{}, {"refine": True, "scales": [48, 64], "mask_voting_iou": 0.5}])
 def test_detectors_with_the_same_classes_in_another_order(settings):
-    """The ensemble of a detector with a copy whose outputs are in another order, and with other category ids, equals
-    the one with itself."""
+    """An ensemble of a detector and its copy with reordered outputs and other category ids equals one with itself."""
     net, copy, order = tiny.make("c4"), tiny.make("c4"), [2, 0, 1]
     torch.nn.init.normal_(net.roi_heads.mask_head.masks.weight, std=0.5)
     copy.load_state_dict(net.state_dict())

@@ -133,8 +133,8 @@ def test_curves_and_threshold_by_hand():
 
 
 def one_object_per_image(hits, rng):
-    """Returns matches of one object and one detection per image; correct ones have the highest scores, so that AP is
-    the share of correct ones, up to the discretization into 101 recalls."""
+    """Returns matches of one object and one detection per image; correct ones have the highest scores, so that AP
+    equals their fraction, up to the discretization into 101 recalls."""
     count = len(hits)
     scores = rng.random(count) + hits
     order = np.argsort(-scores)

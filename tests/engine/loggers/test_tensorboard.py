@@ -1,4 +1,4 @@
-"""TensorBoard reads what a run has written, and after a resumption the new points alone."""
+"""TensorBoard reads the points that a run has written, and after resuming only the new ones."""
 
 import io
 import itertools
@@ -17,7 +17,7 @@ from resdet.engine.run import Run
 
 @pytest.mark.parametrize("resumed_at", [0, 2])
 def test_a_resumed_run_goes_on_with_the_curves(resumed_at, tmp_path, monkeypatch):
-    """In a new file, even within the same second and process, as the tenth and eleventh of it."""
+    """Resumes into a new file, even within the same second and process, as its tenth and eleventh file."""
     monkeypatch.setattr("time.time", lambda: 1795977965.0)
     monkeypatch.setattr(tensorboard, "serial", itertools.count(9))
     pytest.importorskip("tensorboard")
@@ -38,7 +38,7 @@ def test_a_resumed_run_goes_on_with_the_curves(resumed_at, tmp_path, monkeypatch
 
 @pytest.mark.parametrize("due", [True, False])
 def test_an_evaluation_at_the_checkpoint_is_one_point(due, tmp_path):
-    """A run killed after the evaluation of its last step; it is due again if the checkpoint was written before it."""
+    """Kills a run after its last evaluation, which repeats on resume if the checkpoint precedes it."""
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

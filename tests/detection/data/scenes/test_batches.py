@@ -249,7 +249,7 @@ def test_evaluation_has_sizes_and_targets(source):
 
 
 def test_evaluation_without_losses_says_nothing_about_objects():
-    """The objects are then not used, so that none are left out."""
+    """Objects are then unused, so none are dropped."""
     samples = [Sample(boxes_scene(300), 0, "0.jpg"), Sample(None, 1, "1.jpg", "unreadable")]
     batch, notes = collate_evaluation(samples, SHAPE, None)
     assert batch.targets is None and batch.indices.tolist() == [0] and notes == ["unreadable"]

@@ -28,7 +28,7 @@ def test_the_usual_limits_give_nine_shapes():
 
 
 def test_the_shapes_of_long_images():
-    """Has the proportions 1, 7:6, 4:3, 3:2, 16:9, 7:3, 3, 4, 6 and the limit, each rounded up to a multiple of 32."""
+    """Expects ratios of 1, 7:6, 4:3, 3:2, 16:9, 7:3, 3, 4, 6 and the limit, each rounded up to a multiple of 32."""
     long = [480, 576, 640, 736, 864, 1120, 1440, 1920, 2880, 3008]
     assert buckets(480, 3000) == [(side, 480) for side in reversed(long)] + [(480, side) for side in long[1:]]
 
@@ -59,7 +59,7 @@ def test_portrait_and_landscape_images_get_the_smallest_square():
     "long, sides", [(1333, [800, 1088, 1216, 1344]), (1000, [800, 1024]), (3000, [800, 1088, 1216, 1440])]
 )
 def test_shapes_of_inference(long, sides):
-    """Has the proportions 1, 4:3, 3:2 and 16:9 or the limit, each rounded up to a multiple of 32."""
+    """Expects ratios of 1, 4:3, 3:2 and 16:9 or the limit, each rounded up to a multiple of 32."""
     shapes = inference_shapes(800, long)
     assert shapes == [(side, 800) for side in reversed(sides)] + [(800, side) for side in sides[1:]]
     assert inference_shape(800, 1000, shapes, 32) == (800, sides[1])

@@ -101,7 +101,7 @@ def test_covered_parts_are_cut_off_and_hidden_objects_dropped(fakes, rng):
 
 @pytest.mark.parametrize("columns, kept", [(2, []), (3, [0])])
 def test_a_tenth_of_an_object_is_too_little(fakes, columns, kept):
-    """Covers an object of 20 columns but for the last 2 or 3."""
+    """Covers an object of 20 columns, except for the last 2 or 3."""
     cover = Polygons([np.array([[0, 0], [70 - columns, 0], [70 - columns, 100], [0, 100.0]])])
     made = copy_paste(scene_of(fakes, [square(50, 50, 20)], [0]), scene_of(fakes, [cover], [2]), SureThing())
     assert made.labels.tolist() == [*kept, 2]
