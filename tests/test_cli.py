@@ -53,7 +53,7 @@ def images(tmp_path_factory):
 @pytest.mark.parametrize(
     "option", ["--train=-1", "--train=0", "--val=0", "--size=0", "--size=-4", "--size=100000", "--seed=-1"]
 )
-def test_data_make_refuses_numbers_of_no_data_set(tmp_path, capsys, kind, option):
+def test_data_make_refuses_invalid_numbers(tmp_path, capsys, kind, option):
     with pytest.raises(SystemExit, match="2"):
         main(["data", "make", kind, str(tmp_path / "data"), option])
     name, value = option.split("=")

@@ -38,7 +38,7 @@ def test_groups_are_halved_until_they_fit(most, groups):
     assert device.groups == groups
 
 
-def test_an_image_that_does_not_fit_is_a_sentence():
+def test_an_image_that_does_not_fit_gives_a_short_message():
     with pytest.raises(DeviceMemoryError, match="One image does not fit into the memory of the GPU: use --device cpu"):
         in_halves(Device(0).predict, [1, 2])
 

@@ -77,7 +77,7 @@ def test_registered_evaluators_return_any_kind_of_number(files, monkeypatch, cap
 
 
 @pytest.mark.parametrize("value", ["0.5", [0.5], np.zeros(100)], ids=["text", "list", "array"])
-def test_metrics_that_are_no_numbers_are_refused(files, monkeypatch, value):
+def test_metrics_that_are_not_numbers_are_refused(files, monkeypatch, value):
     name = registered(monkeypatch, {"mAP": 0.5, "other": value})
     with pytest.raises(ConfigError, match="The evaluator mine returns .* as other: a metric is a number, or None"):
         evaluate_results(*files, protocol=name)

@@ -20,6 +20,6 @@ def test_the_device_is_that_of_the_weights():
     assert Model().device == torch.device("cpu")
 
 
-def test_an_assigned_device_is_refused_with_what_to_do():
+def test_an_assigned_device_is_refused_with_advice():
     with pytest.raises(AttributeError, match=r"^Custom\.device is the device of the weights, .*: use another name\.$"):
         Custom(device=torch.device("cpu"))

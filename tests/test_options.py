@@ -272,7 +272,7 @@ def test_predict_uses_the_chosen_device(words, chosen, picture, monkeypatch):
 
 
 @pytest.mark.parametrize("more", [[], ["--parquet", "out"]])
-def test_a_device_that_is_none_is_refused(more, picture, tmp_path, monkeypatch, capsys):
+def test_an_invalid_device_is_refused(more, picture, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["predict", "--weights", "a.pth", "--device", "gpu", *more, "--", picture]
     assert refusal(words, capsys) == "resdet: --device is gpu: give auto, cpu, cuda or cuda:N."

@@ -142,7 +142,7 @@ def test_versions_agree(arguments):
     assert arguments["version"] == resdet.__version__ == citation["version"]
 
 
-def test_extra_all_holds_the_user_extras(arguments):
+def test_extra_all_contains_the_user_extras(arguments):
     extras = arguments["extras_require"]
     assert set(extras["all"]) == {
         each

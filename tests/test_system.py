@@ -245,7 +245,7 @@ for _ in range(6):
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="needs glibc")
 @pytest.mark.parametrize("variable", [None, "MALLOC_ARENA_MAX", "GLIBC_TUNABLES"])
-def test_freed_memory_is_reused_unless_the_environment_says_otherwise(variable):
+def test_freed_memory_is_reused_unless_the_environment_disables_it(variable):
     """Counts the pages that the system clears for blocks of 64 MB: none after the first block."""
     names = [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_TUNABLES"))]
     environment = {name: value for name, value in os.environ.items() if name not in names}

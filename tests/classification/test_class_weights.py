@@ -50,7 +50,7 @@ def test_mixed_targets_weight_each_class():
     torch.testing.assert_close(loss(logits()[:1], share), 0.3 * first + 0.7 * last)
 
 
-def test_processes_that_share_a_batch_have_the_loss_of_the_whole():
+def test_processes_that_share_a_batch_have_the_loss_of_the_whole_batch():
     known = LABELS.clamp(min=0)
     halves = [loss(logits()[part], known[part]) for part in (slice(0, 3), slice(3, 6))]
     torch.testing.assert_close(sum(halves) / 2, loss(logits(), known))

@@ -48,5 +48,5 @@ def test_examples_of_actions_are_parsed_and_end_the_help(words, capsys, tmp_path
     assert printed(capsys, "data", words.split()[0]).splitlines()[-1] == f"Example: resdet data {words}"
 
 
-def test_the_example_is_a_line_of_its_own_below_a_text(capsys):
+def test_the_example_is_on_a_separate_line_below_a_text(capsys):
     assert printed(capsys, "bench").splitlines()[-2:] == ["", "Example: resdet bench forward"]

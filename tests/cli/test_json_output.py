@@ -77,7 +77,7 @@ def test_json_of_the_schema(capsys):
         ("a.jpg", "a.jpg exists and is not a .json file: write `--json -` before other words"),
     ],
 )
-def test_a_following_override_or_image_is_not_taken_as_the_json_file(word, sentence, tmp_path, monkeypatch, capsys):
+def test_a_following_override_or_image_is_not_parsed_as_the_json_file(word, sentence, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.jpg").write_bytes(b"image")
     with pytest.raises(SystemExit):

@@ -32,7 +32,7 @@ from resdet.cli import main
         ("data merge", "SRC, DST; for example: resdet data merge PHOTOS OTHERS NEW"),
     ],
 )
-def test_unknown_and_missing_options_name_what_they_may_mean(words, remedy, capsys):
+def test_unknown_and_missing_options_suggest_alternatives(words, remedy, capsys):
     with pytest.raises(SystemExit) as ended:
         main(words.split())
     error = capsys.readouterr().err

@@ -155,7 +155,7 @@ def test_a_negative_seed_of_the_data_is_refused(name):
     assert "data.seed is -1: give 0 or a whole number above" in refused(name, "data.seed=-1")
 
 
-def test_settings_that_exclude_each_other(write):
+def test_mutually_exclusive_settings(write):
     said = refused(write("optim: {nesterov: true, momentum: 0}\n"))
     assert "optim.nesterov is true: give a momentum above zero" in said
 

@@ -132,7 +132,7 @@ def test_few_images_change_sides_when_others_are_added(tmp_path):
         (["photos/ant/1.png", "photos/ant/2.png"], "has a single folder, photos: give a folder with train and val"),
     ],
 )
-def test_trees_of_other_names_are_no_classes(tmp_path, files, message):
+def test_trees_of_other_names_are_not_classes(tmp_path, files, message):
     touch(tmp_path, files)
     with pytest.raises(DataError, match=message):
         opened(tmp_path, "val")
@@ -146,7 +146,7 @@ def test_a_missing_training_tree_is_refused_in_training_only(tmp_path):
         opened(tmp_path, "train")
 
 
-def test_a_validation_tree_in_capitals_is_no_reason_to_split(tmp_path):
+def test_a_validation_tree_in_capitals_does_not_cause_a_split(tmp_path):
     """Opens the tree where file systems ignore case, and refuses it elsewhere."""
     touch(tmp_path, [*(f"train/ant/{number}.png" for number in range(4)), "VAL/ant/5.png"])
     if (tmp_path / "val").is_dir():
@@ -262,7 +262,7 @@ def build_and_sum(source):
     return int(cached("race", [source], build_slowly)["x"].sum())
 
 
-def test_processes_that_build_at_once_all_get_the_index(source):
+def test_processes_that_build_concurrently_all_get_the_index(source):
     with multiprocessing.get_context("fork").Pool(4) as pool:
         assert pool.map(build_and_sum, [source] * 4, chunksize=1) == [499500] * 4
     assert len(list((source.parent / ".resdet").iterdir())) == 1

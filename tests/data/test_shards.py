@@ -281,7 +281,7 @@ def test_shards_without_validation_tree_are_sharded_again(classes, tmp_path):
     assert open_classes(tmp_path / "part", "train").labels.tolist() == [0] * 5 + [1] * 5
 
 
-def test_images_beside_masks_are_no_classes(tmp_path, capsys):
+def test_images_next_to_masks_are_not_classes(tmp_path, capsys):
     """Uses color masks, which mark no objects."""
     for folder in ("images", "masks"):
         (tmp_path / "data" / folder).mkdir(parents=True)

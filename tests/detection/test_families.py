@@ -34,7 +34,7 @@ def step(model: Detector, masks: bool) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("masks", [False, True], ids=["boxes", "masks"])
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_all_layers_but_the_frozen_ones_learn(family, masks):
+def test_all_layers_except_frozen_ones_learn(family, masks):
     with narrow_resnets():
         model = tiny.make(family, masks, "model.freeze_stages=2", everything=True).train()
     before = copy.deepcopy(model.state_dict())

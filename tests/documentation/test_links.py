@@ -106,7 +106,7 @@ def test_extras_in_install_commands_exist():
     assert {"all", "dev", "serve"} <= named <= set(arguments["extras_require"])
 
 
-def test_docstrings_hold_no_link_by_accident():
+def test_docstrings_contain_no_accidental_links():
     """Sphinx takes a word that ends with an underscore for a link, and `make docs` fails."""
     found = []
     for file in (REPOSITORY / "resdet").rglob("*.py"):

@@ -19,7 +19,7 @@ def path(tmp_path):
 @pytest.mark.parametrize(
     "step, due, kept", [(10, True, 2), (10, False, 3), (15, True, 3), (20, False, 5), (0, False, 1)]
 )
-def test_lines_that_a_resumed_run_writes_again_are_dropped(path, step, due, kept):
+def test_lines_that_a_resumed_run_rewrites_are_dropped(path, step, due, kept):
     before = path.read_bytes().splitlines(keepends=True)
     assert keep_until(path, step, due) == 0
     assert path.read_bytes().splitlines(keepends=True) == before[:kept]

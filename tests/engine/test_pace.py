@@ -51,7 +51,7 @@ def test_position_counts_steps_without_a_budget():
 
 
 @pytest.mark.parametrize("total, interval, steps", [(9, 13 / 3, [5, 9]), (8, 4.2, [5, 8]), (6, 1.5, [2, 3, 5, 6])])
-def test_epochs_of_no_whole_number_of_steps(total, interval, steps):
+def test_epochs_with_a_fractional_number_of_steps(total, interval, steps):
     """Checks evaluations after the step that completes each epoch and at the end, and how many are expected."""
     pace = Pace(total, interval)
     assert pace.evaluations_left == len(steps)

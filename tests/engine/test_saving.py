@@ -133,7 +133,7 @@ def test_a_bug_in_an_evaluation_keeps_its_traceback(tmp_path, capsys):
     assert trainer_state(tmp_path)["evaluation_due"]
 
 
-def test_an_error_with_arguments_of_its_own_names_the_checkpoint(tmp_path):
+def test_an_error_with_custom_arguments_names_the_checkpoint(tmp_path):
     class Measured(Error):
         def __init__(self, value, limit):
             super().__init__(f"{value} exceeds {limit}: raise the limit.")
@@ -166,7 +166,7 @@ def test_damaged_data_in_the_first_batch_leaves_no_checkpoint(tmp_path):
 
 @pytest.mark.parametrize("name", ["plain", "averaged", "rare checkpoints"])
 @pytest.mark.parametrize("place", ["evaluate", "keep"])
-def test_a_signal_in_an_evaluation_stops_at_once(tmp_path, whole, name, place, capsys):
+def test_a_signal_in_an_evaluation_stops_immediately(tmp_path, whole, name, place, capsys):
     out = tmp_path / "cut"
     made = trainer(Normed(2 if place == "evaluate" else 1, place, stop), out, **SETTINGS[name])
     run(made, out)

@@ -48,7 +48,7 @@ def test_plateau_divides_after_patience():
     assert seen == pytest.approx([0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.001, 0.001, 0.0001])
 
 
-def test_a_metric_that_is_not_a_number_is_no_best_of_a_plateau():
+def test_a_nan_metric_is_never_the_best_of_a_plateau():
     schedule = Schedule(ScheduleConfig(name="plateau", patience=2), 0.1, 100, 1)
     for error in (math.nan, 0.5, 0.4, 0.3):
         schedule.observe_evaluation(error)
@@ -63,7 +63,7 @@ def test_cosine_and_linear_warmup():
 
 
 @pytest.mark.parametrize("warmup", [100, 200])
-def test_a_warmup_may_take_the_whole_run(warmup):
+def test_a_warmup_may_last_the_whole_run(warmup):
     schedule = Schedule(ScheduleConfig(name="cosine", warmup=warmup), 1.0, 100, 1)
     assert [schedule.lr(step) for step in (0, 49, 99)] == pytest.approx([1 / warmup, 50 / warmup, 100 / warmup])
 

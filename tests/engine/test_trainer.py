@@ -65,7 +65,7 @@ def test_adamw_clipping_and_moving_average_match_a_plain_loop(tmp_path):
     assert best["figures"]["step"] == 3 and best["classes"] == ["a", "b", "c"]
 
 
-def test_the_best_checkpoint_holds_the_averaged_weights(tmp_path):
+def test_the_best_checkpoint_contains_the_averaged_weights(tmp_path):
     made = trainer(Linear(), tmp_path, length=3, ema=0.8)
     run(made, tmp_path)
     best = torch.load(tmp_path / "best.pth", weights_only=True)["model"]
@@ -151,7 +151,7 @@ def test_length_and_milestones_in_epochs(tmp_path):
     assert (made.total, made.schedule.milestones) == (15, [6])
 
 
-def test_the_log_holds_the_mean_losses(tmp_path):
+def test_the_log_contains_the_mean_losses(tmp_path):
     """Compares the logged loss with that of the untrained model, which a tiny learning rate leaves unchanged."""
     made = trainer(Linear(), tmp_path, OptimConfig(lr=1e-12))
     run(made, tmp_path)
@@ -242,7 +242,7 @@ def test_a_best_result_without_the_metric_is_replaced(tmp_path):
     assert run(made, tmp_path / "run") == {"error": 0.7, "step": 9}
 
 
-def test_a_metric_that_is_not_a_number_is_best_only_as_the_first(tmp_path):
+def test_a_nan_metric_is_the_best_only_if_it_is_the_first(tmp_path):
     """Evaluates to NaN at first, as a metric of few objects may, and again later; best.pth exists in any case."""
     nan = float("nan")
     plateau = ScheduleConfig("plateau", patience=2)
@@ -257,7 +257,7 @@ def test_a_metric_that_is_not_a_number_is_best_only_as_the_first(tmp_path):
     assert torch.load(tmp_path / "nan/best.pth")["figures"]["step"] == 3
 
 
-def test_the_best_of_an_earlier_version_that_is_not_a_number_is_replaced(tmp_path):
+def test_a_nan_best_metric_of_an_earlier_version_is_replaced(tmp_path):
     made = trainer(Linear(figures=[0.9]), tmp_path / "run", length=3)
     made.best = {"error": float("nan"), "step": 0}
     assert run(made, tmp_path / "run") == {"error": 0.9, "step": 3}
@@ -286,7 +286,7 @@ def test_a_resumed_run_knows_its_checkpoint(tmp_path):
     assert resumed.resume_hint().endswith("last.pth of step 3 is saved, continue with --resume")
 
 
-def test_a_full_gpu_ends_a_run_with_a_sentence(tmp_path, monkeypatch):
+def test_a_full_gpu_ends_a_run_with_a_short_message(tmp_path, monkeypatch):
     made = trainer(Linear(), tmp_path, length=9)
 
     def update(inputs):

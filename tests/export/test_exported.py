@@ -150,7 +150,7 @@ def test_nms_outside_matches_nms_inside(family):
         assert torch.allclose(ours[expected.valid], theirs[expected.valid], atol=1e-4)
 
 
-def test_padded_proposals_are_no_detections_at_any_threshold():
+def test_padded_proposals_are_never_detections():
     """The graph gives invalid detections a score of 0."""
     boxes = torch.tensor([[[[0.0, 0.0, 9.0, 9.0]], [[20.0, 20.0, 29.0, 29.0]]]])
     found = suppress(boxes, torch.tensor([[[0.5], [0.0]]]), 0.0, 2, 0.5, 2)

@@ -34,7 +34,7 @@ def int8(mask_rcnn, module_folder):
     return path
 
 
-def test_nothing_is_written_beside_the_source(mask_rcnn, tmp_path, monkeypatch):
+def test_nothing_is_written_next_to_the_source(mask_rcnn, tmp_path, monkeypatch):
     """Lets several processes quantize one file, also in a read-only folder."""
     written = []
     infer = onnx.shape_inference.infer_shapes_path
@@ -65,7 +65,7 @@ def weights_of(path) -> dict[str, str]:
     return {name: kind for name, kind in types.items() if "model." in name and "weight" in name and "scale" not in name}
 
 
-def test_all_layers_but_the_last_are_int8(mask_rcnn, int8):
+def test_all_layers_except_the_last_are_int8(mask_rcnn, int8):
     kinds = weights_of(int8)
     layers = [name for name in weights_of(mask_rcnn.path) if "upsample" not in name]
     for layer in layers:
@@ -216,6 +216,6 @@ def test_the_text_of_the_difference_of_results():
     assert difference_of_results(before, result([], [], [])) == "0 of 3 detections match"
 
 
-def test_the_table_of_int8_costs():
+def test_the_table_of_int8_accuracy_loss():
     table = verify.cost_table({"AP": 0.5, "AP50": 0.75}, {"AP": 0.4875, "AP50": 0.76})
     assert table.splitlines()[2:] == ["| AP | 0.5000 | 0.4875 | 0.0125 |", "| AP50 | 0.7500 | 0.7600 | -0.0100 |"]

@@ -55,7 +55,7 @@ def test_a_file_in_place_of_a_folder_is_refused(tmp_path):
         try_lock(tmp_path / "a")
 
 
-def test_a_lock_that_ends_while_it_is_named_is_no_error(tmp_path):
+def test_a_lock_released_while_its_owner_is_looked_up_is_not_an_error(tmp_path):
     assert in_use(tmp_path).endswith("is in use by another process: wait until it ends, or give another folder.")
     lock = try_lock(tmp_path)
     assert "is in use by process " in in_use(tmp_path)

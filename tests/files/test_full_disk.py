@@ -214,7 +214,7 @@ def test_an_index_that_cannot_be_saved_is_used(tmp_path, monkeypatch):
     assert not [path for path in tmp_path.rglob("*.npy")]
 
 
-def test_proposal_files_are_allocated_at_once(tmp_path):
+def test_proposal_files_are_allocated_up_front(tmp_path):
     """Refuses files larger than the disk, because writing to their memory map later would kill the process."""
     with disks.tmpfs(tmp_path / "disk", 64) as disk:
         with pytest.raises(DataError, match="No space left on device"):

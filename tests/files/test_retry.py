@@ -47,7 +47,7 @@ def test_the_error_of_the_last_request_is_raised(events):
     assert events == ["request", 1.0, "request", 3.0, "request", 9.0, "request"]
 
 
-def test_other_errors_are_raised_at_once(events):
+def test_other_errors_are_raised_immediately(events):
     with pytest.raises(ValueError):
         retry.retry(request_of(events, Passing(), ValueError()), is_passing)
     assert events == ["request", 1.0, "request"]

@@ -33,7 +33,7 @@ def missing(status: int) -> FileNotFoundError:
         (RuntimeError(), DownloadError, "cannot be downloaded .RuntimeError", 1 + RETRIES),
     ],
 )
-def test_failures_that_may_pass_are_retried(monkeypatch, error, raised, sentence, requests):
+def test_temporary_failures_are_retried(monkeypatch, error, raised, sentence, requests):
     asked = []
 
     def cat_file(address):

@@ -17,7 +17,7 @@ def test_images_are_rgb(tmp_path):
 
 
 @pytest.mark.parametrize("name, problem", [("a.pdf", ".pdf is not an image format"), ("a", "it has no suffix")])
-def test_a_suffix_of_no_image_format_is_refused(tmp_path, name, problem):
+def test_an_unknown_image_suffix_is_refused(tmp_path, name, problem):
     with pytest.raises(
         FileError, match=rf"{name} cannot be written \({problem}.*: use .jpg, .png, .webp, .bmp, .tif\."
     ):

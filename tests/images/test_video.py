@@ -129,7 +129,7 @@ def test_video_sources_are_recognized(source, expected, tmp_path, monkeypatch):
     assert is_video(source) == expected
 
 
-def test_a_file_named_as_a_number_is_no_camera(tmp_path, monkeypatch):
+def test_a_file_with_a_number_as_name_is_not_a_camera(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "7").touch()
     assert not is_video("7") and is_video("8")
@@ -160,7 +160,7 @@ def test_a_camera_gives_the_newest_frame(monkeypatch):
     assert camera.released.wait(60)
 
 
-def test_a_url_with_a_question_mark_is_no_glob(monkeypatch):
+def test_a_url_with_a_question_mark_is_not_a_glob(monkeypatch):
     camera = Camera([10])
     camera.allowed.release(2)
     monkeypatch.setattr(cv2, "VideoCapture", lambda source: camera)
@@ -226,7 +226,7 @@ def test_an_interrupted_file_is_complete(tmp_path):
     assert frames_in(tmp_path / "a.mp4") == 1
 
 
-def test_two_files_are_written_at_once(tmp_path):
+def test_two_files_are_written_concurrently(tmp_path):
     """Names share the first 50 characters, which temporary names have."""
     names = [f"{'n' * 50}{number}.mp4" for number in range(2)]
     with VideoWriter(tmp_path / names[0], RATE) as first, VideoWriter(tmp_path / names[1], RATE) as second:

@@ -115,7 +115,7 @@ def test_proposals_match_torchvisions_nms():
     assert (found.boxes >= 0).all() and (found.boxes[..., 2] <= 60).all() and (found.boxes[..., 3] <= 48).all()
 
 
-def test_predict_takes_images_as_other_models(tmp_path):
+def test_predict_takes_the_same_images_as_other_models(tmp_path):
     (model,) = locator().proposers
     pixels = Painted.random(1, size=(60, 48)).image(0).decode()
     path = tmp_path / "a.png"

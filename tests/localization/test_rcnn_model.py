@@ -61,7 +61,7 @@ def test_losses_by_hand(rcnn):
     )  # above the beta of 1/9: |x| - beta/2
 
 
-def test_its_layers_take_the_place_of_the_classifier(rcnn):
+def test_its_layers_replace_the_classifier(rcnn):
     """Compares the scores of both classes with the logits of a classifier of the same weights."""
     net = resdet.build("shapes_resnet20", "model.backbone=cifar_resnet8", "model.num_classes=2").eval()
     net.backbone.load_state_dict(rcnn.backbone.state_dict(), strict=False)
@@ -73,7 +73,7 @@ def test_its_layers_take_the_place_of_the_classifier(rcnn):
         torch.testing.assert_close(torch.stack(found, 1), net(regions))
 
 
-def test_other_classes_have_layers_of_their_own(rcnn, tmp_path):
+def test_other_classes_have_separate_layers(rcnn, tmp_path):
     """Fine-tunes on three classes: the last layers keep their initial weights."""
     other = build_rcnn(build(classes=["a", "b", "c"]), tmp_path, classes=["a", "b", "c"])
     before, mine = other.scores.weight.clone(), rcnn.state_dict()

@@ -216,7 +216,7 @@ def test_evaluation_data_is_required_for_given_weights(tmp_path, capsys):
     assert resdet.commands == [] and "put bbox_val or" in told and "bbox_train" not in told
 
 
-def test_all_missing_files_of_a_data_set_are_reported_at_once(tmp_path, capsys):
+def test_all_missing_files_of_a_data_set_are_reported_together(tmp_path, capsys):
     rows, _ = reproduce.choose("segmentation")
     reproduce.reproduce(rows, [], Setting(tmp_path / "out", tmp_path), Resdet(), dry_run=True)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("# missing  coco")]

@@ -202,7 +202,7 @@ def busy(app, times: int, headers: dict[str, str], status: int = 503):
         ({}, 60, [], False),
     ],
 )
-def test_refused_requests_are_sent_again(serve, monkeypatch, headers, timeout, waits, is_answered):
+def test_refused_requests_are_retried(serve, monkeypatch, headers, timeout, waits, is_answered):
     clock = Clock()
     monkeypatch.setattr(client, "time", clock)
     with listening(busy(serve().app, 2, headers)) as url:
@@ -214,7 +214,7 @@ def test_refused_requests_are_sent_again(serve, monkeypatch, headers, timeout, w
     assert clock.waits == waits
 
 
-def test_only_refusals_for_a_moment_are_sent_again(serve, monkeypatch):
+def test_only_temporary_refusals_are_retried(serve, monkeypatch):
     clock = Clock()
     monkeypatch.setattr(client, "time", clock)
     with listening(busy(serve().app, 1, {"Retry-After": "1"}, status=429)) as url:

@@ -95,7 +95,7 @@ def test_the_header_timeout_restarts_after_a_response(monkeypatch):
     assert calls == [1]
 
 
-def test_the_former_header_timeout_ends_when_it_restarts():
+def test_the_previous_header_timeout_ends_when_it_restarts():
     """Checks that a timer from before a response does not close the connection before the next request."""
     connection, loop = Connection.__new__(Connection), asyncio.new_event_loop()
     connection.loop = loop

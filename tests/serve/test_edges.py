@@ -304,7 +304,7 @@ def test_the_description_of_a_model(served):
     assert not served.ready and not served.describe()["ready"] and not Models([served]).ready
 
 
-def test_a_model_replaces_the_former_one_once_it_has_predicted(served):
+def test_a_model_replaces_the_previous_one_once_it_has_predicted(served):
     """Checks that a model whose first prediction fails never gets a request."""
     served.load()
     first = served.current

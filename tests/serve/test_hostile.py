@@ -162,7 +162,7 @@ def test_webp_headers_declare_the_size_of_the_pixels(quality, size):
     assert declared_size(EncodedImage(webp(width, height), "a.webp")) == (width, height)
 
 
-def test_the_scale_of_a_webp_header_is_no_part_of_its_size():
+def test_the_scale_in_a_webp_header_is_not_part_of_the_size():
     """Compares with RFC 6386: 14 bits of each side, and two for a scale."""
     sides = struct.pack("<HH", 0x4000 | 300, 0xC000 | 17)
     assert webp_size(b"RIFF" + bytes(4) + b"WEBPVP8 " + bytes(4 + 3 + 3) + sides) == (300, 17)

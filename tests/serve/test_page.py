@@ -55,7 +55,7 @@ report.unnamed = [...document.querySelectorAll("input, select, button, canvas")]
 
 
 @needs_browser
-def test_an_image_above_the_limit_of_the_server_is_a_sentence(serve):
+def test_an_image_above_the_limit_of_the_server_shows_a_message(serve):
     masked = Masked()
     server = serve(Limits(max_bytes=100), boxes=masked.loaded())
     script = f'{LOADED} choose({PHOTO}); await until(() => captions().some((text) => text.includes("MiB")));'
@@ -154,7 +154,7 @@ report.cleared = captions();
 
 
 @needs_browser
-def test_a_server_that_does_not_answer_is_a_sentence(serve):
+def test_a_server_that_does_not_respond_shows_a_message(serve):
     script = f"""{LOADED}
 window.fetch = () => Promise.reject(new TypeError("Failed to fetch"));
 choose({PHOTO});

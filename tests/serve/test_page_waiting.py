@@ -101,7 +101,7 @@ report.asked = asked;
 
 
 @needs_browser
-def test_results_arrive_after_the_models_were_asked_again(serve):
+def test_results_arrive_after_the_models_were_requested_again(serve):
     script = f"""{LOADED} {HELD}
 choose({PHOTO});
 await until(() => asked);

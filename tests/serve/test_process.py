@@ -67,7 +67,7 @@ def test_a_signal_ends_the_process_after_pending_requests(start, checkpoint, num
         process.kill()
 
 
-def test_a_second_interrupt_ends_the_process_at_once(start, checkpoint):
+def test_a_second_interrupt_ends_the_process_immediately(start, checkpoint):
     """Checks that no traceback of a canceled request is printed."""
     process = start("serve", f"net={checkpoint}", "--port", "0", "--device", "cpu", "--body-timeout", str(PATIENCE))
     try:
@@ -119,7 +119,7 @@ def test_the_socket_uses_tcp_explicitly():
 
 
 @pytest.mark.parametrize("platform, reused", [("linux", True), ("darwin", True), ("win32", False)])
-def test_the_port_of_a_server_that_ended_is_free_at_once(monkeypatch, platform, reused):
+def test_the_port_of_a_stopped_server_is_free_immediately(monkeypatch, platform, reused):
     """Checks the option, which would let two servers share a port on Windows."""
     monkeypatch.setattr("resdet.system.sys.platform", platform)
     with resdet.serve.server.bind("127.0.0.1", 0) as listening:

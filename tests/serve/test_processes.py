@@ -105,7 +105,7 @@ class Stubborn(Forked):
 
 
 @posix
-def test_a_second_interrupt_ends_all_processes_at_once(forked, monkeypatch):
+def test_a_second_interrupt_ends_all_processes_immediately(forked, monkeypatch):
     """Sends SIGINT once all processes run, and checks that none holds the pipe open."""
     monkeypatch.setattr(processes, "wait", lambda sentinels: signal.raise_signal(signal.SIGINT))
     monkeypatch.setattr(processes.multiprocessing, "get_context", lambda kind: SimpleNamespace(Process=Stubborn))

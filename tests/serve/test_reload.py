@@ -69,7 +69,7 @@ def test_a_changed_file_is_loaded_once_it_is_stable(served, files):
     assert 'resdet_reloads_total{model="best",result="loaded"} 1' in served.metrics.text(dict.fromkeys(GAUGES, {}))
 
 
-def test_a_broken_file_keeps_the_former_model(served, files):
+def test_a_broken_file_keeps_the_previous_model(served, files):
     """Checks that the API shows the error, and that a repaired file is loaded."""
     first = served.current
     files.write("broken")
@@ -153,7 +153,7 @@ def files_loaded(files, count) -> None:
     until(lambda: len(files.loaded) >= count)
 
 
-def test_models_are_exempt_from_garbage_collection_and_the_former_one_is_freed(files):
+def test_models_are_exempt_from_garbage_collection_and_the_previous_one_is_freed(files):
     """Checks the first model and a new one, and that a previous model with a reference cycle is freed."""
     load = files.load
 

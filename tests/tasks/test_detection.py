@@ -116,7 +116,7 @@ def test_accumulated_losses_are_means_over_the_parts(root, tmp_path):
     torch.testing.assert_close(trainer.window.rows[0], (first + second) / 2)
 
 
-def test_the_best_checkpoint_holds_averaged_weights(root, tmp_path):
+def test_the_best_checkpoint_contains_averaged_weights(root, tmp_path):
     train(root, tmp_path / "run", "train.ema=0.75", "optim.lr=0.05")
     last, judged = runs.checkpoint(tmp_path / "run/last.pth"), weights(tmp_path / "run", "best.pth")
     averaged = last["trainer"]["averaged"]

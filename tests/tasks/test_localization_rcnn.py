@@ -79,7 +79,7 @@ def test_processes_share_the_work(make, tmp_path):
     "override",
     ["eval.testing=center", "eval.scales=[48,56]", "eval.candidates=61", "eval.nms=0.71", "eval.proposals=11"],
 )
-def test_other_settings_have_proposals_of_their_own(make, override):
+def test_other_settings_have_separate_proposals(make, override):
     source = Painted.random(1)
     assert make(source).proposals().folder != make(source, 0, 1, override).proposals().folder
 

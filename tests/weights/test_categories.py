@@ -42,7 +42,7 @@ def test_rows_of_80_from_90_categories_and_back():
     assert [COCO80.ids[row] for row in back if row is not None] == COCO80.ids
 
 
-def test_rows_of_90_categories_for_coco_and_a_class_of_its_own():
+def test_rows_of_90_categories_for_coco_and_a_custom_class():
     """Neither set of categories contains the unused ids of the file."""
     own = Categories([*COCO80.names, "cell"], [*COCO80.ids, 91])
     assert rows(COCO90, own) == [*(id - 1 for id in COCO80.ids), None]

@@ -315,7 +315,7 @@ def test_too_many_tensors_are_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["empty", "zeros", "ones", "text", "html", "lfs", "gzip", "zip", "npz", "script"])
 @pytest.mark.filterwarnings("ignore:.torch.jit.script:FutureWarning")
-def test_files_that_are_no_checkpoints_are_refused(tmp_path, kind):
+def test_files_that_are_not_checkpoints_are_refused(tmp_path, kind):
     if kind == "script":
         path = tmp_path / "file.pth"
         torch.jit.script(torch.nn.ReLU()).save(path)

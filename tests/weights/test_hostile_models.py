@@ -118,7 +118,7 @@ def test_the_size_of_a_config_is_bounded(tmp_path, value, words, content):
 
 
 @pytest.mark.parametrize("value", [torch.ones(2), b"bytes", {3: 4}, {1, 2}], ids=str)
-def test_a_config_holds_plain_values_only(tmp_path, value, content):
+def test_a_config_contains_only_plain_values(tmp_path, value, content):
     assert_refused(write(tmp_path, "pth", changed(content, "experiment.data", value)), "save the model again")
 
 

@@ -77,7 +77,7 @@ def test_names_of_other_libraries_are_kept():
     assert current_names(state) == state
 
 
-def test_statistics_beside_the_weights_of_another_library_have_their_former_name(tmp_path):
+def test_statistics_next_to_weights_of_another_library_have_their_old_name(tmp_path):
     statistics = {"mean": [[[1.0]], [[2.0]], [[3.0]]], "std": [[[4.0]], [[5.0]], [[6.0]]]}
     torch.save({"model": {"a": torch.ones(1)}, "normalise": statistics}, tmp_path / "a.pth")
     mean, std = read(tmp_path / "a.pth").description.statistics

@@ -179,7 +179,7 @@ def test_torchvision_loads_the_file_of_a_whole_model(tmp_path):
     models.resnet18(num_classes=3).load_state_dict(torch.load(tmp_path / "a.pth"), strict=True)
 
 
-def test_a_detectron2_pickle_holds_arrays_only(tmp_path):
+def test_a_detectron2_pickle_contains_only_arrays(tmp_path):
     import pickle
 
     model = whole_model()

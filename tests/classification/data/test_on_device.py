@@ -60,7 +60,7 @@ def test_crops_and_flips_are_uniform(data):
     assert 40 < min(counts.values()) and max(counts.values()) < 120
 
 
-def test_a_stream_goes_on_after_an_upload(data):
+def test_a_stream_continues_after_an_upload(data):
     training = OnDeviceTraining(data, 8, seed=1, pad=2, flip=True)
     for step, batch in enumerate(islice(training.batches(0), 98, 102), 98):
         torch.testing.assert_close(batch[:3], next(training.batches(step))[:3])

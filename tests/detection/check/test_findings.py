@@ -10,7 +10,7 @@ from detection.check.planted import DataSet, check, found
 from resdet.detection.check.boxes import copies
 
 
-def test_crowds_are_no_copies():
+def test_crowds_are_not_copies():
     boxes = np.tile([0.0, 0, 10, 10], (4, 1))
     pairs = [copies(np.zeros(4, int), boxes, np.array(crowd)) for crowd in ([True, False, True, False], [True] * 4)]
     assert pairs == [[(1, 3)], []]

@@ -235,7 +235,7 @@ def test_damage_is_an_error_or_a_counted_skip(write, tmp_path, damage):
     assert len(source.problems) == 1 and kind in source.problems[0] and "left out 1 " in source.problems[0]
 
 
-def test_many_problems_are_one_sentence_with_a_few_ids(write, tmp_path):
+def test_many_problems_are_one_message_with_a_few_ids(write, tmp_path):
     data = content()
     data["annotations"] += [{"id": k, "image_id": 3, "category_id": 2, "bbox": [3, 3, 0, 3]} for k in range(100, 150)]
     assert open_coco(write(data), tmp_path).problems == [
@@ -243,7 +243,7 @@ def test_many_problems_are_one_sentence_with_a_few_ids(write, tmp_path):
     ]
 
 
-def test_names_in_a_sentence_are_on_one_line_and_keep_their_letters():
+def test_names_in_a_message_are_on_one_line_and_keep_their_letters():
     problems = Problems(Path("a.json"), "skip")
     problems.leave_out("object", ["Käfer\n中.jpg", f"{'a' * 60}/{'b' * 60}.jpg"], "no class")
     first, long = problems.sentences[0].removeprefix("a.json: left out 2 objects with no class: ").split(", ")

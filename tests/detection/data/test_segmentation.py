@@ -138,7 +138,7 @@ def test_problems_are_described(segmentation, what):
 
 
 @pytest.mark.parametrize("width, reach", [(40, 1000), (2000, 2000)])
-def test_points_may_lie_outside_by_1000_pixels_or_the_side(width, reach):
+def test_points_may_be_outside_by_1000_pixels_or_the_side(width, reach):
     left, right = ([[x, 0, 5, 0, 5, 5]] for x in (-reach, width + reach))
     assert pack([left, right], 30, width)[1] == [None, None]
     beyond = [[[x, 0, 5, 0, 5, 5]] for x in (-reach - 1, width + reach + 1)]

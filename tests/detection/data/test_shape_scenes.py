@@ -169,7 +169,7 @@ def test_masks_round_trip_through_annotations():
             assert isinstance(annotation["segmentation"], list) or np.array_equal(decoded, mask)
 
 
-def test_images_depend_on_seed_split_and_number_alone(root, tmp_path):
+def test_images_depend_only_on_seed_split_and_number(root, tmp_path):
     shape_scenes.write(tmp_path / "same", 10, VAL, SIZE, SEED)
     shape_scenes.write(tmp_path / "other", 10, 10, SIZE, SEED + 1)
     whole, same, other = contents(root), contents(tmp_path / "same"), contents(tmp_path / "other")

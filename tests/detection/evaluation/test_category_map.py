@@ -28,7 +28,7 @@ def test_names_in_another_order_are_paired_by_name():
     assert paired.note == "classes are matched by name: hen has category id 1 in the data and 5 in the model"
 
 
-def test_data_may_lack_classes_and_have_ids_of_their_own():
+def test_data_may_lack_classes_and_have_custom_ids():
     paired = CategoryMap.of(MODEL, categories(hen=0))
     assert paired.labels == [2] and paired.ids[paired.present].tolist() == [0]
     assert paired.present.tolist() == [False, False, True]

@@ -55,7 +55,7 @@ def test_both_engines_equal_pycocotools(seed, kind, tmp_path):
 
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
 @pytest.mark.parametrize("seed", range(20))
-def test_parts_in_any_order_equal_all_at_once(seed, kind):
+def test_parts_in_any_order_equal_a_single_evaluation(seed, kind):
     truth, entries = make(seed)
     results = Results.from_list(entries)
     rng = np.random.default_rng(seed)

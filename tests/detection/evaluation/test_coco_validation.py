@@ -148,7 +148,7 @@ def test_mask_ap_needs_masks_and_image_sizes(engine, tmp_path):
                 coco.evaluate(*inputs, "segm", engine)
 
 
-def test_files_with_spaces_before_colons_are_checked_alike(tmp_path):
+def test_files_with_spaces_before_colons_are_checked_equally(tmp_path):
     truth, results = make(3)
     truth["annotations"][1]["iscrowd"] = 2
     (tmp_path / "truth.json").write_text(json.dumps(truth, separators=(" , ", " : ")))

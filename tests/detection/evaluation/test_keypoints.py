@@ -126,7 +126,7 @@ def test_the_command(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("sigma", [0, -1, np.inf, np.nan])
-def test_sigmas_that_are_no_deviations_are_refused(sigma):
+def test_invalid_sigmas_are_refused(sigma):
     truth, results = make(5)
     sigmas = [0.1] * 16 + [sigma]
     with pytest.raises(ConfigError, match="give a finite number above 0 for each"):

@@ -263,7 +263,7 @@ def test_the_best_detections_of_each_image():
     assert len(submissions.best_of_each_image(Results([], [], [], []), 2)) == 0
 
 
-def test_a_submission_to_coco_has_as_many_detections_of_an_image_as_its_server_reads(coco, tmp_path, monkeypatch):
+def test_a_coco_submission_has_at_most_as_many_detections_per_image_as_the_server_reads(coco, tmp_path, monkeypatch):
     """Tiles or model.box.detections may yield more detections."""
     from types import SimpleNamespace
 

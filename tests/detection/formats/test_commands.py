@@ -68,7 +68,7 @@ def test_merge_joins_classes_by_name(tmp_path):
     assert all(train.header_size(i) == (60, 40) for i in range(len(train)))
 
 
-def test_merge_says_which_classes_of_a_source_it_joins(tmp_path):
+def test_merge_reports_which_classes_of_a_source_it_joins(tmp_path):
     """Uses an export whose first category is the project, with the name of a class."""
 
     def source(name, *classes):
@@ -111,7 +111,7 @@ def test_a_sample_of_images_with_names_that_are_not_utf8():
 
 
 @pytest.mark.parametrize("size", ["nan", "-1", "inf"])
-def test_subset_refuses_a_minimum_size_of_no_object(tmp_path, size):
+def test_subset_refuses_a_minimum_size_that_no_object_has(tmp_path, size):
     done = here(tmp_path, "data", "subset", tmp_path, tmp_path / "new", f"--min-size={size}")
     assert done.returncode == 2 and f"argument --min-size: {size} is not a number" in done.stderr
 
@@ -127,7 +127,7 @@ def test_show(tmp_path):
     assert len(np.unique(page.reshape(-1, 3), axis=0)) > 3  # the images are black: other colors are drawings
 
 
-def test_show_refuses_a_sheet_that_is_no_image(tmp_path):
+def test_show_refuses_an_output_that_is_not_an_image(tmp_path):
     done = here(tmp_path, "data", "show", tmp_path / "missing", "--out", tmp_path / "page.pdf")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert f"{tmp_path / 'page.pdf'} cannot be written (.pdf is not an image format that can be written)" in done.stderr
@@ -141,7 +141,7 @@ def test_control_characters_of_class_names_are_escaped(words, tmp_path):
     assert done.returncode == 0 and re.search(r"^ *a\\nb\b", done.stdout, re.MULTILINE), done.stdout
 
 
-def test_only_resdet_speaks_of_images_that_cannot_be_decoded(tmp_path, monkeypatch):
+def test_only_resdet_reports_images_that_cannot_be_decoded(tmp_path, monkeypatch):
     monkeypatch.delenv("OPENCV_LOG_LEVEL", raising=False)
     content = coco({1: "a.tif", 2: "b.jpg"}, [(1, 1, 1, 1, 9, 9), (2, 1, 1, 1, 9, 9)])
     root = write(tmp_path / "data", {"b.jpg": None, "train.json": content, "val.json": content})

@@ -104,7 +104,7 @@ def test_other_layouts(form, tmp_path):
     assert broken == (["left out 1 sample with no filepath of an image: 3 of samples.jsonl"] if form == "lines" else [])
 
 
-def test_images_in_another_place(tmp_path):
+def test_images_in_another_folder(tmp_path):
     """Exports of labels have paths of another machine; folder names in these do not define splits."""
     sample = fiftyone_sample("/home/test/pictures/a.jpg", HALF)
     files = {"pictures/a.jpg": None, "metadata.json": fiftyone_metadata("ground_truth")}

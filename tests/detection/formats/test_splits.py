@@ -179,7 +179,7 @@ def test_names_that_differ_in_case(tmp_path):
         (["a/x.jpg.png", "b/x.jpg"], "C:\\old\\x.jpg", "", None, "b/x.jpg"),
     ],
 )
-def test_the_image_whose_path_agrees_most(images, name, near, split, expected, tmp_path):
+def test_the_image_with_the_most_similar_path(images, name, near, split, expected, tmp_path):
     assert Folder(tmp_path, images).locate(name, near, split) == expected
 
 

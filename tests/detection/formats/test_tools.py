@@ -191,7 +191,7 @@ def test_csv_boxes_from_0_to_1_are_fractions(box, expected, tmp_path):
     assert objects(source) == {"a.jpg": [("object", expected)]}
 
 
-def test_csv_boxes_are_fractions_beside_one_that_is_no_number(tmp_path):
+def test_csv_boxes_are_fractions_even_next_to_an_invalid_number(tmp_path):
     table = "image,x1,y1,x2,y2\na.jpg,x,0,1,1\na.jpg,0,0,.5,.5\n"
     source = opened(write(tmp_path, {"a.jpg": None, "b.jpg": None, "train.csv": table, "val.csv": table}))
     assert objects(source) == {"a.jpg": [("object", [0, 0, 30, 20])]}

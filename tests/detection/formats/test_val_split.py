@@ -50,7 +50,7 @@ def test_each_class_has_its_share(tmp_path):
         assert counts.tolist() == [30, 10, 3]
 
 
-def test_the_split_depends_on_the_seed_and_on_names_alone(tmp_path):
+def test_the_split_depends_only_on_the_seed_and_the_names(tmp_path):
     first = val_files(data(tmp_path / "a"))
     assert val_files(data(tmp_path / "b")) == first
     assert val_files(data(tmp_path / "d"), seed=1) != first
@@ -131,7 +131,7 @@ def test_equal_images_are_compared_in_linear_time(monkeypatch):
 
 
 @pytest.mark.parametrize("share, images", [(0.35, 8), (0.25, 4)])
-def test_groups_come_as_near_to_the_share_as_they_can(share, images):
+def test_groups_come_as_close_to_the_share_as_possible(share, images):
     """Five groups of four images: 8 are nearer to 7 than 4 are, and 4 are nearer to 5 than 8 are."""
     files, groups = [str(k) for k in range(20)], np.repeat(np.arange(5), 4)
     sides = stratify(files, groups, np.ones((20, 1), bool), share, 0, np.full(20, NEW))

@@ -191,7 +191,7 @@ def stored_scene(root, orientation, keypoints):
 
 
 @pytest.mark.parametrize("to", ["coco", "yolo"])
-def test_rings_without_area_are_no_part_of_a_mask(to, tmp_path):
+def test_rings_without_area_are_not_part_of_a_mask(to, tmp_path):
     """Uses a file without areas, and rings of one and two points, which enclose nothing."""
     square = [2, 2, 12, 2, 12, 12, 2, 12]
     rings = [[[0, 0], square], [[0, 0, 5, 5], square], [square, [19, 19]]]

@@ -94,7 +94,7 @@ def test_missing_images_take_their_objects_with_them_and_equal_names_get_their_f
 
 
 @pytest.mark.parametrize("orientation", [3, 6])
-def test_objects_of_upright_images_stay_where_they_are(orientation, tmp_path):
+def test_objects_of_upright_images_do_not_move(orientation, tmp_path):
     """Uses an image of 40 × 60 pixels that is stored with an EXIF rotation and annotated upright."""
     size = (60, 40) if orientation == 6 else (40, 60)
     stored = picture(tmp_path / "stored.jpg", size=size).read_bytes()

@@ -314,7 +314,7 @@ def test_large_regions_come_from_coarse_levels(canonical):
     assert pooled.flatten().tolist() == pytest.approx([2, 2, 3, 3, 4, 4, 5])
 
 
-def test_crowds_are_no_candidates():
+def test_crowds_are_not_candidates():
     """The box of a crowd that covers most of an object has a high IoU with it."""
     crowd = [20.0, 20.0, 60.0, 55.0]
     boxes, flags = torch.tensor([[OBJECT, crowd]]), torch.tensor([[False, True]])

@@ -42,7 +42,7 @@ def test_results_of_classes(model, picture):
     assert len(whole.of_classes()) == 0
 
 
-def test_images_and_frames_are_filtered_alike(model, picture):
+def test_images_and_frames_are_filtered_equally(model, picture):
     whole = model.predict(picture, score=ALL)
     name = whole.names[0]
     wanted = whole.of_classes(name).to_dict()

@@ -37,7 +37,7 @@ def narrow(name: str, *overrides: str):
     return resdet.build(f"{name}.yaml", "model.backbone={name: resnet18, norm: frozen}", *overrides)
 
 
-def test_voc_loads_coco_weights_but_for_the_predictor():
+def test_voc_loads_coco_weights_except_the_predictor():
     coco, voc = narrow("coco_r101_plus"), narrow("voc_r101_plus")
     before = {name: tensor.clone() for name, tensor in voc.state_dict().items()}
     report = weights.load(voc, coco.state_dict(), new_classifier=True)  # as `--init` does

@@ -184,7 +184,7 @@ def test_results_keep_the_order_of_the_images(model, tmp_path, monkeypatch):
     assert same(model.predict([arrays[1]], score=0.2)[0], alone[1])
 
 
-def test_detections_lie_in_the_image_and_above_the_score(model):
+def test_detections_are_inside_the_image_and_above_the_score(model):
     for result in model.predict([picture(40, 90), picture(200, 30)], score=0.2):
         height, width = result.size
         assert len(result) and (result.scores > 0.2).all() and (np.diff(result.scores) <= 0).all()

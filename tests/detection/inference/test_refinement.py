@@ -25,7 +25,7 @@ def test_voting_on_five_boxes():
     assert vote(boxes[:1], torch.tensor([0]), candidates, 0.33).tolist() == [pytest.approx([x, 0, 10 + x, 10])]
 
 
-def test_the_closest_candidate_votes_if_none_is_near_enough():
+def test_the_closest_candidate_votes_if_none_is_close_enough():
     """A voted box may overlap every candidate too little; candidates of other classes never vote."""
     boxes = torch.tensor([[0.0, 0, 20, 20], [6, 0, 26, 20], [2, 0, 22, 20]])
     candidates = Candidates(boxes, torch.tensor([0.5, 0.5, 0.5]), torch.tensor([0, 0, 1]))

@@ -166,7 +166,7 @@ def test_boxes_near_a_seam_are_cut():
 
 
 @pytest.mark.parametrize("cut", [False, True])
-def test_cut_boxes_of_which_more_than_half_is_covered_are_parts(cut):
+def test_cut_boxes_that_are_more_than_half_covered_are_parts(cut):
     """The smaller boxes share 45 and 55 of their 100 pixels with the first one."""
     boxes = np.array([[0, 0, 100, 10], [95.5, 0, 105.5, 10], [-4.5, 0, 5.5, 10]], np.float32)
     assert survivors(boxes, np.array([False, cut, cut]), 0.5).tolist() == [True, True, not cut]

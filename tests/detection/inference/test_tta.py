@@ -49,7 +49,7 @@ def result_of(net, picture=PICTURE, score=SCORE, **settings):
 
 
 @pytest.mark.parametrize("family", [*tiny.FAMILIES, "mnc"])
-def test_without_settings_it_predicts_as_the_detector(family, tmp_path):
+def test_without_settings_it_predicts_like_the_detector(family, tmp_path):
     net = tiny.make(family, True, *([] if family == "mnc" else ["model.box.context=true"])).train()
     cv2.imwrite(str(tmp_path / "image.png"), PICTURE[:20, :, ::-1])
     images = [PICTURE, tmp_path / "image.png"]

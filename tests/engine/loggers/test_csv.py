@@ -55,7 +55,7 @@ def test_a_column_that_comes_later_is_empty_before(tmp_path):
     ]
 
 
-def test_a_resumed_run_drops_what_it_writes_again(tmp_path):
+def test_a_resumed_run_drops_lines_that_it_rewrites(tmp_path):
     log = opened(tmp_path)
     for step in (1, 2, 3):
         log.metrics(step, "train", {"loss": step})

@@ -49,7 +49,7 @@ def test_wandb_gets_values_and_pictures(tmp_path, wandb):
     assert pictures == {"step": 3, **{f"val/{index}": ("image", (4, 6, 3)) for index in range(4)}}
 
 
-def test_a_resumed_run_goes_on_in_the_same_run_of_wandb(tmp_path, wandb):
+def test_a_resumed_run_continues_the_same_wandb_run(tmp_path, wandb):
     run(trainer(Linear(), tmp_path, length=3), tmp_path, [WandbLogger()])
     continued(tmp_path, WandbLogger(), 6)
     first, second = wandb.given
@@ -57,7 +57,7 @@ def test_a_resumed_run_goes_on_in_the_same_run_of_wandb(tmp_path, wandb):
     assert first["resume"] == second["resume"] == "allow"
 
 
-def test_a_project_of_one_s_own(tmp_path, wandb, monkeypatch):
+def test_a_custom_project(tmp_path, wandb, monkeypatch):
     monkeypatch.setenv("WANDB_PROJECT", "pets")
     WandbLogger().open(Run(tmp_path, {}, None, 3))
     assert wandb.given[0]["project"] == "pets"
@@ -70,7 +70,7 @@ def test_a_stopped_run_is_not_complete(tmp_path, wandb, mlflow):
     assert wandb.finished == [1] and mlflow.states == ["RUNNING", "KILLED"]
 
 
-def test_a_logger_that_fails_warns_once_and_the_run_goes_on(tmp_path, wandb, mlflow, capsys):
+def test_a_failing_logger_warns_once_and_the_run_continues(tmp_path, wandb, mlflow, capsys):
     wandb.broken = True
     run(trainer(Linear(figures=[0.4, 0.3, 0.2]), tmp_path), tmp_path, [WandbLogger(), MlflowLogger()])
     errors = capsys.readouterr().err
@@ -87,7 +87,7 @@ def test_mlflow_gets_values_pictures_and_config(tmp_path, mlflow):
     assert mlflow.files == [("run-0", {"name": "linear"}, "config.yaml")]
 
 
-def test_a_resumed_run_goes_on_in_the_same_run_of_mlflow(tmp_path, mlflow):
+def test_a_resumed_run_continues_the_same_mlflow_run(tmp_path, mlflow):
     run(trainer(Linear(), tmp_path, length=3), tmp_path, [MlflowLogger()])
     continued(tmp_path, MlflowLogger(), 6)
     assert list(mlflow.runs) == ["run-0"] and mlflow.states == ["RUNNING", "FINISHED"] * 2
@@ -103,7 +103,7 @@ def test_names_that_mlflow_refuses(tmp_path, mlflow):
 
 
 @pytest.mark.parametrize("logger, name", [(WandbLogger, "wandb"), (MlflowLogger, "mlflow")])
-def test_a_missing_package_is_told_before_anything_is_opened(logger, name, monkeypatch):
+def test_a_missing_package_is_reported_before_anything_is_opened(logger, name, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
     sentence = rf"train.loggers=\[{name}\] needs a package that is not installed: pip install {name}"
     with pytest.raises(Error, match=sentence):

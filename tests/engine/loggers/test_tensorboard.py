@@ -16,7 +16,7 @@ from resdet.engine.run import Run
 
 
 @pytest.mark.parametrize("resumed_at", [0, 2])
-def test_a_resumed_run_goes_on_with_the_curves(resumed_at, tmp_path, monkeypatch):
+def test_a_resumed_run_continues_the_curves(resumed_at, tmp_path, monkeypatch):
     """Resumes into a new file, even within the same second and process, as its tenth and eleventh file."""
     monkeypatch.setattr("time.time", lambda: 1795977965.0)
     monkeypatch.setattr(tensorboard, "serial", itertools.count(9))

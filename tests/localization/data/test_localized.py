@@ -50,7 +50,7 @@ def test_all_or_none_are_mirrored(flip):
         assert (pixels[0, 0, 0] > pixels[0, -1, 0]) == (flip == 1)
 
 
-def test_each_pass_and_each_seed_has_crops_of_its_own():
+def test_each_pass_and_each_seed_has_different_crops():
     made = [CropSamples(Ramp(), config(), seed)[position, 0].pixels for seed, position in ((0, 0), (0, 1), (1, 0))]
     assert not np.array_equal(made[0], made[1]) and not np.array_equal(made[0], made[2])
     assert np.array_equal(made[0], CropSamples(Ramp(), config(), 0)[0, 0].pixels)

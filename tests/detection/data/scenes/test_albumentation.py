@@ -66,7 +66,7 @@ def test_images_without_objects(fakes, rng, entry, size):
     assert made.size == size and len(made) == 0 and made.boxes.shape == (0, 4)
 
 
-def test_transforms_depend_on_the_generator_alone(fakes):
+def test_transforms_depend_only_on_the_generator(fakes):
     scene = fakes.scene(np.random.default_rng(1))
     entries = [{"Affine": {"rotate": [-30, 30], "p": 0.7}}, {"ColorJitter": {"p": 0.5}}, {"HorizontalFlip": {"p": 0.5}}]
     run = SceneAlbumentation(entries)

@@ -50,7 +50,7 @@ def test_images_are_padded_to_a_bucket():
 
 
 @pytest.mark.parametrize("count, room", [(0, 8), (8, 8), (9, 16), (33, 64), (100, 100), (99, 100)])
-def test_room_for_objects(count, room):
+def test_the_number_of_places_for_objects(count, room):
     batch, notes = collated(boxes_scene(count), boxes_scene(min(count, 1)), max_objects=100)
     targets = batch.targets
     assert notes == [] and targets.boxes.shape == (2, room, 4) and targets.masks is None
@@ -248,7 +248,7 @@ def test_evaluation_has_sizes_and_targets(source):
             np.testing.assert_allclose(original, wanted[np.argsort(-area(wanted))], atol=1e-3)
 
 
-def test_evaluation_without_losses_says_nothing_about_objects():
+def test_evaluation_without_losses_reports_nothing_about_objects():
     """Objects are then unused, so none are dropped."""
     samples = [Sample(boxes_scene(300), 0, "0.jpg"), Sample(None, 1, "1.jpg", "unreadable")]
     batch, notes = collate_evaluation(samples, SHAPE, None)

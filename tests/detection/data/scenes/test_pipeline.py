@@ -46,7 +46,7 @@ def test_annotations_match_the_images_and_sizes_keep_the_limits(fakes, source, n
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_augmentation_depends_on_the_generator_alone(source, name):
+def test_augmentation_depends_only_on_the_generator(source, name):
     transform = TrainScene(config(**CONFIGS[name]))
     first = [transform(source, 0, np.random.default_rng(seed)) for seed in range(8)]
     again = [transform(source, 0, np.random.default_rng(seed)) for seed in reversed(range(8))][::-1]
