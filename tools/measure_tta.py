@@ -98,7 +98,7 @@ def combined(detectors: Sequence[Detector], prefix: str, scales: list[int]) -> l
 def evaluate(
     members: Sequence[Detector], settings: dict[str, Any], truth: dict[str, Any], folder: Path, copies: np.ndarray
 ) -> np.ndarray:
-    """Returns AP, AP50 and AP75 of the dataset and of its resamples, [1 + R, 3]."""
+    """Returns AP, AP50 and AP75 of the data set and of its resamples, [1 + R, 3]."""
     plain = len(members) == 1 and not settings
     detector = members[0] if plain else EnsembleDetector(members, TTAConfig(**settings))
     entries = []

@@ -57,7 +57,7 @@ def open_dict(file: Path) -> Any:
 
 
 def dict_samples(file: Path) -> Samples:
-    """Reads annotations from pycocotools' dicts, as torchvision's datasets do."""
+    """Reads annotations from pycocotools' dicts, as torchvision's data sets do."""
     truth = open_dict(file)
     ids = sorted(truth.imgs)
     return lambda i: (truth.loadImgs(ids[i])[0]["file_name"], truth.loadAnns(truth.getAnnIds(ids[i])))

@@ -18,7 +18,7 @@ COUNT = 64  # maximum number of images
 
 
 class CalibrationData:
-    """Images of a dataset, which is opened on first use."""
+    """Images of a data set, which is opened on first use."""
 
     def __init__(self, name: str, overrides: Sequence[str] = ()):
         """`name`: a folder, or the name or path of a config."""

@@ -322,7 +322,7 @@ def crop(source: Source) -> dict[str, Any]:
 
 
 def datasets(source: Source) -> dict[str, Any]:
-    """Translates COCO and VOC by name; users configure the files of other datasets."""
+    """Translates COCO and VOC by name; users configure the files of other data sets."""
     train, test = (source.get(f"DATASETS.{split}") for split in ("TRAIN", "TEST"))
     named = [*train, *test]
     if named and all(name in VOC for name in named):

@@ -184,7 +184,7 @@ FORMS: dict[str, dict[str, Any]] = {  # features -> keys that define them
     },
 }
 
-COCO = {  # dataset -> images and annotations
+COCO = {  # data set -> images and annotations
     f"{name}_{year}_{split}": (f"{split}{year}", f"annotations/{kind}_{split}{year}.json")
     for name, kind in (("coco", "instances"), ("keypoints_coco", "person_keypoints"))
     for year in (2014, 2017)

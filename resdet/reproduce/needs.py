@@ -1,4 +1,4 @@
-"""Checks for the datasets of a plan; missing ones are reported before any training starts."""
+"""Checks for the data sets of a plan; missing ones are reported before any training starts."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ Alternatives = tuple[str, ...]  # files or folders, one of which must exist
 
 
 def required_paths(data: Any, splits: Sequence[str] = SPLITS) -> list[Alternatives]:
-    """Returns the paths in a dataset's folder that these splits require (datasets/README.md lists all layouts)."""
+    """Returns the paths in a data set's folder that these splits require (datasets/README.md lists all layouts)."""
     if data.name == "cifar10":
         kinds = ("cifar-10-batches-py", "cifar-10-batches-bin", "cifar-10-python.tar.gz", "cifar-10-binary.tar.gz")
         return [kinds]
@@ -55,7 +55,7 @@ def coco_paths(data: Any, splits: Sequence[str]) -> list[Alternatives]:
 
 
 def missing(trainings: Iterable[Training], rows: Iterable[Row], setting: Setting) -> dict[str, str]:
-    """Returns {dataset: which files to put where} for missing data of the trainings and of the rows' evaluations."""
+    """Returns {data set: which files to put where} for missing data of the trainings and of the rows' evaluations."""
     used: dict[Training, Sequence[str]] = dict.fromkeys(trainings, SPLITS)
     for row in rows:
         if row.nets:

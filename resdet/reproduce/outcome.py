@@ -171,7 +171,7 @@ def cost_of_row(row: Row) -> str:
 
 
 def needs_of(row: Row, setting: Setting) -> list[str]:
-    """Returns the dataset, the trainings that must run first, and the test server, if any."""
+    """Returns the data set, the trainings that must run first, and the test server, if any."""
     if row.counted:
         return []
     training = TRAININGS[row.nets[0]]

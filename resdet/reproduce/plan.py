@@ -50,7 +50,7 @@ class Setting:
         return self.data / DATA_FOLDERS[name]
 
     def data_words(self, experiment: Experiment) -> list[str]:
-        """Returns overrides that set the dataset folder, or select generated data."""
+        """Returns overrides that set the data set folder, or select generated data."""
         if self.small:
             return smoke.data_words(experiment, self.out)
         return [f"data.root={self.data_root(experiment.data.name)}"]

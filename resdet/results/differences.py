@@ -31,7 +31,7 @@ def interval(values: np.ndarray) -> tuple[float, float] | None:
 
 
 def row(name: str, metric: str, first: np.ndarray, other: np.ndarray, best: int, missing: str) -> list[Cell]:
-    """Returns a row of the table, from values [1 + R], first on the dataset itself, then on its resamples.
+    """Returns a row of the table, from values [1 + R], first on the data set itself, then on its resamples.
 
     `best`: 1 if higher values are better, -1 if lower values are; `missing`: the verdict without a value.
     """

@@ -187,7 +187,7 @@ def test_rows_that_do_not_match_the_annotations_are_rejected(tmp_path, rows, sen
 
 
 def test_images_without_annotations_are_left_out(tmp_path, capsys):
-    """Evaluates a folder with all images of a dataset on one of its splits."""
+    """Evaluates a folder with all images of a data set on one of its splits."""
     truth, _, folder = written(tmp_path, 1)
     expected, count = evaluate_results(truth, folder, "segm"), len(json.loads(Path(truth).read_text())["images"])
     capsys.readouterr()

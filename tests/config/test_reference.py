@@ -15,7 +15,7 @@ from resdet.data.config import formats
 
 PAGE = Path(__file__).parents[2] / "docs/config.md"
 OPTIONAL = {"model": {"mask": {}, "keypoint": {}}, "alternating": {}}  # sections that are null by default
-DATA = {  # {(task, dataset): default settings} for all datasets that a task accepts
+DATA = {  # {(task, data set): default settings} for all data sets that a task accepts
     (task, name): config.to_dict(
         config.from_dict({"task": task, "data": name, **(OPTIONAL if task == "detection" else {})})
     )

@@ -1,4 +1,4 @@
-"""Compares shards with the dataset they are made from, and checks the exchange with other programs."""
+"""Compares shards with the data set they are made from, and checks the exchange with other programs."""
 
 import io
 import json

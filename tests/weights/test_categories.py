@@ -63,7 +63,7 @@ def test_rows_of_other_ids():
 
 
 def test_repeated_names_need_equal_ids():
-    """LVIS and other datasets have two categories with the same name."""
+    """LVIS and other data sets have two categories with the same name."""
     mice = Categories(["mouse", "mouse"], [1, 2])
     assert rows(mice, Categories(["mouse", "mouse", "hen"], [2, 1, 3])) == [1, 0, None]
     assert rows(mice, Categories(["mouse", "hen"], [5, 1])) is None

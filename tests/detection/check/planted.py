@@ -1,4 +1,4 @@
-"""A small dataset without faults, and more than forty faults to plant in it."""
+"""A small data set without faults, and more than forty faults to plant in it."""
 
 import copy
 import json
