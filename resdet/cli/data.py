@@ -9,7 +9,7 @@ from resdet.files.atomic import write_json
 
 def add(commands) -> None:
     parser = add_command(
-        commands, "data", "download, generate, check, convert, split, merge, subset, shard or show data sets"
+        commands, "data", "download, generate, check, convert, split, merge, subset, label, shard or show data sets"
     )
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     add_get(actions)

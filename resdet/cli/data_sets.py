@@ -1,17 +1,32 @@
-"""Arguments of `resdet data convert|split|merge|subset|shard|show`."""
+"""Arguments of `resdet data convert|split|merge|subset|label|shard|show`."""
 
 import argparse
 
-from resdet.cli.arguments import add_command, names, natural, not_negative, output_file, output_folder, positive
+from resdet.cli.arguments import (
+    add_command,
+    add_device_argument,
+    add_speed_arguments,
+    add_tile_arguments,
+    names,
+    natural,
+    not_negative,
+    output_file,
+    output_folder,
+    positive,
+    share,
+    speed_of,
+    tile_overrides,
+)
 from resdet.cli.json_output import add_json_argument
 from resdet.files.atomic import write_json
 
 WRITTEN = "the numbers of images and objects, and what was left out,"
 SOURCE = "folder of images and annotations, in any format"
+FORMATS = ["coco", "yolo", "voc"]  # to write
 
 
 def add(actions) -> None:
-    for add_action in (add_convert, add_split, add_merge, add_subset, add_shard, add_show):
+    for add_action in (add_convert, add_split, add_merge, add_subset, add_label, add_shard, add_show):
         add_action(actions)
 
 
@@ -19,7 +34,7 @@ def add_convert(actions) -> None:
     convert = add_command(actions, "convert", "write a data set in another annotation format")
     convert.add_argument("source", metavar="SRC", help=SOURCE)
     add_target(convert)
-    convert.add_argument("--to", required=True, choices=["coco", "yolo", "voc"], help="format to write")
+    convert.add_argument("--to", required=True, choices=FORMATS, help="format to write")
     convert.add_argument("--from", dest="name", metavar="FORMAT", help="format of SRC (default: recognized by content)")
     add_json_argument(convert, WRITTEN)
     convert.set_defaults(run=run_convert)
@@ -55,6 +70,25 @@ def add_subset(actions) -> None:
     )
     add_json_argument(subset, WRITTEN)
     subset.set_defaults(run=run_subset)
+
+
+def add_label(actions) -> None:
+    label = add_command(actions, "label", "annotate images with a detector's predictions, for correction by hand")
+    label.add_argument("source", metavar="SRC", help="folder of images, at any depth")
+    add_target(label)
+    label.add_argument(
+        "--weights", nargs="+", required=True, metavar="FILE", help="a detector, or several as an ensemble"
+    )
+    label.add_argument("--to", choices=FORMATS, default="coco", help="format to write (default: coco)")
+    label.add_argument(
+        "--score", type=share, metavar="S", default=0.5, help="score threshold, from 0 to 1 (default: 0.5)"
+    )
+    label.add_argument("--classes", type=names, metavar="A,B", default=[], help="only objects of these classes")
+    add_device_argument(label)
+    add_speed_arguments(label, "fast")
+    add_tile_arguments(label)
+    add_json_argument(label, WRITTEN)
+    label.set_defaults(run=run_label)
 
 
 def add_shard(actions) -> None:
@@ -113,6 +147,15 @@ def run_subset(parsed) -> None:
     from resdet.commands.data_sets import subset
 
     write_json(parsed.json, subset(parsed.source, parsed.target, parsed.classes, parsed.count, parsed.min_size))
+
+
+def run_label(parsed) -> None:
+    from resdet.batch_inference.program import Program
+    from resdet.commands.label import label
+
+    speed = speed_of(parsed, "fast")
+    program = Program(parsed.weights, (), None, parsed.score, tile_overrides(parsed), *speed, parsed.classes)
+    write_json(parsed.json, label(program, parsed.source, parsed.target, parsed.to, parsed.device or "auto"))
 
 
 def run_shard(parsed) -> None:

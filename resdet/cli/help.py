@@ -37,6 +37,7 @@ ACTIONS = (  # arguments of an example for each action of `resdet data`
     "split PHOTOS --val 0.2",
     "merge PHOTOS OTHERS NEW",
     "subset PHOTOS CARS --classes car,truck",
+    "label PHOTOS LABELED --weights best.pth --to yolo",
     "shard PHOTOS SHARDS",
     "show PHOTOS --out sheet.png",
     "check PHOTOS --html page.html",
