@@ -156,6 +156,8 @@ class DetectorExporter:
 
 
 def difference_of_results(expected: Result, actual: Result) -> str:
+    if not len(expected):
+        return f"no detections to compare (the other has {len(actual)}): name an image with objects by --image"
     boxes, others = torch.from_numpy(expected.boxes), torch.from_numpy(actual.boxes)
     same = torch.from_numpy(expected.labels)[:, None] == torch.from_numpy(actual.labels)
     overlaps = iou(boxes, others) * same

@@ -214,6 +214,8 @@ def test_the_text_of_the_difference_of_results():
         "1 of 3 detections match, boxes within 2.0 pixels, scores within 0.200"
     )
     assert difference_of_results(before, result([], [], [])) == "0 of 3 detections match"
+    nothing = difference_of_results(result([], [], []), result([], [], []))
+    assert nothing == "no detections to compare (the other has 0): name an image with objects by --image"
 
 
 def test_the_table_of_int8_accuracy_loss():
