@@ -26,7 +26,7 @@ def build_classifier(
         classes,
         normalize,
         size=size,
-        short=getattr(experiment.data, "short", size),
+        short=getattr(experiment.data, "short_side", size),
         label_smoothing=experiment.model.label_smoothing,
     )
     model.task = experiment.task

@@ -166,7 +166,7 @@ class ImagePipeline:
         """Returns mean and std: ImageNet's, or with `mean: per_pixel` the mean image of some training images."""
         if self.config.mean == "per_channel":
             return torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
-        crop = build_test_crops(TestCropsConfig(views="center"), self.config.size, self.config.short)
+        crop = build_test_crops(TestCropsConfig(views="center"), self.config.size, self.config.short_side)
         crops = Views(self.source, crop, spread(len(self.source), MEAN_IMAGES), self.config.on_bad_image)
         return mean_image(crops, self.skipped), torch.tensor(IMAGENET_STD)
 

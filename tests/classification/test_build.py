@@ -39,6 +39,13 @@ def test_test_crops_may_be_larger_than_training_crops():
         config.load("imagenet_r50_modern.yaml", "data.test_size=240")
 
 
+@pytest.mark.parametrize(("override", "crop"), [("data.size=64", (64, 73)), ("data.test_size=300", (300, 343))])
+def test_the_center_crop_of_a_folder_shows_most_of_the_image_at_any_size(override, crop):
+    with torch.device("meta"):
+        model = resdet.build("folder.yaml", "model.backbone=resnet18", "model.num_classes=2", override)
+    assert (model.size, model.short) == crop
+
+
 def test_a_checkpoint_restores_the_model(tmp_path):
     model = trained(["dog", "cat", "emu"], "model.label_smoothing=0.1")
     save(model, tmp_path / "best.pth")

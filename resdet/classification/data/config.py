@@ -21,7 +21,8 @@ class ImagesConfig(DataConfig):
 
     size: int = 224  # side of a training crop in pixels
     test_size: int | None = None  # side of a test crop in pixels; null: `data.size`
-    short: int = 256  # evaluation: shorter side in pixels before the center crop
+    # evaluation: shorter side in pixels before the center crop; null: 8/7 of the larger crop, 256 for 224
+    short: int | None = 256
     # subtracted mean: the mean color, or the mean image as in the paper
     mean: Literal["per_channel", "per_pixel"] = "per_channel"
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -33,14 +34,19 @@ class ImagesConfig(DataConfig):
     def __post_init__(self):
         remedy = "give a crop of at least 1 and at most data.short"
         for key, side in (("size", self.size), ("test_size", self.crop)):
-            if not 1 <= side <= self.short:
-                raise ConfigError(f"data.{key} is {side} and data.short {self.short}: {remedy}.", f"data.{key}")
+            if not 1 <= side <= self.short_side:
+                raise ConfigError(f"data.{key} is {side} and data.short {self.short_side}: {remedy}.", f"data.{key}")
         require(self.repeats > 0, "data.repeats", self.repeats, "give 1 (none) or more")
 
     @property
     def crop(self) -> int:
         """Side of a test crop in pixels."""
         return self.size if self.test_size is None else self.test_size
+
+    @property
+    def short_side(self) -> int:
+        """Shorter side of an image before a test crop."""
+        return round(max(self.size, self.crop) * 8 / 7) if self.short is None else self.short
 
     def dataset(self, split: str, transform: Callable | None = None) -> "ClassificationDataset":
         from resdet.classification.data.dataset import ClassificationDataset
@@ -106,7 +112,7 @@ class ShapesConfig(ImagesConfig):
         from resdet.data.shapes import ShapeImages
 
         count = self.train_images if split == "train" else self.val_images
-        return ShapeImages(count, self.short, self.seed, split)
+        return ShapeImages(count, self.short_side, self.seed, split)
 
 
 @dataclass
