@@ -17,6 +17,7 @@ from resdet.detection.heads.branches import RoIBranch, SampledProposals
 from resdet.detection.heads.config import BoxConfig, positive_count
 from resdet.detection.heads.matcher import match_proposals, take
 from resdet.detection.heads.registry import BoxHead, box_losses, class_losses
+from resdet.errors import require
 from resdet.ops import boxes as box_ops
 from resdet.ops.nms import nms
 from resdet.ops.sampler import sample
@@ -168,11 +169,15 @@ class RoIHeads(nn.Module):
         objects = take(targets.labels, rois.objects)
         labels = torch.where(rois.positive, objects, self.classes)
         class_terms = self.class_loss(logits, labels)
+        # A mean would be broadcast, and so include the padding.
+        remedy = "this loss must return one value per RoI, not their mean"
+        require(class_terms.shape == labels.shape, "model.box.class_loss", config.class_loss, remedy)
         # Only in the first stage positive RoIs come first, so that the others can be skipped.
         part = slice(self.positives) if number == 0 else slice(None)
         selected = self.deltas_of_class(deltas[:, part], objects[:, part])
         boxes, matched = rois.boxes[:, part], take(targets.boxes, rois.objects[:, part])
         box_terms = self.box_loss(selected, boxes, matched, self.weights[number], config.beta)
+        require(box_terms.shape == boxes.shape[:-1], "model.box.loss", config.loss, remedy)
         return {
             "class": losses.mean_over(class_terms, rois.valid, count),
             "box": losses.mean_over(box_terms, rois.positive[:, part], count) * config.loss_weight,

@@ -15,6 +15,7 @@ from resdet.detection.heads.branches import Conv5Features, PooledFeatures
 from resdet.detection.heads.config import BoxConfig, MaskConfig
 from resdet.detection.heads.mask_head import MaskBranch, MaskHead
 from resdet.detection.heads.roi_heads import RoIHeads, RoIPredictions, share_gradient
+from resdet.errors import ConfigError
 from resdet.structures import Proposals, Targets
 
 pytest.importorskip("torchvision")
@@ -81,6 +82,16 @@ def test_losses_of_one_stage():
     assert losses["class"].item() == pytest.approx(expected, rel=1e-5)
     # Correct for the first candidate; for the object's box it predicts 10 · 0.25 where 0 is right.
     assert losses["box"].item() == pytest.approx(smooth_l1(10 * MOVE) / 4, rel=1e-5)
+
+
+@pytest.mark.parametrize(("key", "name"), [("class_loss", "class_loss"), ("loss", "box_loss")])
+def test_a_loss_that_returns_a_mean_is_refused(key, name):
+    """It would be broadcast over padding and unsampled RoIs."""
+    heads = make()
+    per_roi = getattr(heads, name)
+    setattr(heads, name, lambda *inputs: per_roi(*inputs).mean())
+    with pytest.raises(ConfigError, match=f"model.box.{key} is .*: this loss must return one value per RoI"):
+        heads.losses(maps(), proposals(), targets(), SIZES)
 
 
 def test_the_second_stage_matches_refined_boxes_at_a_higher_iou():
