@@ -349,6 +349,8 @@ def training(source: Source) -> dict[str, Any]:
         "train.precision": "fp16" if source.get("SOLVER.AMP.ENABLED") else "fp32",
         **schedule(source, length),
     }
+    if source.get("SEED") >= 0:
+        section["train.seed"] = source.get("SEED")
     if source.get("TEST.PRECISE_BN.ENABLED"):
         section["train.exact_statistics"] = source.get("TEST.PRECISE_BN.NUM_ITER") * batch
     return section

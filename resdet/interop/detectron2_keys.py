@@ -108,6 +108,7 @@ OTHERS: dict[str, Any] = {  # key that detectron2_config.py translates individua
     "TEST.PRECISE_BN.ENABLED": False,
     "TEST.PRECISE_BN.NUM_ITER": 200,
     "TEST.KEYPOINT_OKS_SIGMAS": [],
+    "SEED": -1,  # a random one
 }
 
 DEFAULTS = OTHERS | {
@@ -144,6 +145,7 @@ ONLY: dict[str, Any] = {  # key -> the only supported value
     "MODEL.ROI_KEYPOINT_HEAD.NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS": True,
     "MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE": 1,
     "DATALOADER.ASPECT_RATIO_GROUPING": True,
+    "DATALOADER.FILTER_EMPTY_ANNOTATIONS": False,
     "SOLVER.WARMUP_FACTOR": 0.001,
     "SOLVER.WARMUP_METHOD": "linear",
     "SOLVER.BIAS_LR_FACTOR": 1.0,

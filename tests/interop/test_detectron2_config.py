@@ -173,6 +173,9 @@ def test_dc5(write):
             0.01,
         ),
         ("DATALOADER: {NUM_WORKERS: 2}", "data.workers", 2),
+        ("DATALOADER: {FILTER_EMPTY_ANNOTATIONS: False}", "data.negatives", 0.0),  # what resdet does
+        ("SEED: 42", "train.seed", 42),
+        ("SEED: -1", "train.seed", 0),
         ("DATASETS: {TRAIN: [coco_2014_train]}", "data.train.annotations", "annotations/instances_train2014.json"),
         ("MODEL: {WEIGHTS: 'detectron2://ImageNetPretrained/torchvision/R-50.pkl'}", "model.pretrained", "torchvision"),
     ],
