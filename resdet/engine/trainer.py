@@ -120,6 +120,8 @@ class Trainer:
             f"{self.length()} of {number_of(self.train.batch, 'image')}, learning rate {self.lr:g}{scaled}, "
             f"{self.train_step.precision} on {self.world.device} ({self.processes()}), into {self.out}"
         )
+        if self.train_step.precision == "fp16" and self.world.device.type == "cpu":
+            self.log.info("CPUs compute convolutions in fp16 very slowly: set train.precision=auto")
 
     def processes(self) -> str:
         size, batch = self.world.size, self.train.batch

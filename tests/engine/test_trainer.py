@@ -181,13 +181,14 @@ def test_tensorboard_contains_the_metrics(tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_training_in_half_precision(tmp_path, precision):
+def test_training_in_half_precision(tmp_path, precision, capsys):
     made = trainer(
         Linear(), tmp_path, precision=precision, length=60, log_every=30, evaluate_every=60, checkpoint_every=60
     )
     run(made, tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines[1]["cross_entropy"] < lines[0]["cross_entropy"] < 2
+    assert ("very slowly: set train.precision=auto" in capsys.readouterr().err) == (precision == "fp16")
 
 
 @pytest.mark.parametrize("gpu", [False, True])
