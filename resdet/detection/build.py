@@ -10,7 +10,7 @@ from resdet.config.experiment import check_count, to_dict
 from resdet.detection.config import DetectionExperiment, DetectorConfig
 from resdet.detection.heads.box_head import Conv5Head, RoIPooler, VGGHead
 from resdet.detection.heads.branches import BranchInput, Conv5Features, RoIBranch
-from resdet.detection.heads.config import positive_count
+from resdet.detection.heads.config import BoxConfig, positive_count
 from resdet.detection.heads.mnc import MNC, RoIWarp
 from resdet.detection.heads.registry import BoxHead, box_heads, roi_branches
 from resdet.detection.heads.roi_heads import RoIHeads
@@ -105,10 +105,19 @@ def build_roi_heads(
     if box.pool == "max" and len(strides) > 1:
         raise ConfigError("model.box.pool=max supports one feature level only: use align with fpn.")
     pooler = RoIPooler(strides, size, box.pool, box.sampling, box.aligned, box.canonical_size)
-    heads = [backbone_head or box_heads[box.head](box, channels, size) for _ in box.ious]
+    heads = [backbone_head or build_box_head(box, channels, size) for _ in box.ious]
     shared = None if conv5 is None else Conv5Features(pooler, conv5)
     given = BranchInput(channels, strides, box.canonical_size, positive_count(box), classes, shared)
     return RoIHeads(box, heads, pooler, classes, build_branches(config, given))
+
+
+def build_box_head(config: BoxConfig, channels: int, size: int) -> BoxHead:
+    head = box_heads[config.head](config, channels, size)
+    if not hasattr(head, "width"):
+        raise ConfigError(
+            f"model.box.head is {config.head}: a {type(head).__name__} has no `width`; set it to the number of outputs."
+        )
+    return head
 
 
 def build_branches(config: DetectorConfig, given: BranchInput) -> dict[str, RoIBranch]:

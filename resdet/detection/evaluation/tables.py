@@ -33,10 +33,11 @@ def curves_table(curves: dict[str, Any]) -> str:
 
 
 def confusion_table(confusion: dict[str, Any]) -> str:
-    """Returns the matrix: rows are classes of objects, columns classes of detections."""
+    """Returns the matrix with its thresholds: rows are classes of objects, columns classes of detections."""
     names = confusion["classes"]
     rows = ([name, *map(str, row)] for name, row in zip([*names, "background"], confusion["matrix"]))
-    return table(["object \\ detection", *names, "missed"], rows)
+    title = f"Detections with scores of at least {confusion['score']:g}, matched at IoU {confusion['iou']:g}:"
+    return "\n".join([title, "", table(["object \\ detection", *names, "missed"], rows)])
 
 
 def tide_table(errors: dict[str, Any]) -> str:

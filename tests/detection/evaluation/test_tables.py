@@ -49,6 +49,8 @@ def test_curves():
 def test_confusion():
     confusion = {"classes": ["cat", "dog"], "matrix": [[5, 1, 0], [0, 7, 2], [3, 0, 0]], "score": 0.5, "iou": 0.5}
     assert tables.confusion_table(confusion).splitlines() == [
+        "Detections with scores of at least 0.5, matched at IoU 0.5:",
+        "",
         "| object \\ detection | cat | dog | missed |",
         "|---|---:|---:|---:|",
         "| cat | 5 | 1 | 0 |",

@@ -5,15 +5,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from resdet.detection.build import build_box_head
 from resdet.detection.heads import branches
 from resdet.detection.heads import roi_heads as module
 from resdet.detection.heads.box_head import Conv5Head, ConvFCHead, RoIPooler
 from resdet.detection.heads.branches import Conv5Features, PooledFeatures
 from resdet.detection.heads.config import BoxConfig, MaskConfig
 from resdet.detection.heads.mask_head import MaskBranch, MaskHead
+from resdet.detection.heads.registry import box_heads
 from resdet.detection.heads.roi_heads import RoIHeads, RoIPredictions, share_gradient
 from resdet.errors import ConfigError
 from resdet.structures import Proposals, Targets
@@ -341,3 +343,9 @@ def test_detections_below_a_hundredth_of_a_pixel_are_left_out():
     given = RoIPredictions(scores, boxes, torch.zeros(1, 3, 1, 4))
     found = heads.postprocess_detections(given, valid, SIZES, 0.1)
     torch.testing.assert_close(found.boxes[found.valid], boxes[0, 2].expand(CLASSES, 4))
+
+
+def test_a_registered_box_head_without_width_is_refused(monkeypatch):
+    monkeypatch.setitem(box_heads.entries, "flat", lambda config, channels, size: nn.Flatten())
+    with pytest.raises(ConfigError, match=r"model\.box\.head is flat: a Flatten has no `width`; set it"):
+        build_box_head(BoxConfig(head="flat"), 8, 7)
