@@ -72,7 +72,7 @@ def fetch(
 
 
 def read(url: str, limit: int) -> bytes:
-    """The content of a URL, with retries; raises a ValueError above `limit` bytes."""
+    """Returns the content of a URL, with retries; raises a ValueError above `limit` bytes."""
 
     def request() -> bytes:
         with urlopen(Request(url, headers=HEADERS), timeout=TIMEOUT) as response:

@@ -8,7 +8,7 @@ from resdet.files import download, storage
 from resdet.images.image_files import is_image
 
 WEB = ("http://", "https://")
-STREAMS = ("rtsp://", "rtsps://", "rtmp://", "udp://", "tcp://", "srt://")  # of videos, whatever their suffix
+STREAMS = ("rtsp://", "rtsps://", "rtmp://", "udp://", "tcp://", "srt://")  # video streams, whatever their suffix
 LARGEST = 2**28  # bytes
 
 
@@ -19,17 +19,17 @@ def is_image_address(name: str | Path) -> bool:
 
 
 def path_of(address: str) -> str:
-    """The path of an address, with the host, without the query."""
+    """Returns the host and path of an address, without the query."""
     return address.partition("://")[2].partition("?")[0].partition("#")[0]
 
 
 def stem_of(name: str | Path) -> str:
-    """The name of an image file without its folder and suffix."""
+    """Returns the name of an image file without its folder and suffix."""
     return PurePosixPath(path_of(name)).stem if isinstance(name, str) and is_image_address(name) else Path(name).stem
 
 
 def read_address(address: str) -> bytes:
-    """The encoded image; raises a DataError if it cannot be read."""
+    """Returns the encoded image; raises a DataError if it cannot be read."""
     try:
         return download.read(address, LARGEST) if address.startswith(WEB) else storage.fetch(address)
     except (OSError, HTTPException, ValueError, DownloadError) as error:
