@@ -39,15 +39,14 @@ def bench(
 
     with torch_threads(threads or torch.get_num_threads()):
         report = Report(json_path, rounds, device)
-        measured, skipped = False, list[str]()
+        skipped: list[str] = []
         for name in suites or (SUITES if device == "cpu" else ON_DEVICES):
             log = lambda text: progress(f"{name}: {text}")
             with closing(cases_of(name, device, images)) as cases:
                 for case in select(cases, case_text, skipped):
-                    measured = True
                     timer = CudaTimer() if device == "cuda" else Timer()
                     report.add(name, case, measure(case, rounds, log, timer), timer)
-    if not measured:
+    if not report.content["cases"]:
         raise ConfigError(f"--case: no case contains {case_text!r}; the cases are {', '.join(skipped)}.")
 
 

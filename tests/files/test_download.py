@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from loopback import serving
 
 from resdet.errors import DownloadError, FileError
 from resdet.files import download, retry
@@ -82,14 +83,10 @@ def server(monkeypatch):
     monkeypatch.setattr(retry, "PAUSES", (0.01, 0.01))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     server = Server()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.released.set()
-    server.stalled.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(server):
+        yield server
+        server.released.set()
+        server.stalled.set()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Tests images at addresses: downloaded from a local server and from a file system of fsspec."""
 
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import cv2
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from detection.heads import tiny
+from loopback import serving
 
 from resdet.commands.predict import open_sources
 from resdet.errors import DataError
@@ -46,13 +46,8 @@ def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.failures = 0
-    server.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(server) as server.url:
+        yield server
 
 
 @pytest.mark.parametrize(

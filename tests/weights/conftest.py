@@ -2,13 +2,13 @@
 
 import hashlib
 import io
-import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
 import torchvision
+from loopback import serving
 
 from resdet.files import retry
 from resdet.weights import detectron2_zoo
@@ -33,14 +33,9 @@ def published(tmp_path, monkeypatch):
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
     server.asked, server.folder = [], folder
-    server.url = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(detectron2_zoo, "URL", server.url)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(server) as server.url:
+        monkeypatch.setattr(detectron2_zoo, "URL", server.url)
+        yield server
 
 
 @pytest.fixture
