@@ -136,10 +136,8 @@ def _summary(
         for name, count in written.images.items()
     )
     print(f"{', '.join(counts)} in {target}, in the format {to}; train on them with data.root={target}")
-    for kind, count in lost.items():
-        print(f"{to} cannot store {kind}: lost {count}")
-    if written.missing:
-        print(f"left out {number_of(written.missing, 'image')} without a file")
+    for sentence in written.losses(to):
+        print(sentence)
     return {
         "sources": [{"root": str(data.layout.root), "format": data.layout.format} for data in sources],
         "root": target,

@@ -44,9 +44,8 @@ def label(program: Program, source: str, target: str, to: str, device: str = "au
     written = write_data_set(Path(target), {SPLIT: content_of(results, models[0])}, to)
     objects = number_of(written.objects[SPLIT], "object")
     print(f"{number_of(len(results), 'image')} with {objects} in {target}, in the format {to}")
-    for kind, count in written.lost.items():
-        if count:
-            print(f"{to} cannot store {kind}: lost {count}")
+    for sentence in written.losses(to):
+        print(sentence)
     if left_out:
         print(f"left out {number_of(len(left_out), 'image')} that cannot be read, the first: {left_out[0]}")
     return {

@@ -76,6 +76,8 @@ class VideoWriter:
 
 def with_even_sides(pixels: np.ndarray) -> np.ndarray:
     height, width = pixels.shape[:2]
+    if height % 2 == width % 2 == 0:
+        return pixels  # np.pad would copy each frame
     return np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 
 

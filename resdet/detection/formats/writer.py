@@ -13,6 +13,7 @@ from resdet.detection.formats.data_set import DataSet
 from resdet.detection.formats.folder import stem
 from resdet.detection.formats.registry import PACKAGE
 from resdet.detection.formats.share_classes import Content
+from resdet.errors import number_of
 from resdet.files.tar_member import exists, placeless
 from resdet.registry import Registry
 
@@ -42,6 +43,13 @@ class Written:
         self.names.add(stem(name).lower())
         output_folder.link(source, self.folder / folder / name)
         return name
+
+    def losses(self, to: str) -> list[str]:
+        """Returns sentences on content that the format `to` cannot express, and on images without a file."""
+        sentences = [f"{to} cannot store {kind}: lost {count}" for kind, count in self.lost.items() if count]
+        if self.missing:
+            sentences.append(f"left out {number_of(self.missing, 'image')} without a file")
+        return sentences
 
 
 class Writer:

@@ -112,14 +112,17 @@ class Labels:
 
 def _without_images(layout: Layout, split: str, labels: Labels, shape: Shape | None) -> list[str]:
     """Returns label files with objects but no image, in the label folders of the first split that has any."""
-    of_splits = {image for files in layout.splits.values() for image in files.images}
-    used = set(map(labels.of, of_splits.union(layout.folder.images)))
     homes: dict[str, str] = {}
+    paired: set[str] = set()
     for name, files in layout.splits.items():
+        paired.update(files.annotations)
         for file in files.annotations:
             homes.setdefault(os.path.dirname(file), name)
-    unused = (file for file in labels.files.values() if file not in used and homes.get(os.path.dirname(file)) == split)
-    return [file for file in unused if _has_objects(read_text(layout.folder, file), shape)]
+    of_splits = {image for files in layout.splits.values() for image in files.images}
+    paired.update(filter(None, (labels.of(image) for image in layout.folder.images if image not in of_splits)))
+    unused = (file for file in labels.files.values() if file not in paired)
+    at_home = (file for file in unused if homes.get(os.path.dirname(file)) == split)
+    return [file for file in at_home if _has_objects(read_text(layout.folder, file), shape)]
 
 
 def _has_objects(text: str, shape: Shape | None) -> bool:

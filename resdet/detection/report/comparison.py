@@ -13,6 +13,7 @@ from resdet.detection.report.galleries import DETECTIONS, scene_picture
 from resdet.detection.report.marks import detection_marks, truth_marks
 from resdet.detection.report.matches import Matches
 from resdet.errors import ConfigError, number_of
+from resdet.files.json_file import read_json
 from resdet.results.differences import ALL, COLUMNS, explanation, most, resample, room, row
 from resdet.results.sections import TRUTH, Cell, Gallery, Part, Picture, Section, Table
 from resdet.tasks import EvaluatedRun
@@ -25,13 +26,14 @@ def compare(runs: Sequence[EvaluatedRun], precision: float | None) -> list[Secti
     first, *others = (evaluate_detector(run, precision) for run in runs)
     check_same_data(first, others)
     # Uses the same file, so that objects are in the same order.
-    others = [replace(other, matches=Matches.of(first.truth, other.results)) for other in others]
+    truth = first.truth if isinstance(first.truth, dict) else read_json(first.truth)
+    others = [replace(other, matches=Matches.of(truth, other.results)) for other in others]
     copies = resample(len(first.matches.image_ids))
-    masks = all(run.results.masks is not None and run.source.has_masks for run in (first, *others))
-    base = all_aps(first, first.truth, copies, masks)
+    masks = all(run.has_masks for run in (first, *others))
+    base = all_aps(first, truth, copies, masks)
     sections = []
     for number, other in enumerate(others, 2):
-        aps = all_aps(other, first.truth, copies, masks)
+        aps = all_aps(other, truth, copies, masks)
         table = differences(other.matches.classes, base, aps, number)
         note = explanation(first.run.name, other.run.name, copies.shape[1])
         parts: list[Part] = [table, *galleries(first, other, number, room(len(others)))]
@@ -40,7 +42,7 @@ def compare(runs: Sequence[EvaluatedRun], precision: float | None) -> list[Secti
     return sections
 
 
-def all_aps(run: EvaluatedDetector, truth: Any, copies: np.ndarray, masks: bool) -> dict[str, np.ndarray]:
+def all_aps(run: EvaluatedDetector, truth: dict[str, Any], copies: np.ndarray, masks: bool) -> dict[str, np.ndarray]:
     """Returns AP [1 + R, T, K] of boxes, and of masks if `masks`, by the prefix of the metric's name."""
     aps = {"": average_precisions(run.matches, copies)}
     if masks:

@@ -42,6 +42,11 @@ class EvaluatedDetector:
         return self.threshold.score if self.threshold else np.inf
 
     @property
+    def has_masks(self) -> bool:
+        """Whether both the objects and the detections have masks."""
+        return self.results.masks is not None and self.source.has_masks
+
+    @property
     def counted(self) -> str:
         """Beginning of a sentence: the detections that count."""
         if self.threshold is None:

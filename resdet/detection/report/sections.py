@@ -141,7 +141,7 @@ def confusion_section(evaluated: EvaluatedDetector) -> Section:
 
 def errors_section(evaluated: EvaluatedDetector) -> Section:
     tables = [tide_table("tide", "Error types of boxes", coco.tide(evaluated.truth, evaluated.results))]
-    if evaluated.results.masks is not None and evaluated.source.has_masks:
+    if evaluated.has_masks:
         errors = coco.tide(evaluated.truth, evaluated.results, "segm")
         tables.append(tide_table("mask_tide", "Error types of masks", errors))
     note = (
