@@ -37,12 +37,13 @@ class TestCropsConfig:
     # center: the center crop; ten_crop: four corners and the center, also flipped; dense: the whole image, fully
     # convolutional, at each of `scales`
     views: Literal["center", "ten_crop", "dense"] = "center"
-    # dense: shorter sides of the image in pixels
-    scales: list[int] = field(default_factory=lambda: [224, 256, 384, 480, 640])
+    # dense: shorter sides of the image in pixels; null: 224, 256, 384, 480 and 640, times data.size / 224
+    scales: list[int] | None = None
     flip: bool = True  # dense: also the horizontally flipped image
 
     def __post_init__(self):
-        require(min(self.scales, default=0) > 0, "eval.scales", list(self.scales), "list one or more sizes in pixels")
+        remedy = "list one or more sizes in pixels, or null"
+        require(self.scales is None or min(self.scales, default=0) > 0, "eval.scales", self.scales, remedy)
 
 
 @dataclass

@@ -27,6 +27,9 @@ class Scorable(Protocol):
     def __call__(self, images: Tensor, /) -> Tensor: ...
 
 
+PAPER_SIZE = 224
+PAPER_SCALES = (224, 256, 384, 480, 640)  # section 3.4
+
 TestCrops = Callable[[Image], list[Tensor]]  # image -> views uint8 [V, 3, H, W], one tensor per scale
 
 
@@ -36,7 +39,8 @@ def build_test_crops(config: TestCropsConfig, size: int, short: int) -> TestCrop
         return partial(center_crops, short=short, size=size)
     if config.views == "ten_crop":
         return partial(ten_crops, short=short, size=size)
-    return partial(dense, scales=config.scales, flip=config.flip)
+    scales = config.scales or [round(scale * size / PAPER_SIZE) for scale in PAPER_SCALES]
+    return partial(dense, scales=scales, flip=config.flip)
 
 
 def center_crops(image: Image, short: int, size: int) -> list[Tensor]:

@@ -17,6 +17,7 @@ from resdet.detection.formats.val_split import ValSplit
 from resdet.detection.formats.writer import Written, gather, write_data_set, writers
 from resdet.errors import DataError, number_of, printable
 from resdet.images.encode import check_image_suffix, write_image
+from resdet.images.resize import new_size, resize_pixels
 from resdet.results.spread import spread
 
 COLUMNS = 4  # of a contact sheet
@@ -184,21 +185,10 @@ def _annotated(source: Annotations) -> list[int]:
 
 
 def _drawn(source: Annotations, i: int) -> np.ndarray:
-    import cv2
+    """Draws image i with its objects, with a long side of CELL or an integer factor below."""
+    from resdet.detection.evaluation.pictures import drawn_objects
 
-    from resdet.results.visualizer import apart, draw
-
-    pixels, objects = source.image(i).decode(), source.objects(i)
-    long = max(pixels.shape[:2])
-    scale = min(1.0, CELL / long)
-    size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
-    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    factors = size[0] / pixels.shape[1], size[1] / pixels.shape[0]
-    empty = np.zeros(small.shape[:2], bool)
-    masks = [
-        empty if segment is None else segment.move(factors, (0, 0)).bitmap(size[1], size[0]).astype(bool)
-        for segment in objects.segments
-    ]
-    captions = [source.classes[label] for label in objects.labels]
-    labels = apart(objects.labels.tolist())
-    return draw(small, objects.boxes * np.tile(factors, 2), labels, captions, masks, max(1, CELL // long))
+    pixels = source.image(i).decode()
+    height, width = pixels.shape[:2]
+    small = resize_pixels(pixels, *new_size(width, height, CELL, CELL)) if max(height, width) > CELL else pixels
+    return drawn_objects(small, source, i, max(1, CELL // max(height, width)))

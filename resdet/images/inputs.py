@@ -82,7 +82,7 @@ def files_in(path: str | Path) -> Iterator[Any]:
     if Path(path).is_dir():
         paths = [*images_of(path)]
     elif is_glob(path):
-        paths = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
+        paths = [Path(name) for name in sorted(glob.glob(str(path), recursive=True)) if not Path(name).is_dir()]
     elif is_video(path):
         video = Video(path)
         yield from (frame.pixels for frame in video)

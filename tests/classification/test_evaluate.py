@@ -15,12 +15,12 @@ from resdet import config
 from resdet.backbones import create
 from resdet.classification import evaluate
 from resdet.classification.command import check_ensemble, compute_metrics, print_metrics
-from resdet.classification.config import ClassificationEvalConfig
+from resdet.classification.config import ClassificationEvalConfig, TestCropsConfig
 from resdet.classification.evaluate import scored_images, scored_on_device
 from resdet.classification.metrics import Tally, per_class_table
 from resdet.classification.model import Classifier
 from resdet.classification.report import Predictions, class_table, summary
-from resdet.classification.test_crops import Scorer
+from resdet.classification.test_crops import Scorer, build_test_crops
 from resdet.classification.validation import match, open_validation
 from resdet.data.loader import Skipped
 from resdet.data.shapes import ShapeImages
@@ -153,6 +153,15 @@ def test_a_dense_test_may_leave_out_the_mirror_image():
     expected = nn.functional.softmax(torch.cat(maps), 1)
     found = scored([model], source, views="dense", scales=[40], flip=False)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size, shorts", [(224, [224, 256, 384, 480, 640]), (64, [64, 73, 110, 137, 183])])
+def test_the_scales_of_a_dense_test_are_those_of_the_paper_relative_to_the_crop(size, shorts):
+    image = RawImage(np.zeros((300, 400, 3), np.uint8), "black")
+    views = build_test_crops(TestCropsConfig(views="dense"), size, size)(image)
+    assert [min(view.shape[2:]) for view in views] == shorts
+    explicit = build_test_crops(TestCropsConfig(views="dense", scales=[80]), size, size)(image)
+    assert [min(view.shape[2:]) for view in explicit] == [80]
 
 
 def as_tensor(pixels):

@@ -82,7 +82,6 @@ def test_the_same_base_twice_is_accepted(write):
         ("schedule.milestones=[]", "schedule.milestones", []),
         ("schedule.milestones.1=70", "schedule.milestones", [30, 70]),
         ("schedule.milestones[0]=20", "schedule.milestones", [20, 60]),
-        ("eval.scales.4=600", "eval.scales", [224, 256, 384, 480, 600]),
         ("optim.betas=[0.8,0.9]", "optim.betas", (0.8, 0.9)),
         ("optim.betas.0=0.8", "optim.betas", (0.8, 0.999)),
         ("optim.betas[1]=0.99", "optim.betas", (0.9, 0.99)),

@@ -77,6 +77,11 @@ def test_several_images_give_a_list(kind, detector, folder, pixels):
     assert all(np.array_equal(result.scores, expected.scores) for result in results)
 
 
+def test_a_glob_leaves_out_folders(folder):
+    (folder / "more").mkdir()
+    assert [path.name for path in images_in(f"{folder}/*")] == ["a.png", "b.png"]
+
+
 def test_a_stream_reads_images_on_demand(detector, pixels):
     read = []
     inputs = (read.append(number) or pixels for number in range(5))

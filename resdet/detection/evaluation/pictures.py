@@ -13,7 +13,7 @@ from resdet.images.encode import write_image
 from resdet.ops.rle import Decoded
 from resdet.results.box_format import xywh_to_xyxy
 from resdet.results.spread import spread
-from resdet.results.visualizer import draw, draw_keypoints, enlargement, fitted, sheet
+from resdet.results.visualizer import apart, draw, draw_keypoints, enlargement, fitted, sheet
 
 SCORE = 0.5  # minimum score of drawn detections
 
@@ -49,7 +49,7 @@ def drawn_results(pixels: np.ndarray, source: Annotations, results: Results, ind
     rows = results.rows_of(source.result_id(index), SCORE)
     labels = [label_of[category] for category in results.category_ids[rows].tolist()]
     captions = [f"{source.classes[label]} {score:.2f}" for label, score in zip(labels, results.scores[rows])]
-    scale = scale_of(source, index, pixels)  # some ILSVRC annotations have another size
+    labels, scale = apart(labels), scale_of(source, index, pixels)  # some ILSVRC annotations have another size
     boxes = xywh_to_xyxy(results.boxes[rows]) * np.tile(scale, 2)
     masks = Decoded([results.masks[row] for row in rows.tolist()]) if results.masks else None
     size = enlargement(*pixels.shape[:2])
@@ -60,16 +60,22 @@ def drawn_results(pixels: np.ndarray, source: Annotations, results: Results, ind
     return picture
 
 
-def drawn_objects(pixels: np.ndarray, source: Annotations, index: int) -> np.ndarray:
-    """Draws an image with its annotated objects; enlarges small images."""
+def drawn_objects(pixels: np.ndarray, source: Annotations, index: int, size: int | None = None) -> np.ndarray:
+    """Draws an image of any size with its annotated objects, `size` times as large; None: enlarges small images.
+
+    The captions of crowds and of VOC's difficult objects end in "(ignored)".
+    """
     objects, scale = source.objects(index), scale_of(source, index, pixels)
-    labels, (height, width) = objects.labels.tolist(), pixels.shape[:2]
+    height, width = pixels.shape[:2]
+    size = size or enlargement(height, width)
     masks = None
-    if source.has_masks and scale == (1, 1):
+    if source.has_masks:
+        segments = [segment and segment.move(scale, (0, 0)) for segment in objects.segments]
         empty = np.zeros((height, width), bool)
-        masks = [empty if part is None else part.bitmap(height, width) > 0 for part in objects.segments]
-    captions = [source.classes[label] for label in labels]
-    size = enlargement(height, width)
+        masks = [segment.bitmap(height, width) > 0 if segment else empty for segment in segments]
+    names = [source.classes[label] for label in objects.labels]
+    captions = [f"{name} (ignored)" if crowd else name for name, crowd in zip(names, objects.crowd)]
+    labels = apart(objects.labels.tolist())
     picture = draw(pixels, objects.boxes * np.tile(scale, 2), labels, captions, masks, size)
     if objects.keypoints is not None and source.keypoints is not None:
         points = objects.keypoints.points * np.append(scale, 1)

@@ -8,7 +8,8 @@ import pytest
 from pycocotools import mask as pycocotools_mask
 
 from resdet.detection.data.coco import open_coco
-from resdet.detection.evaluation.pictures import results_beside_truth, write_pictures
+from resdet.detection.evaluation import pictures as module
+from resdet.detection.evaluation.pictures import drawn_objects, results_beside_truth, write_pictures
 from resdet.detection.evaluation.results import Results
 
 HEIGHT, WIDTH, GREY = 60, 80, 128
@@ -144,3 +145,30 @@ def test_large_images_are_reduced_and_damaged_ones_skipped(tmp_path):
         "val/1_1": (328, 1292, 3),
         "val/3_3": (88, 332, 3),
     }
+
+
+def test_objects_are_drawn_at_the_size_of_the_picture_with_crowds_and_keypoints(tmp_path, monkeypatch):
+    cv2.imwrite(str(tmp_path / "1.png"), np.full((320, 640, 3), GREY, np.uint8))
+    square = [[100, 60, 200, 60, 200, 160, 100, 160]]
+    shared = {"image_id": 7, "category_id": 5, "area": 1, "segmentation": square, "bbox": [100, 60, 100, 100]}
+    points = {"keypoints": [150, 110, 2, 400, 200, 2, 10, 10, 0], "num_keypoints": 2}
+    content = {
+        "images": [{"id": 7, "file_name": "1.png", "width": 640, "height": 320}],
+        "annotations": [
+            shared | points | {"id": 1, "iscrowd": 0},
+            shared | {"id": 2, "iscrowd": 1, "bbox": [300, 10, 50, 50], "segmentation": [[300, 10, 350, 10, 350, 60]]},
+        ],
+        "categories": [{"id": 5, "name": "cat", "keypoints": ["nose", "tail", "paw"], "skeleton": []}],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    source = open_coco(tmp_path / "truth.json", tmp_path, keypoints=True)
+    captions = []
+    monkeypatch.setattr(
+        module, "draw", lambda *given: captions.extend(given[3]) or given[0].copy() * (given[4][0][..., None] < 1)
+    )
+    half = np.full((160, 320, 3), GREY, np.uint8)
+    picture = drawn_objects(half, source, 0, 1)
+    assert captions == ["cat", "cat (ignored)"]
+    assert (picture[32:50, 52:98] == 0).all() and (picture[40, 45] == GREY).all()  # the mask, at half the size
+    assert (picture[55, 75] > 0).any() and (picture[100, 200] != GREY).any()  # keypoints
+    assert (picture[5, 5] == GREY).all()  # a keypoint that is not labeled
