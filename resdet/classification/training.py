@@ -56,7 +56,7 @@ class ClassifierStep(nn.Module):
 class ClassificationTraining(BaseTraining):
     """The training task of a classification experiment."""
 
-    monitor, lower_is_better = "error", True
+    monitor = "error"
 
     def __init__(
         self,
@@ -117,6 +117,9 @@ class ClassificationTraining(BaseTraining):
         metrics = tally(scored, len(self.model.classes), self.world.device)
         self.best_classes = best.gather()
         return metrics.summary()
+
+    def lower_is_better(self, metric: str) -> bool:
+        return True  # errors and the loss
 
     def pictures(self, count: int) -> dict[str, np.ndarray]:
         """Draws evenly spaced validation images with their class and the best classes."""

@@ -68,7 +68,6 @@ class RegionsStep(nn.Module):
 class AlternatingTraining(DetectionTraining):
     """Training of one half of a detector, evaluated by its validation loss."""
 
-    lower_is_better = True
     step: RPNStep | RegionsStep
 
     def __init__(
@@ -87,6 +86,9 @@ class AlternatingTraining(DetectionTraining):
             sums.add(losses, len(batch.indices))
         means = sums.means()
         return {"loss": sum(means.values()), **means}
+
+    def lower_is_better(self, metric: str) -> bool:
+        return True  # losses
 
     def keep(self, folder: Path) -> None:
         """Writes nothing: there are no detections."""
@@ -144,6 +146,7 @@ def experiment_of(name: str, experiment: DetectionExperiment) -> DetectionExperi
     step.train.batch, step.train.length = part.batch, part.length
     step.schedule.milestones = list(part.milestones)
     step.train.minutes = experiment.train.minutes and experiment.train.minutes / len(STEPS)
+    step.train.monitor = experiment.train.monitor if name == STEPS[-1] else None  # the others have only losses
     step.eval.losses = name != STEPS[-1] or experiment.eval.losses
     step.alternating = None
     return step

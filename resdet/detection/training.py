@@ -40,7 +40,6 @@ from resdet.weights import load_weights
 class DetectionTraining(ObjectsTraining):
     """The training task of a detection experiment."""
 
-    lower_is_better = False
     source: Annotations
     validation: Annotations
 
@@ -163,6 +162,9 @@ class DetectionTraining(ObjectsTraining):
         metrics = lambda: headline_metrics(settings, validation, detections.results, kinds, detections.left_out)
         with Activity("computing metrics"):
             return with_total(detections.losses) | distributed.from_main(metrics)
+
+    def lower_is_better(self, metric: str) -> bool:
+        return metric in with_total(self.detections.losses) if self.detections else False
 
     def keep(self, folder: Path) -> None:
         """Writes the detections of the last evaluation as a COCO results file, and draws some of them."""

@@ -138,6 +138,9 @@ class TrainConfig:
     loggers: list[str] | None = None
     log_images: int = 4  # validation images, with results, for the loggers at each evaluation; 0: none
     callbacks: list[str] = field(default_factory=list)  # module:Class, or the names of registered ones (docs/extend.md)
+    # metric of the evaluations that selects best.pth, and on which `patience` and the plateau schedule depend, such as
+    # AP50, mask_AP or loss; null: AP, mAP, error or loc_error
+    monitor: str | None = None
     patience: int | None = None  # early stopping after this many evaluations without improvement; null: never
     ddp: DDPConfig = field(default_factory=DDPConfig)  # several processes
 

@@ -141,9 +141,7 @@ CHECKS = {
     "optimizer": is_optimizer,
     "scaler": is_scaler,
     "averaged": lambda value: value is None or is_state_dict(value),
-    "schedule": mapping_of(
-        {"holds": lambda value: type(value) is bool, "reductions": is_count, "best": is_metric, "waited": is_count}
-    ),
+    "schedule": mapping_of({"holds": lambda value: type(value) is bool, "reductions": is_count, "waited": is_count}),
     "window": is_window,
 }
 

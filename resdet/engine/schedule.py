@@ -4,6 +4,8 @@ import math
 
 from resdet.engine.config import ScheduleConfig
 
+STATE = ("holds", "reductions", "waited")
+
 
 class Schedule:
     """The learning rate as a function of the step, the number of plateaus of the error, and whether the training error
@@ -14,7 +16,6 @@ class Schedule:
         self.milestones = [round(m * steps_per_unit) for m in config.milestones]
         self.warmup = round(config.warmup * steps_per_unit)
         self.holds = config.warmup_until_error is not None  # still at warmup_lr
-        self.best: float | None = None
         self.reductions, self.waited = 0, 0
 
     def lr(self, step: float) -> float:
@@ -39,20 +40,16 @@ class Schedule:
         if limit is not None and error < limit:
             self.holds = False
 
-    def observe_evaluation(self, metric: float) -> None:
-        """Counts evaluations without improvement (lower is better); `plateau` reduces the learning rate after
-        `patience` of them. NaN counts as no improvement."""
-        if not math.isnan(metric) and (self.best is None or metric < self.best):
-            self.best, self.waited = metric, 0
-            return
-        self.waited += 1
+    def observe_evaluation(self, improved: bool) -> None:
+        """Counts evaluations without improvement; `plateau` reduces the learning rate after `patience` of them."""
+        self.waited = 0 if improved else self.waited + 1
         if self.config.name == "plateau" and self.waited >= self.config.patience:
             self.reductions, self.waited = self.reductions + 1, 0
 
-    def state_dict(self) -> dict[str, float | None]:
-        return {key: getattr(self, key) for key in ("holds", "reductions", "best", "waited")}
+    def state_dict(self) -> dict[str, int]:
+        return {key: getattr(self, key) for key in STATE}
 
-    def load_state_dict(self, state: dict[str, float | None]) -> None:
-        for key, value in state.items():
-            setattr(self, key, value)
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        for key in STATE:
+            setattr(self, key, state[key])
         self.holds = self.holds and self.config.warmup_until_error is not None

@@ -32,7 +32,7 @@ from resdet.engine.signals import StopRequested, defer_signals
 from resdet.engine.throughput import Throughput
 from resdet.engine.train_step import TrainStep, smaller_step
 from resdet.engine.training import TrainingTask
-from resdet.errors import ConfigError, Error, FileError, number_of
+from resdet.errors import ConfigError, Error, FileError, number_of, spelled
 from resdet.files.atomic import write_torch
 from resdet.structures import Batch
 from resdet.system import keep_freed_memory
@@ -67,6 +67,7 @@ class Trainer:
         self.step = 0
         self.saved = 0  # step of the last checkpoint
         self.evaluation_due = False
+        self.monitor = train.monitor or task.monitor
         self.best: dict[str, float] | None = None
         self.waited = 0  # evaluations since the best one
         self.signals = defer_signals()
@@ -153,7 +154,7 @@ class Trainer:
                     self.conclude_step(steps)
         if self.stale:
             waited = number_of(self.waited, "evaluation")
-            self.log.info(f"stopping early: no better {self.task.monitor} in {waited} (train.patience)")
+            self.log.info(f"stopping early: no better {self.monitor} in {waited} (train.patience)")
 
     @property
     def stop_requested(self) -> bool:
@@ -261,14 +262,12 @@ class Trainer:
         self.log.metrics(self.step, "val", metrics)
         # A run may be resumed with another metric, which its best evaluation lacks. NaN can only be best as the first
         # value.
-        best = math.nan if self.best is None else self.best.get(self.task.monitor, math.nan)
-        comparable, rank = not math.isnan(best), self.rank(metrics)
-        improved = not comparable or rank < self.rank({self.task.monitor: best})
-        better = self.best is None or (improved and not math.isnan(rank))
+        best = math.nan if self.best is None else self.best.get(self.monitor, math.nan)
+        rank = self.rank(metrics)
+        improved = not math.isnan(rank) and (math.isnan(best) or rank < self.rank({self.monitor: best}))
+        better = improved or self.best is None
         self.waited = 0 if better else self.waited + 1
-        if not comparable:
-            self.schedule.best = None
-        self.schedule.observe_evaluation(rank)
+        self.schedule.observe_evaluation(improved)
         if better:
             self.best = {**metrics, "step": self.step}
             if self.world.is_main:
@@ -308,7 +307,13 @@ class Trainer:
 
     def rank(self, metrics: dict[str, float]) -> float:
         """Returns the monitored metric, negated if higher is better."""
-        return metrics[self.task.monitor] * (1 if self.task.lower_is_better else -1)
+        if self.monitor not in metrics:
+            raise ConfigError(
+                f"train.monitor is {spelled(self.monitor)}, which this evaluation does not compute: choose one of "
+                f"{', '.join(metrics)}, or null.",
+                "train.monitor",
+            )
+        return metrics[self.monitor] * (1 if self.task.lower_is_better(self.monitor) else -1)
 
     @property
     def stale(self) -> bool:

@@ -26,8 +26,7 @@ class TrainingTask(Protocol):
     model: nn.Module  # the module saved in checkpoints; an instance of the task's class
     step: nn.Module  # step(*inputs) -> (losses, measures): dicts of scalar tensors; the trainer sums the losses
     training: Training
-    monitor: str  # the metric of `evaluate` that selects the best checkpoint
-    lower_is_better: bool
+    monitor: str  # the metric of `evaluate` that selects the best checkpoint, unless `train.monitor` names another
 
     def initialize(self, log: Log) -> None:
         """Initializes the weights of a run without --init and --resume."""
@@ -46,6 +45,9 @@ class TrainingTask(Protocol):
 
     def evaluate(self, model: Any) -> dict[str, float]:
         """Returns validation losses and metrics over all processes."""
+
+    def lower_is_better(self, metric: str) -> bool:
+        """Whether a lower value of this metric of the last evaluation is better."""
 
     def keep(self, folder: Path) -> None:
         """Writes the results of the last evaluation, the best so far, next to its checkpoint."""

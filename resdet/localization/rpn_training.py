@@ -32,7 +32,7 @@ from resdet.results.visualizer import fitted
 class LocalizationTraining(ObjectsTraining):
     """The training task of a localization experiment; evaluates with the ground-truth class (Table 13)."""
 
-    monitor, lower_is_better = "loc_error", True
+    monitor = "loc_error"
 
     def __init__(self, experiment: LocalizerExperiment, world: World, log: Log, init: Path | None = None):
         self.experiment, self.world = experiment, world
@@ -82,6 +82,9 @@ class LocalizationTraining(ObjectsTraining):
             **self.world.options(self.data),
         )
         return with_total(self.located.losses) | errors(self.validation, self.located, None)
+
+    def lower_is_better(self, metric: str) -> bool:
+        return True  # errors and losses
 
     def losses_of(self, model: nn.Module, locator: Locator, batch: ViewBatch) -> dict[str, Tensor]:
         """Returns the validation losses of a batch."""

@@ -39,7 +39,7 @@ def content() -> dict:
             "optimizer": stepped().state_dict(),
             "scaler": {},
             "averaged": {"n_averaged": torch.tensor(3), "module.weight": torch.ones(2, 3)},
-            "schedule": {"holds": False, "reductions": 0, "best": None, "waited": 0},
+            "schedule": {"holds": False, "reductions": 0, "waited": 0},
             "window": {
                 "rows": [torch.ones(2)] * 2,
                 "indices": [torch.tensor([1, 2])] * 2,
@@ -71,7 +71,7 @@ ODD = {
     "trainer.optimizer": [None, {}, {"state": {}, "param_groups": []}, {"state": 3, "param_groups": [{"params": [0]}]}],
     "trainer.scaler": [None, {"scale": 1.0}],
     "trainer.averaged": [3, {"module.weight": torch.ones(2, 3)}, {"n_averaged": torch.tensor(1)}],
-    "trainer.schedule": [None, {}, {"holds": 1, "reductions": 0, "best": None, "waited": 0}],
+    "trainer.schedule": [None, {}, {"holds": 1, "reductions": 0, "waited": 0}],
     "trainer.window": [None, {}, {"rows": [], "indices": [torch.tensor([1])], "names": [], "losses": 0}],
     "trainer.evaluation_due": ["yes"],
     "trainer.steps_per_epoch": ["6", 0, -1.0, float("inf")],

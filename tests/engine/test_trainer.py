@@ -116,6 +116,29 @@ def test_the_best_checkpoint_is_kept_and_patience_ends_the_run(tmp_path):
     assert torch.load(tmp_path / "last.pth", weights_only=True)["trainer"]["step"] == 12
 
 
+def test_the_monitored_metric_selects_the_best_checkpoint(tmp_path):
+    """Monitors a metric of which higher values are better; the error would select step 6."""
+    task = Linear()
+    shares = iter([(0.4, 0.1), (0.2, 0.5), (0.3, 0.7), (0.25, 0.6), (0.1, 0.6)])
+    task.evaluate = lambda model: dict(zip(("error", "recall"), next(shares)))
+    made = trainer(task, tmp_path, length=100, patience=2, monitor="recall")
+    assert run(made, tmp_path) == {"error": 0.3, "recall": 0.7, "step": 9} and made.step == 15
+
+
+def test_an_unknown_monitored_metric_is_refused_and_the_run_resumes_with_another(tmp_path):
+    made = trainer(Linear(), tmp_path, monitor="AP50")
+    with pytest.raises(ConfigError) as caught:
+        run(made, tmp_path)
+    assert caught.value.key == "train.monitor"
+    assert str(caught.value) == (
+        "train.monitor is AP50, which this evaluation does not compute: choose one of error, or null; "
+        f"{tmp_path / 'last.pth'} of step 3 is saved, continue with --resume."
+    )
+    again = trainer(Linear(figures=[0.3]), tmp_path, length=3)
+    again.resume()
+    assert run(again, tmp_path) == {"error": 0.3, "step": 3}
+
+
 def test_a_run_stopped_early_continues_only_with_more_patience(tmp_path):
     run(trainer(Linear(figures=[0.2, 0.3, 0.3]), tmp_path, length=100, patience=2), tmp_path)
     again = trainer(Linear(), tmp_path, length=100, patience=2)
@@ -249,7 +272,7 @@ def test_a_nan_metric_is_the_best_only_if_it_is_the_first(tmp_path):
     plateau = ScheduleConfig("plateau", patience=2)
     made = trainer(Linear(figures=[nan, 0.4, nan, 0.3]), tmp_path / "run", schedule=plateau, length=12)
     assert run(made, tmp_path / "run") == {"error": 0.3, "step": 12}
-    assert (made.schedule.best, made.schedule.reductions) == (0.3, 0)
+    assert (made.best["error"], made.schedule.reductions) == (0.3, 0)
     invalid = lambda name: pytest.fail(f"{name} is not JSON")
     lines = [json.loads(line, parse_constant=invalid) for line in (tmp_path / "run/metrics.jsonl").open()]
     assert [entry.get("error") for entry in lines if entry["kind"] == "val"] == [None, 0.4, None, 0.3]
@@ -267,9 +290,9 @@ def test_a_nan_best_metric_of_an_earlier_version_is_replaced(tmp_path):
 def test_the_plateau_of_another_metric_is_forgotten(tmp_path):
     """Resumes a run, whose best AP was 0.3, with the error as metric: it falls at each evaluation."""
     made = trainer(Linear(figures=[0.9, 0.8, 0.7]), tmp_path / "run", schedule=ScheduleConfig("plateau", patience=2))
-    made.best, made.schedule.best, made.schedule.waited = {"AP": 0.3, "step": 0}, -0.3, 1
+    made.best, made.schedule.waited = {"AP": 0.3, "step": 0}, 1
     run(made, tmp_path / "run")
-    assert (made.schedule.reductions, made.schedule.best) == (0, 0.7)
+    assert (made.schedule.reductions, made.best["error"]) == (0, 0.7)
 
 
 def test_an_average_added_on_resume_starts_from_the_resumed_weights(tmp_path):

@@ -168,7 +168,7 @@ def test_processes_share_the_validation_images_of_a_run(model, source, monkeypat
 
     def work(world):
         task = LocalizationTraining(experiment, world, Log(None))
-        assert (task.monitor, task.lower_is_better) == ("loc_error", True)
+        assert (task.monitor, task.lower_is_better("loc_error")) == ("loc_error", True)
         return task.evaluate(model.train()), task.located
 
     figures, located = work(ALONE)

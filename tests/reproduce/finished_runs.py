@@ -17,7 +17,7 @@ def write_last(folder: Path, experiment: dict[str, Any], step: int, total: int =
         "optimizer": {"state": {}, "param_groups": [{"params": []}]},
         "scaler": {},
         "averaged": None,
-        "schedule": {"holds": False, "reductions": 0, "best": None, "waited": 0},
+        "schedule": {"holds": False, "reductions": 0, "waited": 0},
         "window": {"rows": [], "indices": [], "names": [], "losses": 0},
     }
     torch.save({"model": {}, "trainer": trainer, "experiment": experiment}, folder / "last.pth")

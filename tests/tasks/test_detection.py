@@ -97,6 +97,15 @@ def test_a_custom_task_trains_the_model_it_builds(root, tmp_path):
         assert step.open(step.experiment, world, Log(None), None).model.mark
 
 
+def test_lower_losses_and_higher_metrics_are_better(root):
+    experiment = config.load("shapes_mask_r18_fpn.yaml", *runs.of(root)[2:])
+    task = DetectionTraining(experiment, World(0, 1, torch.device("cpu")), Log(None))
+    metrics = task.evaluate(task.model.eval())
+    lower = {name for name in metrics if task.lower_is_better(name)}
+    assert lower == {"loss", "rpn_objectness", "rpn_box", "class", "box", "mask"} and task.monitor == "AP"
+    assert {"AP", "AP50", "mask_AP75", "AR100"} <= metrics.keys() - lower
+
+
 def test_accumulated_losses_are_means_over_the_parts(root, tmp_path):
     """Compares the logged losses of a step with the mean over the two halves of its batch."""
     torch.set_num_threads(1)

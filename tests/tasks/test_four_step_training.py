@@ -53,13 +53,14 @@ def test_the_steps_share_the_time():
 
 
 def test_the_steps_have_the_lengths_of_their_half():
-    words = ["alternating.rpn={batch: 3, length: 40, milestones: [20, 30]}", "eval.losses=false"]
+    words = ["alternating.rpn={batch: 3, length: 40, milestones: [20, 30]}", "eval.losses=false", "train.monitor=AP50"]
     experiment = config.load("coco_r101_alternating.yaml", *words)
     steps = [experiment_of(name, experiment) for name in STEPS]
     assert [step.train.batch for step in steps] == [3, 16, 3, 16]
     assert [step.train.length for step in steps] == [40, 320000, 40, 320000]
     assert [step.schedule.milestones for step in steps] == [[20, 30], [240000]] * 2
     assert [step.eval.losses for step in steps] == [True, True, True, False]  # the first three have no other metric
+    assert [step.train.monitor for step in steps] == [None, None, None, "AP50"]
     assert experiment.alternating.rpn.batch == 3 and not any(step.alternating for step in steps)
 
 

@@ -49,14 +49,15 @@ def drawn_results(pixels: np.ndarray, source: Annotations, results: Results, ind
     rows = results.rows_of(source.result_id(index), SCORE)
     labels = [label_of[category] for category in results.category_ids[rows].tolist()]
     captions = [f"{source.classes[label]} {score:.2f}" for label, score in zip(labels, results.scores[rows])]
-    labels, scale = apart(labels), scale_of(source, index, pixels)  # some ILSVRC annotations have another size
+    scale = scale_of(source, index, pixels)  # some ILSVRC annotations have another size
     boxes = xywh_to_xyxy(results.boxes[rows]) * np.tile(scale, 2)
     masks = Decoded([results.masks[row] for row in rows.tolist()]) if results.masks else None
     size = enlargement(*pixels.shape[:2])
-    picture = draw(pixels, boxes, labels, captions, masks, size)
+    colors = apart(labels)
+    picture = draw(pixels, boxes, colors, captions, masks, size)
     if results.keypoints is not None and source.keypoints is not None:
         points = results.keypoints[rows] * np.append(scale, 1)
-        draw_keypoints(picture, points, labels, source.keypoints.skeleton, size)
+        draw_keypoints(picture, points, colors, source.keypoints.skeleton, size)
     return picture
 
 
@@ -75,10 +76,10 @@ def drawn_objects(pixels: np.ndarray, source: Annotations, index: int, size: int
         masks = [segment.bitmap(height, width) > 0 if segment else empty for segment in segments]
     names = [source.classes[label] for label in objects.labels]
     captions = [f"{name} (ignored)" if crowd else name for name, crowd in zip(names, objects.crowd)]
-    labels = apart(objects.labels.tolist())
-    picture = draw(pixels, objects.boxes * np.tile(scale, 2), labels, captions, masks, size)
+    colors = apart(objects.labels.tolist())
+    picture = draw(pixels, objects.boxes * np.tile(scale, 2), colors, captions, masks, size)
     if objects.keypoints is not None and source.keypoints is not None:
         points = objects.keypoints.points * np.append(scale, 1)
         points[..., 2] = np.where(points[..., 2] > 0, np.inf, -np.inf)  # score of an annotated keypoint
-        draw_keypoints(picture, points, labels, source.keypoints.skeleton, size)
+        draw_keypoints(picture, points, colors, source.keypoints.skeleton, size)
     return picture
