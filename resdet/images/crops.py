@@ -71,10 +71,17 @@ def ten_crop(image: Image, short: int, size: int) -> np.ndarray:
 
 
 def random_flip(pixels: np.ndarray, rng: np.random.Generator, p: float = 0.5) -> np.ndarray:
-    """Mirrors the image left to right with probability `p`."""
+    """Flips the image horizontally with probability `p`."""
     import cv2
 
     return cv2.flip(pixels, 1) if rng.random() < p else pixels
+
+
+def random_vertical_flip(pixels: np.ndarray, rng: np.random.Generator, p: float = 0.5) -> np.ndarray:
+    """Flips the image vertically with probability `p`."""
+    import cv2
+
+    return cv2.flip(pixels, 0) if rng.random() < p else pixels
 
 
 def resized(size: tuple[int, int], short: int) -> tuple[int, int]:

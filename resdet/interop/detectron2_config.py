@@ -297,10 +297,8 @@ def keypoint(source: Source, features: str) -> dict[str, Any]:
 def data(source: Source) -> dict[str, Any]:
     shorts = source.get("INPUT.MIN_SIZE_TRAIN")
     section: dict[str, Any] = {"data.augment.min_size": shorts if isinstance(shorts, list) else [shorts]}
-    flip = source.get("INPUT.RANDOM_FLIP")
-    section["data.augment.flip"] = 0.5 if flip == "horizontal" else 0.0
-    if flip not in ("horizontal", "none"):
-        source.leave_out("INPUT.RANDOM_FLIP", "only horizontal flips are supported")
+    flips = {kind: 0.5 if source.get("INPUT.RANDOM_FLIP") == kind else 0.0 for kind in ("horizontal", "vertical")}
+    section |= {"data.augment.flip": flips["horizontal"], "data.augment.vertical_flip": flips["vertical"]}
     if source.get("INPUT.CROP.ENABLED"):
         section |= crop(source)
     if source.get("DATALOADER.SAMPLER_TRAIN") == "RepeatFactorTrainingSampler":

@@ -20,7 +20,8 @@ class AugmentConfig:
     crop: Literal["scale_jitter", "random_resized"] = "scale_jitter"
     short: tuple[int, int] = (256, 480)  # scale_jitter: range of the shorter side in pixels
     area: tuple[float, float] = (0.08, 1.0)  # random_resized: range of the crop's area, as a share of the image
-    flip: float = 0.5  # probability of mirroring
+    flip: float = 0.5  # probability of a horizontal flip
+    vertical_flip: float = 0.0  # probability of a vertical flip, for images without a fixed upright
     policy: Literal["none", "trivial", "rand"] = "none"  # random operations: none, TrivialAugment Wide or RandAugment
     rand_n: int = 2  # rand: operations per image
     rand_magnitude: int = 9  # rand: strength of the operations, from 0 to 30
@@ -47,6 +48,7 @@ def check(config: AugmentConfig, size: int) -> None:
             "give two fractions of the image, 0 < smaller <= larger <= 1",
         ),
         "flip": (0 <= config.flip <= 1, probability),
+        "vertical_flip": (0 <= config.vertical_flip <= 1, probability),
         "policy": (config.policy in ("none", "trivial", "rand"), "choose none, trivial or rand"),
         "rand_n": (config.rand_n >= 0, not_negative),
         "rand_magnitude": (0 <= config.rand_magnitude < MAGNITUDES, f"choose 0 to {MAGNITUDES - 1}"),

@@ -15,7 +15,8 @@ class SceneConfig:
     """
 
     mosaic: float = 0.0  # probability of a mosaic of four images
-    flip: float = 0.5  # probability of mirroring
+    flip: float = 0.5  # probability of a horizontal flip
+    vertical_flip: float = 0.0  # probability of a vertical flip, for images without a fixed upright
     crop: float = 0.0  # probability of a random crop that contains the center of at least one object
     crop_range: tuple[float, float] = (0.5, 1.0)  # range of the crop's sides, as a share of the image's
     min_size: list[int] = field(default_factory=lambda: [800])  # shorter sides in pixels, limited by `max_size`
@@ -45,6 +46,7 @@ def check(config: SceneConfig) -> None:
     rules = {
         "mosaic": (0 <= config.mosaic <= 1, probability),
         "flip": (0 <= config.flip <= 1, probability),
+        "vertical_flip": (0 <= config.vertical_flip <= 1, probability),
         "crop": (0 <= config.crop <= 1, probability),
         "crop_range": (0 < crop[0] <= crop[1] <= 1, "give two fractions, 0 < smaller <= larger <= 1"),
         "min_size": (len(short) > 0 and min(short) >= 1, "give one or more sides of at least 1 pixel"),

@@ -36,6 +36,11 @@ def flip(scene: Scene) -> Scene:
     return scene.moved(cv2.flip(scene.pixels, 1), (-1, 1), (scene.size[0], 0))
 
 
+def vertical_flip(scene: Scene) -> Scene:
+    """Flips vertically."""
+    return scene.moved(cv2.flip(scene.pixels, 0), (1, -1), (0, scene.size[1]))
+
+
 def resize(scene: Scene, width: int, height: int) -> Scene:
     if scene.size == (width, height):
         return scene

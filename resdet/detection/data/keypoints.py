@@ -82,11 +82,11 @@ class Keypoints:
 
     def moved(self, scale: Sequence[float], shift: Sequence[float], size: tuple[int, int]) -> "Keypoints":
         """Moves points to x' = x·sx + tx, y' = y·sy + ty in an image of this width and height, with visibility 0
-        outside. A negative scale of x swaps left and right keypoints."""
+        outside. A flip in one direction swaps left and right keypoints."""
         place = self.points[..., :2] * np.array(scale, np.float64) + np.array(shift, np.float64)
         inside = ((place >= 0) & (place <= np.array(size))).all(-1, keepdims=True)
         points = visible(np.concatenate([place, self.points[..., 2:] * inside], -1)).astype(np.float32)
-        return Keypoints(points[:, self.mirror] if scale[0] < 0 else points, self.mirror)
+        return Keypoints(points[:, self.mirror] if scale[0] * scale[1] < 0 else points, self.mirror)
 
     def without(self, cover: np.ndarray) -> "Keypoints":
         """Hides keypoints under `cover`, bool [h, w]: visibility 2 becomes 1."""

@@ -7,7 +7,15 @@ from resdet.detection.data.albumentations_bridge import SceneAlbumentation
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.augment_config import SceneConfig
 from resdet.detection.data.compose import copy_paste, mosaic
-from resdet.detection.data.geometry import flip, jitter, random_crop, read_scene, resize_short, shrink_to_fit
+from resdet.detection.data.geometry import (
+    flip,
+    jitter,
+    random_crop,
+    read_scene,
+    resize_short,
+    shrink_to_fit,
+    vertical_flip,
+)
 from resdet.detection.data.scene import Scene
 from resdet.errors import ConfigError
 
@@ -33,7 +41,7 @@ class TrainScene:
         return scene
 
     def resized(self, source: Annotations, index: int, rng: np.random.Generator) -> Scene:
-        """Applies the first steps, up to the final size: mosaic, flip, crop, and resize or jitter."""
+        """Applies the first steps, up to the final size: mosaic, flips, crop, and resize or jitter."""
         config = self.config
         short, long, factor = self.sides(rng)
         cropped = rng.random() < config.crop
@@ -44,6 +52,9 @@ class TrainScene:
             scene = mosaic([scene, *(read_scene(source, i, short / share, long / share) for i in indices)], rng)
         if rng.random() < config.flip:
             scene = flip(scene)
+        # Draws no number if off, so that the other steps keep their random numbers.
+        if config.vertical_flip and rng.random() < config.vertical_flip:
+            scene = vertical_flip(scene)
         if cropped:
             scene = random_crop(scene, rng, config.crop_range)
         if config.scale_jitter:

@@ -41,6 +41,10 @@ BLUR = [{"GaussianBlur": {"p": 0.5}}]
 STEPS = {
     "crop": ({"flip": 0.0}, []),
     "flip": ({"flip": 0.3}, [lambda x, rng: random_flip(x, rng, 0.3)]),
+    "vertical flip": (
+        {"flip": 0.0, "vertical_flip": 0.3},
+        [lambda x, rng: x[::-1] if rng.random() < 0.3 else x],
+    ),
     "trivial": ({"flip": 0.0, "policy": "trivial"}, [trivial_augment]),
     "all": (
         {"policy": "rand", "rand_n": 3, "rand_magnitude": 5, "albumentations": BLUR, "pca_color": 0.5, "erasing": 0.7},

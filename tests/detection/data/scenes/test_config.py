@@ -13,6 +13,7 @@ from resdet.errors import ConfigError
     "key, value",
     [
         ("flip", 1.5),
+        ("vertical_flip", -0.5),
         ("mosaic", -0.1),
         ("crop", 2),
         ("copy_paste", 1.1),

@@ -13,6 +13,7 @@ from resdet.detection.data.geometry import (
     resize,
     resize_short,
     shrink_to_fit,
+    vertical_flip,
     window,
 )
 from resdet.detection.data.scene import Scene
@@ -33,12 +34,13 @@ def test_annotations_match_the_image_and_shifted_ones_do_not(fakes, rng, kind):
 
 
 @KINDS
-def test_flip(fakes, rng, kind):
+@pytest.mark.parametrize("kind_of_flip, axis", [(flip, 1), (vertical_flip, 0)])
+def test_flips(fakes, rng, kind, kind_of_flip, axis):
     scene = fakes.scene(rng, kind=kind)
-    flipped = flip(scene)
-    np.testing.assert_array_equal(flipped.pixels, scene.pixels[:, ::-1])
+    flipped = kind_of_flip(scene)
+    np.testing.assert_array_equal(flipped.pixels, np.flip(scene.pixels, axis))
     fakes.assert_truthful(flipped)
-    again = flip(flipped)
+    again = kind_of_flip(flipped)
     np.testing.assert_allclose(again.boxes, scene.boxes, atol=1e-4)
     np.testing.assert_array_equal(again.segments[0].bitmap(120, 160), scene.segments[0].bitmap(120, 160))
 

@@ -7,7 +7,7 @@ from resdet.detection.data.annotations import Objects
 from resdet.detection.data.augment_config import SceneConfig
 from resdet.detection.data.collate import Sample, TargetFormat, collate_scenes
 from resdet.detection.data.compose import copy_paste, mosaic
-from resdet.detection.data.geometry import flip, jitter, random_crop, resize, window
+from resdet.detection.data.geometry import flip, jitter, random_crop, resize, vertical_flip, window
 from resdet.detection.data.keypoints import Keypoints, mirror_of
 from resdet.detection.data.scene import Scene
 from resdet.detection.data.segmentation import Polygons
@@ -63,6 +63,14 @@ def test_a_flip_mirrors_places_and_swaps_left_and_right(rng):
     np.testing.assert_array_equal(after[:, [0, 2, 1], 1:], before[..., 1:])
     assert_truthful(flipped, MIRRORED)
     np.testing.assert_array_equal(flip(flipped).keypoints.points, before)
+
+
+def test_a_vertical_flip_swaps_left_and_right_and_half_a_turn_does_not(rng):
+    made = scene(rng)
+    flipped, turned = vertical_flip(made), vertical_flip(flip(made))
+    np.testing.assert_allclose(flipped.keypoints.points[:, [0, 2, 1], 1], 120 - made.keypoints.points[..., 1])
+    assert_truthful(flipped, MIRRORED)
+    assert_truthful(turned, COLORS)
 
 
 def test_resizing(rng):

@@ -56,6 +56,15 @@ def test_augmentation_depends_only_on_the_generator(source, name):
     assert len({one.pixels.tobytes() for one in first}) > 1
 
 
+def test_flips_are_those_of_the_config(source):
+    plain, across, down = (
+        TrainScene(config(min_size=[200], max_size=400, **keys))(source, 0, np.random.default_rng(3)).pixels
+        for keys in ({"flip": 0.0}, {"flip": 1.0}, {"flip": 0.0, "vertical_flip": 1.0})
+    )
+    assert np.abs(across[:, ::-1].astype(int) - plain).max() <= 1 and not np.array_equal(across, plain)
+    assert np.abs(down[::-1].astype(int) - plain).max() <= 1 and not np.array_equal(down, plain)
+
+
 def test_sides_are_those_of_the_config(source):
     shorts = lambda **keys: {
         min(TrainScene(config(**keys))(source, 0, np.random.default_rng(seed)).size) for seed in range(60)
