@@ -85,6 +85,48 @@ def test_videos_are_drawn_in_class_colors(tmp_path, command, detector, monkeypat
     assert np.abs(left - right).max() < 40 < np.abs(left - color(1)).max()
 
 
+def test_objects_in_videos_are_tracked(tmp_path, command, detector, monkeypatch):
+    """Tracks two objects in each of two videos: the second one, from frame 2, is confirmed in frame 3."""
+    asked, left, right = [], [4, 4, 28, 44], [36, 4, 60, 44]
+
+    def stream(frames, score=None):
+        asked.append(score)
+        for number, each in enumerate(frames):
+            boxes = np.array([left, right][: 1 if number < 1 else 2], np.float32)
+            yield Result.of(boxes, np.array([0.9, 0.8], np.float32)[: len(boxes)], np.zeros(len(boxes), int), ["a"],
+                            (48, 64), each)  # fmt: skip
+
+    monkeypatch.setattr(detector, "stream", stream)
+    for name in ("a.mp4", "b.mp4"):
+        written(tmp_path / name)
+    words = ("predict", "--weights", "net.pth", "--json", "rows.json", "--draw", "out", "a.mp4", "b.mp4", "--track")
+    done = command(*words)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    found = [[entry["track_id"] for entry in row["detections"]] for row in rows]
+    assert found == [[1], [1], [1, 2], [1, 2]] * 2 and asked == [0.1] * 2
+    assert [len(list(Video(tmp_path / f"out/000{n}_{name}.mp4"))) for n, name in ((1, "a"), (2, "b"))] == [4, 4]
+    assert command(*words, "--score", "0.85").returncode == 0
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [len(row["detections"]) for row in rows] == [1] * 8  # the other one is too weak to start a track
+    assert command(*words, "--score", "0.05").returncode == 0 and asked[-1] == 0.05
+
+
+def test_only_a_detector_tracks_and_only_in_videos(tmp_path, command, model):
+    written(tmp_path / "a.mp4")
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((48, 64, 3), np.uint8))
+    done = command("predict", "--weights", "net.pth", "a.mp4", "a.png", "--track")
+    classifies = isinstance(model, Classifier)
+    sentence = (
+        "net.pth is a classifier: leave out --track, which needs a detector."
+        if classifies
+        else "a.png is not a video: leave out --track, or predict on images in a command of their own."
+    )
+    assert done.returncode == 2 and sentence in done.stderr
+    done = command("predict", "--weights", "net.pth", "a.png", "--track", "--parquet", "rows")
+    assert done.returncode == 2 and "--track is for videos: leave it out, or leave out --parquet." in done.stderr
+
+
 def test_a_camera_until_ctrl_c(tmp_path, command, detector, monkeypatch):
     """Checks that Ctrl-C ends a camera stream with status 0, its rows and a readable video."""
     camera, capture, stream = Camera([10, 20, 30], rate=10), cv2.VideoCapture, detector.stream

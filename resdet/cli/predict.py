@@ -62,6 +62,12 @@ def add(commands) -> None:
         metavar="DIR",
         help="write images (JPEG) and videos (MP4, no sound) with their detections to this folder",
     )
+    parser.add_argument(
+        "--track",
+        action="store_true",
+        help="give the objects in videos track ids (ByteTrack); --score is then the score from which a detection "
+        "starts a track (default: 0.5)",
+    )
     add_parquet_arguments(parser)
     add_device_argument(parser)
     add_speed_arguments(parser, "fast")
@@ -103,7 +109,7 @@ def run(parsed) -> None:
     if parsed.parquet:
         return run_parquet(parsed, program, images)
     refuse_options_of_parquet(parsed)
-    predict(program, images, parsed.json, parsed.draw, parsed.device or "auto")
+    predict(program, images, parsed.json, parsed.draw, parsed.device or "auto", parsed.track)
 
 
 def run_parquet(parsed, program, images) -> None:
@@ -112,6 +118,8 @@ def run_parquet(parsed, program, images) -> None:
     for name in ("json", "draw"):
         if getattr(parsed, name):
             raise ConfigError(f"--{name} is for few images: leave it out, or leave out --parquet.")
+    if parsed.track:
+        raise ConfigError("--track is for videos: leave it out, or leave out --parquet.")
     if not images:
         raise ConfigError("No images to predict on: give image files, folders, .tar or .parquet files, or addresses.")
     if parsed.workers and not parsed.engine:

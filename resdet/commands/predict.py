@@ -53,12 +53,13 @@ def predict(
     json_path: str | None = None,
     draw: str | None = None,
     device: str = "auto",
+    track: bool = False,
 ) -> None:
     """Prints the prediction for each image or video frame; a folder means the images in it.
 
     Several detectors, or several localizers, form an ensemble. `draw`: folder for images with drawn results; `device`:
-    auto, cpu, cuda or cuda:N. Unreadable images and damaged videos do not end the prediction; a DataError after the
-    last result lists them.
+    auto, cpu, cuda or cuda:N; `track`: give the objects in videos track ids. Unreadable images and damaged videos do
+    not end the prediction; a DataError after the last result lists them.
     """
     if not images:
         others = "".join(f"; {name} has no suffix of an image and counts as weights" for name in program.weights[1:2])
@@ -67,12 +68,23 @@ def predict(
         )
     sources = open_sources(images)
     models, options = program.models(distributed.choose_device(device, key="--device"))
-    options = replace(options, draw=Path(draw) if draw else None)
+    if track:
+        check_tracking(models[0], program.weights[0], sources)
+    options = replace(options, draw=Path(draw) if draw else None, track=track)
     errors: list[str] = []
     rows = noting(tasks[models[0].task].predict(models, program.weights, sources, options), errors)
     # `rows` is lazy: consume it, but keep the rows only if they are written.
     write_json(json_path, [row for row in rows if json_path])
     refuse_losses(sources, errors)
+
+
+def check_tracking(model: Any, path: str, sources: Sequence[Source]) -> None:
+    """Refuses to track without a detector or in something other than a video."""
+    if model.task != "detection":
+        raise ConfigError(f"{path} is a {model.kind}: leave out --track, which needs a detector.")
+    other = next((source for source in sources if not isinstance(source, Video)), None)
+    if other is not None:
+        raise ConfigError(f"{other} is not a video: leave out --track, or predict on images in a command of their own.")
 
 
 def refuse_losses(sources: Sequence[Source], errors: Sequence[str]) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from resdet.detection.heads.registry import register_mask_head as register_mask_head
     from resdet.detection.heads.registry import register_roi_branch as register_roi_branch
     from resdet.detection.inference.config import TTAConfig as TTAConfig
+    from resdet.detection.inference.tracker import Tracker as Tracker
     from resdet.detection.inference.tta import EnsembleDetector as EnsembleDetector
     from resdet.detection.model import Detector as Detector
     from resdet.detection.records import images_from_list as images_from_list
@@ -50,6 +51,7 @@ __getattr__, __dir__ = attach(
         "register_class_loss": "heads.registry",
         "EnsembleDetector": "inference.tta",
         "TTAConfig": "inference.config",
+        "Tracker": "inference.tracker",
         "Results": "evaluation.results",
         "coco": "evaluation.coco",
         "voc": "evaluation.voc",

@@ -17,6 +17,7 @@ from resdet.detection.evaluation.submit import submit_detections
 from resdet.detection.inference.choice import choose
 from resdet.detection.inference.class_filter import ClassFilter, check_class_names
 from resdet.detection.inference.config import TTAConfig
+from resdet.detection.inference.tracker import LOW, START, Tracker
 from resdet.detection.model import Detector
 from resdet.detection.report import comparison, sections
 from resdet.detection.training import DetectionTraining
@@ -73,8 +74,12 @@ class DetectionTask(Task):
     def predict(
         self, models: Sequence[Any], weights: Sequence[str], sources: Sequence[Source], options: PredictOptions
     ) -> Iterator[dict[str, Any]]:
-        model = self.predictor(models, weights, options)
-        return show(model, sources, self.threshold(options), options.draw, options.batch)
+        model, score = self.predictor(models, weights, options), self.threshold(options)
+        if not options.track:
+            return show(model, sources, score, options.draw, options.batch)
+        start = START if score is None else score
+        tracker = lambda video: Tracker(start, lost=round(video.rate)).update
+        return show(model, sources, min(LOW, start), options.draw, tracker=tracker)
 
     def predictor(self, models: Sequence[Any], weights: Sequence[str], options: PredictOptions) -> Any:
         if options.top is not None:

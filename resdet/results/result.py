@@ -37,6 +37,7 @@ class Result:
     keypoints: np.ndarray | None
     keypoint_names: list[str]  #: K
     skeleton: list[tuple[int, int]]  #: pairs of keypoints to connect in drawings
+    track_ids: np.ndarray | None  #: int64 [n], numbers of objects in a video, from a Tracker; None without one
 
     def __init__(
         self,
@@ -52,11 +53,12 @@ class Result:
         keypoints: np.ndarray | None = None,
         keypoint_names: Sequence[str] = (),
         skeleton: Sequence[tuple[int, int]] = (),
+        track_ids: np.ndarray | None = None,
     ):
         """Takes masks as either `masks`, bool [n, H, W], or `rles`."""
         self.boxes, self.scores, self.labels = boxes, scores, labels
         self.names, self.category_ids = names, category_ids
-        self.size, self.image = size, image
+        self.size, self.image, self.track_ids = size, image, track_ids
         self.keypoints, self.keypoint_names, self.skeleton = keypoints, list(keypoint_names), list(skeleton)
         self.rles = rles if masks is None else [rle for mask in masks for rle in encode(torch.tensor(mask)[None], size)]
 
@@ -116,6 +118,7 @@ class Result:
             category_ids=self.category_ids[chosen],
             rles=None if self.rles is None else [self.rles[i] for i in chosen],
             keypoints=None if self.keypoints is None else self.keypoints[chosen],
+            track_ids=None if self.track_ids is None else self.track_ids[chosen],
         )
 
     def above(self, score: float) -> "Result":
@@ -149,6 +152,8 @@ class Result:
                 self.names, self.labels, self.category_ids, self.scores, self.boxes.tolist()
             )
         ]
+        for detection, number in zip(detections, () if self.track_ids is None else self.track_ids.tolist()):
+            detection["track_id"] = number
         for detection, rle in zip(detections, self.rles or ()):
             detection["segmentation"] = {**rle}
         for detection, points in zip(detections, () if self.keypoints is None else self.keypoints.tolist()):
@@ -165,6 +170,7 @@ class Result:
             mask=self.masks,
             confidence=self.scores,
             class_id=self.labels,
+            tracker_id=self.track_ids,
             data={"class_name": np.array(self.names, dtype=str)},
         )
 
@@ -201,6 +207,7 @@ class Result:
             "label": self.labels,
             "category_id": self.category_ids,
             "score": self.scores,
+            **({} if self.track_ids is None else {"track_id": self.track_ids}),
             **corners,
             **points,
         }
@@ -227,7 +234,8 @@ class Result:
         """Draws the detections with at least this score on the image, or on another image of its size, uint8 RGB
         [H, W, 3], enlarged `scale` times; None: enlarged if the image is small (`visualizer.enlargement`).
 
-        `colors`: one per class, or, with `auto`, one per object if all have the same class.
+        `colors`: one per class, or, with `auto`, one per object if all have the same class. Tracked objects keep their
+        color and have their id in the caption.
         """
         from resdet.results import visualizer
 
@@ -248,6 +256,9 @@ class Result:
         masks = None if selected.rles is None else Decoded(selected.rles)
         labels = selected.labels.tolist()
         labels = visualizer.apart(labels) if colors == "auto" else labels
+        if selected.track_ids is not None:
+            labels = selected.track_ids.tolist()
+            captions = [f"#{number} {caption}" for number, caption in zip(labels, captions)]
         drawn = visualizer.draw(pixels, selected.boxes, labels, captions, masks, scale)
         if selected.keypoints is not None:
             visualizer.draw_keypoints(drawn, selected.keypoints, labels, selected.skeleton, scale)

@@ -22,6 +22,7 @@ from resdet.results.result import Result
 
 R = TypeVar("R")
 Source = str | Path | Video  # str: an address
+Update = Callable[[Result], Result]
 
 
 class Predictor(Protocol):
@@ -51,11 +52,17 @@ class Place(NamedTuple):
 
 
 def show(
-    model: Predictor, sources: Sequence[Source], score: float | None, folder: Path | None, batch: int = 1
+    model: Predictor,
+    sources: Sequence[Source],
+    score: float | None,
+    folder: Path | None,
+    batch: int = 1,
+    tracker: Callable[[Video], Update] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Prints each result, draws it into `folder` unless None, and yields it in JSON types; images first, then videos.
 
-    Predicts up to `batch` images together. The row of an unreadable image contains `error`.
+    Predicts up to `batch` images together. The row of an unreadable image contains `error`. `tracker`: returns the
+    function that is applied to the results of a video, frame by frame.
     """
     paths, videos = sorted_out(sources)
     for number, (path, result) in enumerate(attempts(model, paths, batch, score=score), 1):
@@ -67,7 +74,12 @@ def show(
             write_drawn(result, folder, number)
         yield result.to_dict()
     for number, video in enumerate(videos, len(paths) + 1):
-        yield from show_video(model, video, score, folder and folder / f"{number:04}_{stem_of(video)}.mp4")
+        drawn = folder and folder / f"{number:04}_{stem_of(video)}.mp4"
+        yield from show_video(model, video, score, drawn, tracker(video) if tracker else as_predicted)
+
+
+def as_predicted(result: Result) -> Result:
+    return result
 
 
 def attempts(model: Any, paths: Sequence[str | Path], batch: int, **options: Any) -> Iterator[tuple[str | Path, Any]]:
@@ -83,10 +95,12 @@ def attempts(model: Any, paths: Sequence[str | Path], batch: int, **options: Any
         yield path, result
 
 
-def show_video(model: Predictor, video: Video, score: float | None, path: Path | None) -> Iterator[dict[str, Any]]:
+def show_video(
+    model: Predictor, video: Video, score: float | None, path: Path | None, update: Update = as_predicted
+) -> Iterator[dict[str, Any]]:
     """Prints each frame's result on one line, writes the drawn video unless `path` is None, and yields the results."""
     with VideoWriter(path, video.rate) if path else nullcontext() as writer:
-        for place, result in follow(video, lambda frames: model.stream(frames, score)):
+        for place, result in follow(video, lambda frames: map(update, model.stream(frames, score))):
             print(f"{place}: {in_a_line(result)}", flush=video.live)
             if writer:
                 writer.write(result.draw(scale=None, colors="class"), place.time)

@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from resdet.errors import DataError, Error
+from resdet.results import visualizer
 from resdet.results.result import Result
 
 HEIGHT, WIDTH = 60, 80
@@ -152,6 +153,25 @@ def test_to_supervision(masks):
     assert detections.data["class_name"].tolist() == ["zebra", "cat", "zebra"]
     kept = detections[detections.confidence > 0.5]
     assert len(kept) == 2 and (kept.mask is not None) == masks
+
+
+def test_track_ids_are_in_all_forms():
+    pytest.importorskip("supervision")
+    tracked = replace(result(masks=False), track_ids=np.array([7, 3, 5]))
+    assert [entry["track_id"] for entry in tracked.to_dict()["detections"]] == [7, 3, 5]
+    assert tracked.columns()["track_id"].tolist() == [7, 3, 5] and "track_id" not in result().columns()
+    assert tracked.to_supervision().tracker_id.tolist() == [7, 3, 5] and result().to_supervision().tracker_id is None
+    assert tracked.of_classes("zebra").track_ids.tolist() == [7, 5] and tracked.above(0.5).track_ids.tolist() == [7, 3]
+
+
+def test_the_captions_of_tracked_objects_begin_with_their_id(monkeypatch):
+    captions, labels = [], []
+    monkeypatch.setattr(
+        visualizer, "draw", lambda *given: (labels.extend(given[2]), captions.extend(given[3])) and given[0]
+    )
+    tracked = replace(result(masks=False, image=np.zeros((HEIGHT, WIDTH, 3), np.uint8)), track_ids=np.array([7, 3, 5]))
+    tracked.draw(score=0.5)
+    assert captions == ["#7 zebra 0.90", "#3 cat 0.60"] and labels == [7, 3]
 
 
 def test_a_missing_supervision_is_reported(monkeypatch):
