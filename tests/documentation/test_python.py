@@ -17,6 +17,7 @@ import pytest
 import torch
 from documentation.pages import CURRENT, blocks, name_of
 from documentation.test_links import exists
+from images.test_video import written
 from running import REPOSITORY
 from torch.utils.data import DataLoader
 
@@ -119,6 +120,7 @@ def stage(module_folder, narrow):
     for name in IMAGES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(folder / name), rng.integers(0, 255, (48, 64, 3), np.uint8))
+    written(folder / "street.mp4")
     for config, count, overrides, names in MODELS:
         model = resdet.build(config, f"model.num_classes={count}", *overrides)
         resdet.weights.save(model, folder / names[0], "safetensors")
