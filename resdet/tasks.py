@@ -52,7 +52,7 @@ class PredictOptions:
     overrides: Sequence[str] = ()  # overrides of the section `eval`
     classifiers: Mapping[str, Model] = field(default_factory=dict)
     batch: int = 1  # images of one shape that are predicted together
-    track: bool = False  # track the objects in videos
+    track: bool = False  # give objects track ids
 
 
 @dataclass(frozen=True)

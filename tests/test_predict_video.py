@@ -112,19 +112,25 @@ def test_objects_in_videos_are_tracked(tmp_path, command, detector, monkeypatch)
     assert command(*words, "--score", "0.05").returncode == 0 and asked[-1] == 0.05
 
 
-def test_only_a_detector_tracks_and_only_in_videos(tmp_path, command, model):
+def test_images_are_tracked_as_frames_of_one_video(tmp_path, command, detector, monkeypatch):
+    for name in ("1.png", "2.png", "4.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((48, 64, 3), np.uint8))
+    (tmp_path / "3.png").write_bytes(b"no image")
+    box = np.array([[4, 4, 28, 44]], np.float32)
+    one = lambda: Result.of(box, np.array([0.9], np.float32), np.zeros(1, int), ["a"], (48, 64))
+    monkeypatch.setattr(detector, "predict_prepared", lambda images, **given: [one() for _ in images])
+    assert command(*WORDS[:3], ".", "--track", "--json", "rows.json").returncode == 2  # of the damaged image
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [[each["track_id"] for each in row.get("detections", [])] for row in rows] == [[1], [1], [], [1]]
+
+
+def test_a_classifier_and_parquet_files_track_nothing(tmp_path, command, monkeypatch):
+    monkeypatch.setattr(hub, "load", lambda *_: classifier())
     written(tmp_path / "a.mp4")
-    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((48, 64, 3), np.uint8))
-    done = command("predict", "--weights", "net.pth", "a.mp4", "a.png", "--track")
-    classifies = isinstance(model, Classifier)
-    sentence = (
-        "net.pth is a classifier: leave out --track, which needs a detector."
-        if classifies
-        else "a.png is not a video: leave out --track, or predict on images in a command of their own."
-    )
-    assert done.returncode == 2 and sentence in done.stderr
-    done = command("predict", "--weights", "net.pth", "a.png", "--track", "--parquet", "rows")
-    assert done.returncode == 2 and "--track is for videos: leave it out, or leave out --parquet." in done.stderr
+    done = command("predict", "--weights", "net.pth", "a.mp4", "--track")
+    assert done.returncode == 2 and "net.pth is a classifier: leave out --track, which needs a" in done.stderr
+    done = command("predict", "--weights", "net.pth", "a.mp4", "--track", "--parquet", "rows")
+    assert done.returncode == 2 and "leave it out, or leave out --parquet." in done.stderr
 
 
 def test_a_camera_until_ctrl_c(tmp_path, command, detector, monkeypatch):

@@ -65,8 +65,8 @@ def add(commands) -> None:
     parser.add_argument(
         "--track",
         action="store_true",
-        help="give the objects in videos track ids (ByteTrack); --score is then the score from which a detection "
-        "starts a track (default: 0.5)",
+        help="give the objects in a video, or in its frames as images, track ids (ByteTrack); --score is then the "
+        "lowest score of a detection that starts a track (default: 0.5)",
     )
     add_parquet_arguments(parser)
     add_device_argument(parser)
@@ -119,7 +119,7 @@ def run_parquet(parsed, program, images) -> None:
         if getattr(parsed, name):
             raise ConfigError(f"--{name} is for few images: leave it out, or leave out --parquet.")
     if parsed.track:
-        raise ConfigError("--track is for videos: leave it out, or leave out --parquet.")
+        raise ConfigError("--track is for videos, and for their frames in order: leave it out, or leave out --parquet.")
     if not images:
         raise ConfigError("No images to predict on: give image files, folders, .tar or .parquet files, or addresses.")
     if parsed.workers and not parsed.engine:

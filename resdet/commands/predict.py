@@ -58,7 +58,7 @@ def predict(
     """Prints the prediction for each image or video frame; a folder means the images in it.
 
     Several detectors, or several localizers, form an ensemble. `draw`: folder for images with drawn results; `device`:
-    auto, cpu, cuda or cuda:N; `track`: give the objects in videos track ids. Unreadable images and damaged videos do
+    auto, cpu, cuda or cuda:N; `track`: give objects track ids. Unreadable images and damaged videos do
     not end the prediction; a DataError after the last result lists them.
     """
     if not images:
@@ -68,23 +68,14 @@ def predict(
         )
     sources = open_sources(images)
     models, options = program.models(distributed.choose_device(device, key="--device"))
-    if track:
-        check_tracking(models[0], program.weights[0], sources)
+    if track and models[0].task != "detection":
+        raise ConfigError(f"{program.weights[0]} is a {models[0].kind}: leave out --track, which needs a detector.")
     options = replace(options, draw=Path(draw) if draw else None, track=track)
     errors: list[str] = []
     rows = noting(tasks[models[0].task].predict(models, program.weights, sources, options), errors)
     # `rows` is lazy: consume it, but keep the rows only if they are written.
     write_json(json_path, [row for row in rows if json_path])
     refuse_losses(sources, errors)
-
-
-def check_tracking(model: Any, path: str, sources: Sequence[Source]) -> None:
-    """Refuses to track without a detector or in something other than a video."""
-    if model.task != "detection":
-        raise ConfigError(f"{path} is a {model.kind}: leave out --track, which needs a detector.")
-    other = next((source for source in sources if not isinstance(source, Video)), None)
-    if other is not None:
-        raise ConfigError(f"{other} is not a video: leave out --track, or predict on images in a command of their own.")
 
 
 def refuse_losses(sources: Sequence[Source], errors: Sequence[str]) -> None:

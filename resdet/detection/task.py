@@ -78,7 +78,7 @@ class DetectionTask(Task):
         if not options.track:
             return show(model, sources, score, options.draw, options.batch)
         start = START if score is None else score
-        tracker = lambda video: Tracker(start, lost=round(video.rate)).update
+        tracker = lambda rate: Tracker(start, lost=round(rate)).update
         return show(model, sources, min(LOW, start), options.draw, tracker=tracker)
 
     def predictor(self, models: Sequence[Any], weights: Sequence[str], options: PredictOptions) -> Any:

@@ -13,7 +13,7 @@ from resdet.errors import DataError, number_of
 from resdet.images import address
 from resdet.images.encode import write_image
 from resdet.images.shape_groups import attempted
-from resdet.images.video import Video
+from resdet.images.video import USUAL_RATE, Video
 from resdet.images.video_writer import VideoWriter
 from resdet.model import Prepared
 from resdet.progress import track
@@ -57,25 +57,29 @@ def show(
     score: float | None,
     folder: Path | None,
     batch: int = 1,
-    tracker: Callable[[Video], Update] | None = None,
+    tracker: Callable[[float], Update] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Prints each result, draws it into `folder` unless None, and yields it in JSON types; images first, then videos.
 
-    Predicts up to `batch` images together. The row of an unreadable image contains `error`. `tracker`: returns the
-    function that is applied to the results of a video, frame by frame.
+    Predicts up to `batch` images together. The row of an unreadable image contains `error`. `tracker`: maps the
+    frame rate of a video to a function that is applied to its results, frame by frame; the images count as one video.
     """
     paths, videos = sorted_out(sources)
+    tracker = tracker or (lambda rate: as_predicted)
+    update = tracker(USUAL_RATE)
     for number, (path, result) in enumerate(attempts(model, paths, batch, score=score), 1):
-        print(result)
         if isinstance(result, DataError):
+            print(result)
             yield row_of_error(str(path), result)
             continue
+        result = update(result)
+        print(result)
         if folder:
             write_drawn(result, folder, number)
         yield result.to_dict()
     for number, video in enumerate(videos, len(paths) + 1):
         drawn = folder and folder / f"{number:04}_{stem_of(video)}.mp4"
-        yield from show_video(model, video, score, drawn, tracker(video) if tracker else as_predicted)
+        yield from show_video(model, video, score, drawn, tracker(video.rate))
 
 
 def as_predicted(result: Result) -> Result:
