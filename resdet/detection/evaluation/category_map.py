@@ -26,7 +26,8 @@ class Annotated(Categories, Protocol):
 @dataclass(frozen=True)
 class CategoryMap:
     """Pairs the categories of a data set with those of a model: by name if the model knows the names of all classes
-    with objects in the data, else by category id. The model may lack classes without objects, which metrics exclude."""
+    with objects in the data, else by category id. The model may lack classes without objects, which metrics exclude.
+    The data of a test server, without objects, may have more classes than the model."""
 
     labels: list[int]  # the model's label for each category of the data; 0 if missing
     ids: np.ndarray  # int64 [C], category id in the data for each label of the model, where `present`
@@ -35,7 +36,9 @@ class CategoryMap:
 
     @classmethod
     def of(cls, model: Categories, data: Annotated) -> "CategoryMap":
-        by_name = covers(model.classes, data.classes, needed(data))
+        by_name = covers(model.classes, data.classes, needed(data)) or (
+            not data.label_counts().any() and covers(data.classes, model.classes, range(len(model.classes)))
+        )
         note = note_on_order(model, data) if by_name else check_ids(model, data)
         known, own = (model.classes, data.classes) if by_name else (model.category_ids, data.category_ids)
         place = {value: label for label, value in enumerate(known)}

@@ -33,6 +33,7 @@ def evaluate(models: Sequence[Detector], experiment: DetectionExperiment, option
         with Activity("opening the data"):
             source = open_split(experiment.scenes, options.split)
         check_not_inputs({"--save": options.save, "--json": options.json}, [source.file] if source.file else [])
+        check_keypoints(models, source)
         detections = check_and_detect(models, source, experiment, world)
     finally:
         distributed.leave()
@@ -55,7 +56,7 @@ def check_and_detect(
     models: Sequence[Detector], source: Annotations, experiment: DetectionExperiment, world: World
 ) -> DatasetDetections:
     """Runs a model or an ensemble on the device of this process; prints a note on differing classes."""
-    note = check_annotations(models, source)
+    note = CategoryMap.of(models[0], source).note
     if note and world.is_main:
         print(f"{note}\n")
     return detect([model.to(world.device) for model in models], source, experiment, world, Notes(print))
@@ -64,7 +65,12 @@ def check_and_detect(
 def check_annotations(models: Sequence[Detector], source: Annotations) -> str | None:
     """Rejects data whose categories or keypoints do not match a model or an ensemble; returns a note on differing ids
     or names."""
-    categories = CategoryMap.of(models[0], source)
+    check_keypoints(models, source)
+    return CategoryMap.of(models[0], source).note
+
+
+def check_keypoints(models: Sequence[Detector], source: Annotations) -> None:
+    """Rejects data whose keypoints do not match a model or an ensemble."""
     names = next((model.keypoints.keypoint_names for model in models if model.draws_keypoints), None)
     if names is not None and (source.keypoints is None or len(source.keypoints.names) != len(names)):
         count = "no" if source.keypoints is None else len(source.keypoints.names)
@@ -79,7 +85,6 @@ def check_annotations(models: Sequence[Detector], source: Annotations) -> str | 
                 f"The model has its keypoints in the order {', '.join(names[:3])} … and the annotations in the order "
                 f"{', '.join(order[:3])} …: reorder those of the annotations."
             )
-    return categories.note
 
 
 def print_metrics(

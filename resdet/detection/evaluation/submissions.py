@@ -23,8 +23,8 @@ from resdet.errors import DataError
 from resdet.files.atomic import write_bytes, write_text
 
 Competition = Literal["comp3", "comp4"]  # trained on VOC data only; on any data, including ImageNet weights
-COCO_NAME = re.compile(r"detections_(val|test|test-dev)(2014|2015|2017)_[A-Za-z0-9-]+_results")
-COCO_LIMIT = 100  # detections per image read by COCO's server
+COCO_NAME = re.compile(r"(detections|person_keypoints)_(val|test|test-dev)(2014|2015|2017)_[A-Za-z0-9-]+_results")
+COCO_LIMITS = {"detections": 100, "person_keypoints": 20}  # detections per image read by COCO's server
 
 
 def write_voc(
@@ -111,9 +111,10 @@ def best_of_each_image(results: Results, count: int) -> Results:
 
 
 def write_coco(path: str | Path, results: Results) -> None:
-    """Writes COCO's results format to detections_test-dev2015_NAME_results.json, or to a .zip with this name."""
+    """Writes COCO's results format to detections_test-dev2015_NAME_results.json, or to a .zip with this name; keypoints
+    to person_keypoints_test-dev2017_NAME_results.json or .zip."""
     path = Path(path)
-    check_coco_name(path)
+    coco_kind(path)
     if path.suffix == ".json":
         return results.save(path)
     buffer = io.BytesIO()
@@ -122,27 +123,34 @@ def write_coco(path: str | Path, results: Results) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def check_coco_name(path: Path) -> None:
-    if path.suffix not in (".json", ".zip") or not COCO_NAME.fullmatch(path.stem):
+def coco_kind(path: Path) -> str:
+    """Returns `detections` or `person_keypoints` from the name of a submission; raises DataError for other names."""
+    name = COCO_NAME.fullmatch(path.stem)
+    if path.suffix not in (".json", ".zip") or name is None:
         raise DataError(
-            f"{path.name} is not a name that COCO's server accepts: "
-            "call it detections_test-dev2015_NAME_results.json or .zip."
+            f"{path.name} is not a name that COCO's server accepts: call it "
+            "detections_test-dev2015_NAME_results.json or .zip, or person_keypoints_… for keypoints."
         )
+    return name[1]
 
 
 def check_coco(path: str | Path, source: Annotations) -> None:
     """Raises DataError for the first error that COCO's server would reject."""
     path = Path(path)
-    check_coco_name(path)
+    kind = coco_kind(path)
     results = read_coco(path)
+    if kind == "person_keypoints" and results.keypoints is None and len(results):
+        raise DataError(f"{path} has no keypoints: write the detections of a keypoint detector.")
     ids = [source.result_id(i) for i in range(len(source))]
     results.check({
         "images": [{"id": number} for number in ids],
         "categories": [{"id": number} for number in source.category_ids],
     })  # fmt: skip
     image, count = max(zip(*np.unique(results.image_ids, return_counts=True)), key=lambda pair: pair[1], default=(0, 0))
-    if count > COCO_LIMIT:
-        raise DataError(f"{path}: image {image} has {count} detections: write the best {COCO_LIMIT} of each image.")
+    if count > COCO_LIMITS[kind]:
+        raise DataError(
+            f"{path}: image {image} has {count} detections: write the best {COCO_LIMITS[kind]} of each image."
+        )
 
 
 def read_coco(path: Path) -> Results:

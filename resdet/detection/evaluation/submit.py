@@ -11,14 +11,14 @@ from resdet.detection.evaluation.command import check_and_detect
 from resdet.detection.evaluation.results import Results
 from resdet.detection.model import Detector
 from resdet.engine import distributed
-from resdet.errors import number_of
+from resdet.errors import ConfigError, number_of
 
 
 def submit_detections(models: Sequence[Detector], experiment: DetectionExperiment, path: str) -> dict[str, float]:
     """Writes and checks the detections of a detector or an ensemble on the test set of `data.val`."""
     data = experiment.scenes
     if isinstance(data, CocoConfig):
-        submissions.check_coco_name(Path(path))  # early, since detection takes hours
+        check_coco(Path(path), models)  # early, since detection takes hours
     source = data.open_test()
     experiment.eval.losses = False
     world = distributed.join(experiment.train.device)
@@ -28,10 +28,17 @@ def submit_detections(models: Sequence[Detector], experiment: DetectionExperimen
         distributed.leave()
     if world.is_main:
         if isinstance(data, CocoConfig):
-            results = submissions.best_of_each_image(results, submissions.COCO_LIMIT)
+            limit = submissions.COCO_LIMITS[submissions.coco_kind(Path(path))]
+            results = submissions.best_of_each_image(results, limit)
         write(path, results, source, data)
         print(f"{path}: {number_of(len(results), 'detection')} in {number_of(len(source), 'image')}")
     return {}
+
+
+def check_coco(path: Path, models: Sequence[Detector]) -> None:
+    """Rejects names that COCO's server does not accept, and names for keypoints with models that predict none."""
+    if submissions.coco_kind(path) == "person_keypoints" and not any(model.draws_keypoints for model in models):
+        raise ConfigError(f"{path.name} is the name of a submission of keypoints: give a keypoint detector.")
 
 
 def write(path: str, results: Results, source: Annotations, data: ScenesConfig) -> None:

@@ -7,6 +7,7 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from resdet.detection.data.config import CocoConfig, IlsvrcDetConfig, IlsvrcVidConfig, SplitConfig, VocConfig
@@ -267,8 +268,6 @@ def test_a_coco_submission_has_at_most_as_many_detections_per_image_as_the_serve
     """Tiles or model.box.detections may yield more detections."""
     from types import SimpleNamespace
 
-    import torch
-
     from resdet import config
     from resdet.detection.evaluation import submit
 
@@ -281,6 +280,38 @@ def test_a_coco_submission_has_at_most_as_many_detections_per_image_as_the_serve
     assert np.array_equal(Results.read(path).scores, many.scores[1:])
 
 
+def test_keypoints_of_one_class_are_submitted(coco, tmp_path):
+    """The test set has the categories of all objects, and the detector knows one of them, with another id."""
+    import resdet
+    from resdet import config
+    from resdet.detection.evaluation.submit import submit_detections
+
+    for number in (42, 7):
+        picture(tmp_path / f"test2015/{number}.jpg", 30, 20)
+    places = [f"data.root={tmp_path}", "data.val.annotations=info.json", "data.val.images=test2015", "data.workers=0"]
+    small = ["model.backbone.name=resnet18", "model.pretrained=null", "model.neck.width=16", "model.box.width=32"]
+    small += ["model.keypoint={width: 8, convs: 1}", "model.rpn.pre_nms=[100,100]", "model.rpn.post_nms=[50,50]"]
+    small += ["model.input.min_size=64", "model.input.max_size=96", "train.device=cpu", "eval.score=0"]
+    experiment = config.load("coco_keypoint_r50_fpn.yaml", *places, *small)
+    torch.manual_seed(0)
+    model = resdet.build(experiment, "model.num_classes=1")
+    model.classes, model.category_ids = ["dog"], [1]
+    path = tmp_path / "person_keypoints_test-dev2017_mine_results.json"
+    submit_detections([model], experiment, str(path))
+    entries = json.loads(path.read_text())
+    assert {entry["category_id"] for entry in entries} == {18} and {entry["image_id"] for entry in entries} == {7, 42}
+    assert all(len(entry["keypoints"]) == 3 * 17 for entry in entries)
+    assert max(sum(entry["image_id"] == image for entry in entries) for image in (7, 42)) == 20  # that the server reads
+    for entry in entries:
+        del entry["keypoints"]
+    path.write_text(json.dumps(entries))
+    with pytest.raises(DataError, match="has no keypoints: write the detections of a keypoint detector"):
+        submissions.check_coco(path, coco)
+    plain = resdet.build("coco_r50_fpn.yaml", *small[:4], "model.num_classes=1")
+    with pytest.raises(ConfigError, match="is the name of a submission of keypoints: give a keypoint detector"):
+        submit_detections([plain], experiment, str(path))
+
+
 def test_missing_sets_are_refused(tmp_path):
     with pytest.raises(DataError, match="ImageSets/Main/test.txt is missing"):
         VocConfig("voc", str(tmp_path), val_sets=["2012_test"]).open_test()
@@ -290,8 +321,6 @@ def test_missing_sets_are_refused(tmp_path):
 
 def untrained(voc, tmp_path, count):
     """Provides detectors with the classes of `voc`, and their experiment."""
-    import torch
-
     import resdet
     from resdet import config
     from resdet.detection.task import DETECTOR
