@@ -15,6 +15,7 @@ from resdet.classification.data.config import ImagesConfig, OnDeviceConfig
 from resdet.classification.data.loader import Samples, TrainingLoader
 from resdet.classification.data.on_device import OnDeviceTraining, open_on_device
 from resdet.classification.evaluate import Views, tally
+from resdet.classification.metrics import has_top5
 from resdet.classification.model import Classifier
 from resdet.classification.pictures import Best, BestClasses, captioned
 from resdet.classification.test_crops import build_test_crops
@@ -117,6 +118,9 @@ class ClassificationTraining(BaseTraining):
         metrics = tally(scored, len(self.model.classes), self.world.device)
         self.best_classes = best.gather()
         return metrics.summary()
+
+    def monitors(self) -> list[str]:
+        return ["loss", "error", *(["top5_error"] if has_top5(len(self.model.classes)) else ())]
 
     def lower_is_better(self, metric: str) -> bool:
         return True  # errors and the loss

@@ -19,7 +19,7 @@ from resdet.engine.metrics_file import METRICS
 from resdet.engine.run import Run
 from resdet.engine.run_folder import check_unoccupied, claim_folder, is_own
 from resdet.engine.run_record import CONFIG, read_record, recorded
-from resdet.engine.trainer import Trainer, be_deterministic
+from resdet.engine.trainer import Trainer, be_deterministic, check_monitor
 from resdet.engine.training import TrainingTask
 from resdet.engine.user_parts import find
 from resdet.errors import ConfigError, FileError, WeightsError, spelled
@@ -150,7 +150,8 @@ def check_data(task: TrainingTask, log: Log, resumes: bool) -> None:
     if not distributed.from_main(lambda: resumes):  # checking a million images takes minutes
         task.check_images(log)
     with Activity("checking the ground truth"):
-        distributed.from_main(task.check_ground_truth)
+        known = distributed.from_main(task.monitors)
+    check_monitor(task.experiment.train.monitor or task.monitor, known)
 
 
 def log_resumption(trainer: Trainer, before: dict[str, Any], experiment: Experiment, log: Log) -> None:

@@ -87,6 +87,10 @@ class AlternatingTraining(DetectionTraining):
         means = sums.means()
         return {"loss": sum(means.values()), **means}
 
+    def monitors(self) -> list[str]:
+        super().monitors()
+        return [self.monitor]
+
     def lower_is_better(self, metric: str) -> bool:
         return True  # losses
 

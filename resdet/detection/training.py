@@ -119,11 +119,12 @@ class DetectionTraining(ObjectsTraining):
                 "and skeleton."
             )
 
-    def check_ground_truth(self) -> None:
-        """Evaluates an empty result, to find invalid annotations before training."""
+    def monitors(self) -> list[str]:
+        """Evaluates an empty result, which finds invalid annotations before training."""
         for kind in (kinds := kinds_of(self.model)):
             ground_truth.read(truth_of(self.validation, kind=kind), kind)
-        headline_metrics(self.experiment.eval, self.validation, empty(self.model), kinds)
+        metrics = headline_metrics(self.experiment.eval, self.validation, empty(self.model), kinds)
+        return [*metrics, *(["loss"] if self.experiment.eval.losses else ())]
 
     def left_out(self, sentence: str) -> str:
         return f"image left out, {sentence}"

@@ -36,6 +36,7 @@ class BaseTraining:
     step: nn.Module
     training: Training
     notes: Notes
+    monitor: str
 
     def sources(self) -> Mapping[str, Source]:
         """Returns the source of each split with image files."""
@@ -50,8 +51,9 @@ class BaseTraining:
             log.info(f"{split}: read the headers of {images} in {seconds:.1f} s, {len(damaged) or 'none'} damaged")
             self.report_damaged(list(damaged.values()), log)
 
-    def check_ground_truth(self) -> None:
-        """Raises an Error for annotations that the evaluation would reject."""
+    def monitors(self) -> list[str]:
+        """Returns the metrics that `train.monitor` may name; raises an Error for invalid annotations."""
+        return [self.monitor]
 
     def report_damaged(self, errors: list[DataError], log: Log) -> None:
         if not errors:

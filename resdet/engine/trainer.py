@@ -9,7 +9,7 @@ is due, and a run resumed from it evaluates first.
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -307,12 +307,7 @@ class Trainer:
 
     def rank(self, metrics: dict[str, float]) -> float:
         """Returns the monitored metric, negated if higher is better."""
-        if self.monitor not in metrics:
-            raise ConfigError(
-                f"train.monitor is {spelled(self.monitor)}, which this evaluation does not compute: choose one of "
-                f"{', '.join(metrics)}, or null.",
-                "train.monitor",
-            )
+        check_monitor(self.monitor, [*metrics])
         return metrics[self.monitor] * (1 if self.task.lower_is_better(self.monitor) else -1)
 
     @property
@@ -365,6 +360,13 @@ class Trainer:
         self.saved = self.step
         self.evaluation_due = state.get("evaluation_due", False)  # older checkpoints were written after the evaluation
         return {key: value for key, value in content.items() if key not in ("model", "trainer")}
+
+
+def check_monitor(metric: str, known: Sequence[str]) -> None:
+    """Raises a ConfigError unless the metric is among those of the evaluations."""
+    if metric not in known:
+        problem = f"train.monitor is {spelled(metric)}, which the evaluations do not compute"
+        raise ConfigError(f"{problem}: choose one of {', '.join(known)}, or null.", "train.monitor")
 
 
 def be_deterministic() -> None:

@@ -37,8 +37,9 @@ class TrainingTask(Protocol):
     def check_images(self, log: Log) -> None:
         """Reads the header of every image; raises an Error for a damaged one, unless the config skips such images."""
 
-    def check_ground_truth(self) -> None:
-        """Raises an Error for annotations that the evaluation would reject."""
+    def monitors(self) -> list[str]:
+        """Returns the metrics of `evaluate` that `train.monitor` may name; raises an Error for annotations that the
+        evaluation would reject."""
 
     def inputs(self, batch: Batch, step: int) -> tuple[Any, ...]:
         """Returns the arguments of the step module: the batch, mixed if configured."""

@@ -83,6 +83,9 @@ class LocalizationTraining(ObjectsTraining):
         )
         return with_total(self.located.losses) | errors(self.validation, self.located, None)
 
+    def monitors(self) -> list[str]:
+        return [self.monitor, *(["loss"] if self.experiment.eval.losses else ())]
+
     def lower_is_better(self, metric: str) -> bool:
         return True  # errors and losses
 

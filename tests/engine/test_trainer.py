@@ -131,7 +131,7 @@ def test_an_unknown_monitored_metric_is_refused_and_the_run_resumes_with_another
         run(made, tmp_path)
     assert caught.value.key == "train.monitor"
     assert str(caught.value) == (
-        "train.monitor is AP50, which this evaluation does not compute: choose one of error, or null; "
+        "train.monitor is AP50, which the evaluations do not compute: choose one of error, or null; "
         f"{tmp_path / 'last.pth'} of step 3 is saved, continue with --resume."
     )
     again = trainer(Linear(figures=[0.3]), tmp_path, length=3)

@@ -82,3 +82,14 @@ def test_a_damaged_image_in_a_folder_of_classes_is_refused(tmp_path, never_stepp
     words = ["--config", "folder.yaml", f"data.root={tmp_path / 'data'}", "model.backbone=resnet18", "data.workers=0"]
     line = runs.sentence(runs.here("train", *words, "data.on_bad_image=error", "--out", tmp_path / "run"))
     assert str(broken) in line and not (tmp_path / "run").exists()
+
+
+def test_an_unknown_metric_to_monitor_is_refused(root, tmp_path, never_stepped):
+    """Checks the metrics that the sentence lists, for a detector and a classifier."""
+    words = ["train", *runs.of(root), *NO_STEP, "--out", tmp_path / "run"]
+    line = runs.sentence(runs.here(*words, "train.monitor=mAP50"))
+    assert "train.monitor is mAP50, which the evaluations do not compute: choose one of AP, AP50, AP75, " in line
+    assert "mask_AP" in line and "loss, or null." in line and not (tmp_path / "run").exists()
+    shapes = ["--config", "shapes_r18.yaml", "data.train_images=8", "data.val_images=4", "data.workers=0"]
+    line = runs.sentence(runs.here("train", *shapes, "train.monitor=AP", "--out", tmp_path / "run"))
+    assert "choose one of loss, error, top5_error, or null." in line

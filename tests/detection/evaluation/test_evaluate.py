@@ -113,7 +113,21 @@ def test_an_evaluator_without_the_metric_of_the_best_checkpoint_is_refused_befor
     experiment, model = detector(root, source, "eval.metric=mine")
     training = SimpleNamespace(experiment=experiment, model=model, validation=source)
     with pytest.raises(ConfigError, match="The evaluator mine returns no mAP, .* only F1, recall: add mAP"):
-        DetectionTraining.check_ground_truth(training)
+        DetectionTraining.monitors(training)
+
+
+@pytest.mark.parametrize(
+    "words, monitors",
+    [
+        (["eval.losses=false"], {"AP", "AP50", "AP75", "APs", "AR100"}),
+        (["eval.metric=voc_area"], {"mAP", "loss"}),
+    ],
+)
+def test_monitors_are_metrics_of_the_evaluation(root, source, words, monitors):
+    experiment, model = detector(root, source, *words)
+    training = SimpleNamespace(experiment=experiment, model=model, validation=source)
+    assert monitors <= {*DetectionTraining.monitors(training)}
+    assert ("loss" in DetectionTraining.monitors(training)) == ("loss" in monitors)
 
 
 @pytest.mark.parametrize("metric, name", [("coco", "AP"), ("voc_area", "mAP")])
