@@ -11,61 +11,13 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
+from resdet.detection.inference import kalman
 from resdet.ops.boxes import iou
 from resdet.results.result import Result
 
 START = 0.5  # lowest score of a detection that starts a track
 LOW = 0.1  # lowest score of a detection that continues a track
 MATCH_IOU, LOW_IOU, CONFIRM_IOU = 0.2, 0.5, 0.3  # IoU thresholds: of tracks, with low scores, and of new tracks
-POSITION, VELOCITY = 1 / 20, 1 / 160  # standard deviations per frame, as shares of the box's width and height
-
-
-class Motion:
-    """A Kalman filter with constant velocity for the center, the width and the height of a box.
-
-    The noise of the four is independent, so that each has a filter of two states: its value and its velocity.
-    """
-
-    def __init__(self, box: np.ndarray):
-        self.value, self.velocity = centered(box), np.zeros(4)
-        # covariance matrices [4]: of the value, of both, of the velocity
-        self.variance = (2 * POSITION * self.sides) ** 2
-        self.covariance, self.velocity_variance = np.zeros(4), (10 * VELOCITY * self.sides) ** 2
-
-    @property
-    def sides(self) -> np.ndarray:
-        """Width and height, the scales of the noise: [4]."""
-        return np.tile(self.value[2:].clip(1), 2)
-
-    @property
-    def box(self) -> np.ndarray:
-        """xyxy [4]."""
-        half = self.value[2:].clip(0) / 2
-        return np.concatenate([self.value[:2] - half, self.value[:2] + half])
-
-    def predict(self, lost: bool) -> None:
-        """Advances by one frame; `lost`: the object was not detected in the last one, so its size does not change."""
-        if lost:
-            self.velocity[2:] = 0
-        self.value = self.value + self.velocity
-        self.variance = self.variance + 2 * self.covariance + self.velocity_variance + (POSITION * self.sides) ** 2
-        self.covariance = self.covariance + self.velocity_variance
-        self.velocity_variance = self.velocity_variance + (VELOCITY * self.sides) ** 2
-
-    def update(self, box: np.ndarray) -> None:
-        """Corrects the state by a detected box xyxy [4]."""
-        total = self.variance + (POSITION * self.sides) ** 2
-        gain, velocity_gain = self.variance / total, self.covariance / total
-        difference = centered(box) - self.value
-        self.value, self.velocity = self.value + gain * difference, self.velocity + velocity_gain * difference
-        self.velocity_variance = self.velocity_variance - velocity_gain * self.covariance
-        self.variance, self.covariance = (1 - gain) * self.variance, (1 - gain) * self.covariance
-
-
-def centered(box: np.ndarray) -> np.ndarray:
-    """Converts xyxy [4] to center, width and height, float64 [4]."""
-    low, high = box[:2].astype(float), box[2:].astype(float)
-    return np.concatenate([(low + high) / 2, high - low])
 
 
 @dataclass
@@ -73,7 +25,7 @@ class Track:
     """An object of a class; `id` is 0 until a second frame confirms it."""
 
     label: int
-    motion: Motion
+    state: np.ndarray  # [5, 4], of the Kalman filter
     id: int = 0
     missed: int = 0  # frames since the last detection
 
@@ -93,14 +45,12 @@ class Tracker:
 
     def update(self, result: Result) -> Result:
         """Returns the detections of the next frame that belong to confirmed tracks, with `track_ids`."""
-        for track in self.tracks:
-            track.motion.predict(lost=track.missed > 0)
-            track.missed += 1
+        self.predict()
         high = np.flatnonzero(result.scores >= self.score)
         found = self.associate(result, high)
-        started = {
-            row: Track(int(result.labels[row]), Motion(result.boxes[row])) for row in high.tolist() if row not in found
-        }
+        new = [row for row in high.tolist() if row not in found]
+        states = kalman.start(result.boxes[new])
+        started = {row: Track(int(result.labels[row]), state) for row, state in zip(new, states)}
         # Objects in the first frame of the video need no confirmation.
         shown = dict(sorted((found | started if self.first else found).items()))
         for track in shown.values():
@@ -110,6 +60,14 @@ class Tracker:
         self.first = False
         self.tracks = [*filter(self.continues, self.tracks), *started.values()]
         return replace(result.select([*shown]), track_ids=np.array([track.id for track in shown.values()], np.int64))
+
+    def predict(self) -> None:
+        """Moves the tracks to the next frame."""
+        if self.tracks:
+            lost = np.array([track.missed > 0 for track in self.tracks])
+            for track, state in zip(self.tracks, kalman.predict(states_of(self.tracks), lost)):
+                track.state = state
+                track.missed += 1
 
     def associate(self, result: Result, high: np.ndarray) -> dict[int, Track]:
         """Returns the tracks that detections continue, by detection; `high`: detections with a score above `score`."""
@@ -132,11 +90,17 @@ def matched(tracks: Sequence[Track], result: Result, rows: np.ndarray, least: fl
     if not tracks or not len(rows):
         return {}
     same = np.array([track.label for track in tracks])[:, None] == result.labels[rows]
-    predicted = np.stack([track.motion.box for track in tracks])
-    overlaps = iou(torch.from_numpy(predicted), torch.from_numpy(result.boxes[rows].astype(float))).numpy()
+    predicted, detected = kalman.boxes_of(states_of(tracks)), result.boxes[rows].astype(float)
+    overlaps = iou(torch.from_numpy(predicted), torch.from_numpy(detected)).numpy()
     excess = np.where(same, overlaps - least, 0).clip(0)
-    pairs = [(i, j) for i, j in zip(*linear_sum_assignment(excess, maximize=True)) if excess[i, j] > 0]
-    for i, j in pairs:
-        tracks[i].motion.update(result.boxes[rows[j]])
-        tracks[i].missed = 0
-    return {int(rows[j]): tracks[i] for i, j in pairs}
+    pairs = np.stack(linear_sum_assignment(excess, maximize=True), 1)
+    pairs = pairs[excess[tuple(pairs.T)] > 0]
+    found = [tracks[i] for i in pairs[:, 0]]
+    for track, state in zip(found, kalman.update(states_of(found), detected[pairs[:, 1]]) if found else ()):
+        track.state, track.missed = state, 0
+    return dict(zip(rows[pairs[:, 1]].tolist(), found))
+
+
+def states_of(tracks: Sequence[Track]) -> np.ndarray:
+    """Stacks the states of one track or more: [n, 5, 4]."""
+    return np.stack([track.state for track in tracks])

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from resdet.detection import Tracker
-from resdet.detection.inference.tracker import POSITION, VELOCITY, Motion
+from resdet.detection.inference import kalman
+from resdet.detection.inference.kalman import POSITION, VELOCITY
 from resdet.results.result import Result
 
 SIZE = (480, 640)
@@ -99,39 +100,40 @@ def test_an_empty_video():
 def test_the_filter_equals_a_kalman_filter_of_eight_states():
     """Compares with matrices: x' = F x, P' = F P F' + Q, and the update with R, for a box that grows and moves."""
     rng = np.random.default_rng(0)
-    box = np.array([100.0, 80, 140, 160])
-    motion = Motion(box)
+    box = np.array([[100.0, 80, 140, 160]])
+    (found,) = kalman.start(box)
     sides = np.tile([40.0, 80.0], 2)
     state = np.r_[120, 120, 40, 80, np.zeros(4)]
     covariance = np.diag(np.r_[(2 * POSITION * sides) ** 2, (10 * VELOCITY * sides) ** 2])
     step, seen = np.eye(8) + np.eye(8, k=4), np.eye(4, 8)
     for _ in range(12):
-        motion.predict(lost=False)
+        (found,) = kalman.predict(found[None], np.array([False]))
         state = step @ state
         sides = np.tile(state[2:4], 2)
         noise = np.diag(np.r_[(POSITION * sides) ** 2, (VELOCITY * sides) ** 2])
         covariance = step @ covariance @ step.T + noise
-        assert np.allclose(motion.value, state[:4]) and np.allclose(motion.velocity, state[4:])
+        assert np.allclose(found, expected(state, covariance))
         box = box + [5, 2, 7, 3] + rng.normal(0, 1, 4)
-        motion.update(box)
+        (found,) = kalman.update(found[None], box)
         total = seen @ covariance @ seen.T + np.diag((POSITION * sides) ** 2)
         gain = covariance @ seen.T @ np.linalg.inv(total)
-        measured = np.r_[(box[:2] + box[2:]) / 2, box[2:] - box[:2]]
+        measured = np.r_[(box[0, :2] + box[0, 2:]) / 2, box[0, 2:] - box[0, :2]]
         state = state + gain @ (measured - seen @ state)
         covariance = (np.eye(8) - gain @ seen) @ covariance
-        assert np.allclose(motion.value, state[:4]) and np.allclose(motion.velocity, state[4:])
-        assert np.allclose(motion.variance, np.diag(covariance)[:4])
-        assert np.allclose(motion.velocity_variance, np.diag(covariance)[4:])
-        assert np.allclose(motion.covariance, np.diag(covariance, 4))
+        assert np.allclose(found, expected(state, covariance))
 
 
-def test_a_lost_object_keeps_its_size():
-    motion = Motion(np.array([100.0, 100, 140, 140]))
+def expected(state, covariance):
+    variances = np.diag(covariance)
+    return np.stack([state[:4], state[4:], variances[:4], np.diag(covariance, 4), variances[4:]])
+
+
+def test_lost_objects_keep_their_size():
+    states = kalman.start(np.array([[100.0, 100, 140, 140]] * 2))
     for growth in range(1, 6):
-        motion.predict(lost=False)
-        motion.update(np.array([100.0 + 5 * growth, 100, 140 + 10 * growth, 140 + 5 * growth]))
-    moved, before = motion.box, motion.value.copy()
-    for _ in range(4):
-        motion.predict(lost=True)
-    assert motion.value[2:] == pytest.approx(before[2:]) and motion.value[0] > before[0] + 20
-    assert motion.box[2] - motion.box[0] == pytest.approx(moved[2] - moved[0])
+        grown = np.array([[100.0 + 5 * growth, 100, 140 + 10 * growth, 140 + 5 * growth]] * 2)
+        states = kalman.update(kalman.predict(states, np.array([False, False])), grown)
+    lost, seen = (kalman.predict(states, np.array([True, False])) - states)[:, 0]
+    assert lost[2:].tolist() == [0, 0] and lost[:2].min() > 1 and (seen[2:] > 1).all()
+    box = kalman.boxes_of(states)[0]
+    assert box == pytest.approx([125, 100, 190, 165], abs=6)
