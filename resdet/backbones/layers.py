@@ -107,13 +107,13 @@ class ConvRelu(ConvNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         fused = fused_relu(self)
-        return fused(x) if fused else F.relu(super().forward(x), inplace=True)
+        return F.relu(super().forward(x), inplace=True) if fused is None else fused(x)
 
 
 def conv_relu(layer: nn.Module, x: Tensor) -> Tensor:
     """Computes ReLU(layer(x)) for a convolution or a `ConvNorm`."""
     fused = fused_relu(layer)
-    return fused(x) if fused else F.relu(layer(x), inplace=True)
+    return F.relu(layer(x), inplace=True) if fused is None else fused(x)
 
 
 def fused_relu(layer: nn.Module) -> Callable[[Tensor], Tensor] | None:

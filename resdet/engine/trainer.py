@@ -67,7 +67,6 @@ class Trainer:
         self.step = 0
         self.saved = 0  # step of the last checkpoint
         self.evaluation_due = False
-        self.monitor = train.monitor or task.monitor
         self.best: dict[str, float] | None = None
         self.waited = 0  # evaluations since the best one
         self.signals = defer_signals()
@@ -84,6 +83,11 @@ class Trainer:
     def total(self) -> int:
         """Total steps of the run."""
         return self.step + self.pace.remaining
+
+    @property
+    def monitor(self) -> str:
+        """The metric that selects the best checkpoint."""
+        return self.train.monitor or self.task.monitor
 
     def length(self) -> str:
         minutes = self.train.minutes

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -52,6 +53,7 @@ def translate(program: ExportedProgram, inputs: Sequence[str], outputs: Sequence
     """Returns torch's ONNXProgram; `groups`: maximum number of groups (classes or levels) in an NMS."""
     from resdet.export.translations import translations
 
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torch 2.6 warns of each tensor without an annotation
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.onnx.export(

@@ -18,6 +18,7 @@ from resdet.export.form import DEFAULT, Form
 from resdet.files.atomic import Check, accept, write_bytes
 
 DESCRIPTION = "resdet.json"  # name of the metadata inside the file
+LARGEST_BATCH = 2**16  # torch 2.6 refuses a batch without an upper limit
 UNTRACEABLE = (torch._dynamo.exc.TorchDynamoException, GuardOnDataDependentSymNode)
 
 
@@ -40,7 +41,7 @@ def to_program(model: Any, path: str | Path, form: Form = DEFAULT, check: Check 
 def trace(graph: nn.Module, model: Any, form: Form) -> ExportedProgram:
     """Traces the graph of a model with torch.export."""
     example = exporter_of(model).example(model, form)
-    shapes = ({0: Dim("batch")},) * len(example) if form.dynamic_batch else None
+    shapes = ({0: Dim("batch", max=LARGEST_BATCH)},) * len(example) if form.dynamic_batch else None
     try:
         return torch.export.export(graph, example, dynamic_shapes=shapes, strict=False)
     except UNTRACEABLE as error:
