@@ -3,11 +3,13 @@
 import contextlib
 import hashlib
 import os
+import string
 from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple, cast
 from urllib.error import HTTPError, URLError
+from urllib.parse import quote, urlsplit
 from urllib.request import Request, urlopen
 
 from resdet.errors import DownloadError, FileError
@@ -73,15 +75,27 @@ def fetch(
 
 def read(url: str, limit: int) -> bytes:
     """Returns the content of a URL, with retries; raises a ValueError above `limit` bytes."""
+    address = _encoded(url)
 
     def request() -> bytes:
-        with urlopen(Request(url, headers=HEADERS), timeout=TIMEOUT) as response:
-            return cast(bytes, response.read(limit + 1))
+        with urlopen(Request(address, headers=HEADERS), timeout=TIMEOUT) as response:
+            content = cast(bytes, response.read(limit + 1))  # also returns if the connection closes early
+            declared = response.headers.get("Content-Length", "")
+            if declared.isdecimal() and len(content) < min(int(declared), limit + 1):
+                raise ConnectionError(f"the connection closed after {len(content)} of {declared} bytes")
+            return content
 
     content = retry(request, _is_transient)
     if len(content) > limit:
         raise ValueError(f"it has more than {limit // 2**20} MB")
     return content
+
+
+def _encoded(url: str) -> str:
+    """Returns a URL with spaces and letters outside ASCII in percent-encoding, as browsers send it."""
+    parts = urlsplit(url)
+    path, query = (quote(part, safe=string.punctuation) for part in (parts.path, parts.query))
+    return parts._replace(path=path, query=query).geturl()
 
 
 class _Published(NamedTuple):

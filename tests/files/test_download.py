@@ -120,6 +120,17 @@ def test_resumes_after_a_dropped_connection(server, path):
     assert server.asked("Range") == [None, "bytes=150000-"] and server.asked("If-Range") == [None, '"first"']
 
 
+def test_read_retries_after_a_dropped_connection(server):
+    server.drops = 1
+    assert download.read(server.url, len(PAYLOAD)) == PAYLOAD and len(server.requests) == 2
+
+
+def test_read_encodes_spaces_and_letters_outside_ascii(server):
+    download.read(f"{server.url}/a b%20ü[1].jpg?x=é y&z=%2F#ö", len(PAYLOAD))
+    (request,) = server.requests
+    assert request.path == "/file.bin/a%20b%20%C3%BC[1].jpg?x=%C3%A9%20y&z=%2F"
+
+
 def test_resumes_in_a_later_run(server, path):
     server.drops = 3
     with pytest.raises(DownloadError, match="closed after 262500 of 300000 bytes"):
