@@ -19,8 +19,9 @@ def is_image_address(name: str | Path) -> bool:
 
 
 def path_of(address: str) -> str:
-    """Returns the host and path of an address, without the query."""
-    return address.partition("://")[2].partition("?")[0].partition("#")[0]
+    """Returns the host and path of an address, without the query; in a file system, names may contain ? and #."""
+    path = address.partition("://")[2]
+    return path if is_image(path) and not address.startswith(WEB) else path.partition("?")[0].partition("#")[0]
 
 
 def stem_of(name: str | Path) -> str:

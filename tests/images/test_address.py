@@ -56,6 +56,8 @@ def server(monkeypatch):
         ("http://host/a.jpg", True),
         ("https://host/folder/a.PNG?width=640&name=b.mp4#c", True),
         ("s3://bucket/a.tif", True),
+        ("s3://bucket/a #1?.tif", True),
+        ("s3://bucket/a.tif?versionId=1", True),
         ("http://host/a?name=b.jpg", False),
         ("https://host/a.mp4", False),
         ("rtsp://host/a.jpg", False),
@@ -97,10 +99,12 @@ def test_a_file_that_is_too_large_is_refused(server, monkeypatch):
         as_image(f"{server.url}/photo.png")
 
 
-def test_other_file_systems_are_read_by_fsspec():
-    with fsspec.open("memory://folder/photo.png", "wb") as file:
+@pytest.mark.parametrize("name", ["photo", "photo #1?"])
+def test_other_file_systems_are_read_by_fsspec(name):
+    with fsspec.open(f"memory://folder/{name}.png", "wb") as file:
         file.write(PNG)
-    assert (as_image("memory://folder/photo.png").decode() == PIXELS).all()
+    assert (as_image(f"memory://folder/{name}.png").decode() == PIXELS).all()
+    assert stem_of(f"memory://folder/{name}.png") == name
     with pytest.raises(DataError, match=r"absent\.png cannot be read"):
         as_image("memory://folder/absent.png")
 
