@@ -38,6 +38,15 @@ def is_stream(source: str | Path) -> bool:
     return (name.startswith(SCHEMES) and not is_image_address(name)) or (name.isdecimal() and not Path(name).exists())
 
 
+def address_of(source: str | Path) -> int | str:
+    """Returns the number of a camera, the URL of a stream, or the absolute path of a file, since FFmpeg takes the part
+    of a relative path before a colon for a protocol."""
+    name = str(source)
+    if is_stream(source) and name.isdecimal():
+        return int(name)
+    return str(Path(name).absolute()) if Path(name).exists() else name
+
+
 class Video:
     """A video that can be read once. `rate`: frames per second; `live`: a camera, which does not wait for readers."""
 
@@ -45,7 +54,7 @@ class Video:
         import cv2
 
         self.name = str(source)
-        self.capture = cv2.VideoCapture(int(self.name) if is_stream(source) and self.name.isdecimal() else self.name)
+        self.capture = cv2.VideoCapture(address_of(source))
         if not self.capture.isOpened():
             raise DataError(
                 f"{self.name}: cannot open the camera or the stream; check its number or address."

@@ -1,6 +1,7 @@
 """Tests reading and writing videos: frames, rate, orientation, simulated cameras and output files."""
 
 import struct
+import sys
 import threading
 from time import sleep
 
@@ -64,6 +65,15 @@ def test_every_frame_of_a_file_with_its_time(tmp_path):
     assert [frame.pixels.shape for frame in frames] == [(HEIGHT, WIDTH, 3)] * 4
     assert [frame.pixels[-5, -5].mean() for frame in frames] == pytest.approx([20, 90, 160, 230], abs=4)
     assert len(list(images_in(tmp_path / "a.mp4"))) == 4
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no colons in file names")
+def test_a_relative_name_may_contain_a_colon(tmp_path, monkeypatch):
+    """FFmpeg takes the part before a colon for a protocol."""
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / "a.mp4").rename("2026-12-01T12:30:00.mp4")
+    opened = Video("2026-12-01T12:30:00.mp4")
+    assert opened.name == "2026-12-01T12:30:00.mp4" and len([*opened]) == 4
 
 
 def test_a_rotated_video_is_upright(tmp_path):
