@@ -58,8 +58,9 @@ class Source:
         return self.given.get(key, DEFAULTS[key])
 
     def leave_out(self, key: str, why: str) -> None:
+        value = self.get(key) if key in DEFAULTS else self.given[key]
         self.read.add(key)
-        self.left_out.append(f"{key}: {self.given[key]!r} ({why})" if why else f"{key}: {self.given[key]!r}")
+        self.left_out.append(f"{key}: {value!r} ({why})" if why else f"{key}: {value!r}")
 
     def choose(self, key: str, table: dict[str, Any]) -> Any:
         """Returns the counterpart of a name; raises a ConfigError if there is none."""

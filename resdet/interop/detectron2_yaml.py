@@ -16,8 +16,10 @@ def read(path: Path, visited: tuple[Path, ...] = ()) -> dict[str, Any]:
     if path.resolve() in visited:
         raise ConfigError(f"{path}: its _BASE_ files form a cycle: remove one.")
     content = files.read(path)
-    base = content.pop("_BASE_", None)
-    inherited = read(path.parent / Path(base).expanduser(), (*visited, path.resolve())) if base else {}
+    bases = content.pop("_BASE_", None) or []
+    inherited: dict[str, Any] = {}
+    for base in bases if isinstance(bases, list) else [bases]:
+        inherited |= read(path.parent / Path(base).expanduser(), (*visited, path.resolve()))
     return inherited | flat(content)
 
 

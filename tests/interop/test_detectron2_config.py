@@ -226,12 +226,25 @@ def test_voc(write):
         ("SOLVER: {CLIP_GRADIENTS: {ENABLED: True}}", "SOLVER.CLIP_GRADIENTS.ENABLED: True"),
         ("DATASETS: {TRAIN: [mine]}", "DATASETS.TRAIN: ['mine'] (set the images and annotations in data.train"),
         ("SOMETHING: {NEW: 1}", "SOMETHING.NEW: 1"),
+        ("MODEL: {RESNETS: {DEPTH: 18}}", "MODEL.RESNETS.RES2_OUT_CHANNELS: 256"),
+        (
+            "MODEL: {ROI_HEADS: {NAME: CascadeROIHeads}, ROI_BOX_HEAD: {CLS_AGNOSTIC_BBOX_REG: True}, "
+            "ROI_BOX_CASCADE_HEAD: {IOUS: [0.5, 0.6]}}",
+            "MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS: [[10, 10, 5, 5], ",
+        ),
     ],
 )
 def test_keys_without_a_counterpart_are_listed(write, text, listed):
     found = translate(write(f"_BASE_: base.yaml\n{text}\n"))
     assert len(found.left_out) == 1 and listed in found.left_out[0]
     configs.from_dict(found.settings)
+
+
+def test_later_bases_replace_keys_of_earlier_ones(write):
+    for number in (1, 2):
+        write(f"SEED: {number}\nSOLVER: {{GAMMA: 0.{number}}}\n", f"{number}.yaml")
+    found = experiment(write("_BASE_: [1.yaml, base.yaml, 2.yaml]\nSOLVER: {GAMMA: 0.5}\n"))
+    assert (found.train.seed, found.schedule.gamma, found.optim.lr) == (2, 0.5, 0.02)
 
 
 @pytest.mark.parametrize(
