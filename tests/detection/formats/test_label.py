@@ -1,6 +1,7 @@
 """Tests `resdet data label`: images annotated with a detector's predictions, in each format."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from detection.heads import tiny
 from pycocotools import mask as masks
 from running import here
 
+from resdet import config
+from resdet.classification.build import build_classifier
 from resdet.commands.label import content_of, images_below
 from resdet.errors import DataError
 from resdet.results.result import Result
@@ -26,6 +29,7 @@ def folder(tmp_path_factory):
         (folder / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
         picture(folder / "photos" / name)
     (folder / "photos/damaged.png").write_bytes(b"no image")
+    (folder / "photos/notes.txt").write_text("no image either")
     return folder
 
 
@@ -36,6 +40,7 @@ def test_detections_become_annotations(folder, to, tmp_path):
     done = here(folder, "data", "label", *words)
     assert done.returncode == 0, done.stderr
     assert "left out 1 image that cannot be read, the first: " in done.stdout
+    assert ("voc cannot store masks: lost " in done.stdout) == (to == "voc")
     said = json.loads(said.read_text())
     train, val = (opened(tmp_path / "out", split) for split in ("train", "val"))  # a made split, of one image each
     assert len(train) + len(val) == said["images"] == 2 and {*train.classes} == {*val.classes} == {*tiny.CLASSES}
@@ -56,6 +61,18 @@ def test_coco_annotations_have_the_boxes_and_scores_of_the_detections(folder, tm
     for entry, detection in zip(labeled, row["detections"]):
         x, y, width, height = entry["bbox"]
         assert [x, y, x + width, y + height] == pytest.approx(detection["box"], abs=1e-3)
+
+
+def test_only_detections_of_at_least_the_score_become_annotations(folder, tmp_path):
+    words = ["data", "label", "photos"]
+    weights = ["--weights", "net.safetensors", "--score"]
+    assert here(folder, *words, tmp_path / "all", *weights, SCORE).returncode == 0
+    labeled = lambda name: json.loads((tmp_path / name / "annotations/train.json").read_text())["annotations"]
+    scores = [entry["score"] for entry in labeled("all")]
+    _, low, high = max((high - low, low, high) for low, high in pairwise(sorted(scores)))  # the widest gap
+    middle = (low + high) / 2
+    assert here(folder, *words, tmp_path / "some", *weights, str(middle)).returncode == 0
+    assert [entry["score"] for entry in labeled("some")] == [score for score in scores if score >= middle]
 
 
 def result(mask, points=None):
@@ -92,6 +109,13 @@ def test_keypoints_become_visible():
     assert content["categories"][0] == {"id": 1, "name": "disc", "keypoints": ["nose", "tail"], "skeleton": [[1, 2]]}
 
 
+def test_categories_have_the_ids_of_the_model():
+    model = tiny.make("fpn", False)
+    model.category_ids = [5, 1, 8]
+    expected = [{"id": number, "name": name} for number, name in zip((5, 1, 8), tiny.CLASSES)]
+    assert content_of([result(np.ones((8, 10), bool))], model)["categories"] == expected
+
+
 def test_images_are_listed_at_any_depth(folder, tmp_path):
     names = [path.relative_to(folder / "photos").as_posix() for path in images_below(str(folder / "photos"))]
     assert names == ["a.png", "damaged.png", "sub/b.png"]
@@ -103,6 +127,10 @@ def test_images_are_listed_at_any_depth(folder, tmp_path):
 def test_wrong_arguments_are_refused(folder, tmp_path):
     words = ["data", "label", "photos", "photos/out", "--weights", "net.safetensors"]
     assert "is inside photos" in here(folder, *words).stderr
+    classifier = build_classifier(config.load("shapes_resnet20.yaml", "model.num_classes=2"), ["cat", "dog"])
+    save(classifier, tmp_path / "classifier.safetensors", layout="safetensors")
+    done = here(folder, *words[:3], tmp_path / "out", "--weights", tmp_path / "classifier.safetensors")
+    assert "is a classifier: give a detector" in done.stderr
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     (damaged / "a.png").write_bytes(b"no image")
