@@ -132,6 +132,15 @@ def test_sizes_with_one_layout_share_its_weight():
     assert len(weights) == len({onednn.layout(weight) for weight in weights.values()})
 
 
+def test_sizes_with_other_layouts_have_their_own_weights(monkeypatch):
+    """Gives each weight its own layout, as not every CPU has a convolution whose layout depends on the size."""
+    monkeypatch.setattr(onednn, "layout", lambda weight: str(id(weight)).encode())
+    _, packed = convolution()
+    for side in (20, 22, 24):
+        packed.pack(torch.Size((1, 16, side, side)))
+    assert len({id(weight) for weight in packed.packed.values()}) == 3
+
+
 def test_weights_are_converted_in_the_first_call_only(capfd):
     _, packed = convolution(bias=False)
     packed = packed.to(memory_format=torch.channels_last)
@@ -159,8 +168,9 @@ def test_other_weights_are_packed_again():
     with torch.no_grad():
         packed.weight.mul_(0.5)
     torch.testing.assert_close(packed(x), conv(x), rtol=1e-4, atol=1e-4)
-    packed.weight = conv.weight = nn.Parameter(conv.weight.detach() - 1)
-    torch.testing.assert_close(packed(x), conv(x), rtol=1e-4, atol=1e-4)
+    for _ in range(2):  # the second new parameter has the version of the first
+        packed.weight = conv.weight = nn.Parameter(conv.weight.detach() - 1)
+        torch.testing.assert_close(packed(x), conv(x), rtol=1e-4, atol=1e-4)
 
 
 def test_double_precision_uses_the_convolution_of_torch():
