@@ -94,7 +94,7 @@ def test_masks_and_a_cascade(write):
         "ROI_BOX_HEAD: {CLS_AGNOSTIC_BBOX_REG: True}, ROI_MASK_HEAD: {NUM_CONV: 8, NORM: GN}}\n"
     )
     model = experiment(path).model
-    assert model.box.ious == [0.5, 0.6, 0.7] and model.box.class_agnostic
+    assert model.box.ious == [0.5, 0.6, 0.7] and model.box.class_agnostic and model.box.negative_iou == (0, 0.5)
     assert (model.mask.convs, model.mask.norm, model.mask.sampling) == (8, "gn", 0)
     plain = translate(write("_BASE_: base.yaml\nMODEL: {MASK_ON: True}\n", "b.yaml")).settings
     assert plain["model"]["mask"] == {"sampling": 0, "regions": 128}
@@ -128,6 +128,8 @@ def test_c4(write):
     assert (model.features, model.rpn.pre_nms, model.rpn.post_nms) == ("c4", (12000, 6000), (2000, 1000))
     assert (model.box.resolution, model.mask.sampling, model.input.divisor) == (None, 0, 1)
     assert found.settings["schedule"]["milestones"] == [3, 4] and found.left_out == []
+    (listed,) = translate(write(C4.replace("MASK_ON", "ROI_MASK_HEAD: {NUM_CONV: 4}, MASK_ON"))).left_out
+    assert listed.startswith("MODEL.ROI_MASK_HEAD.NUM_CONV: 4 (")
 
 
 def test_dc5(write):
@@ -195,6 +197,8 @@ def test_voc(write):
     found = experiment(write(f"_BASE_: base.yaml\n{text}\nMODEL: {{ROI_HEADS: {{NUM_CLASSES: 20}}}}\n"))
     assert (found.data.name, found.data.val_sets, found.eval.metric) == ("voc", ["2007_test"], "voc07")
     assert found.data.train_sets == ["2007_trainval", "2012_trainval"] and found.model.num_classes == 20
+    later = experiment(write(f"_BASE_: base.yaml\n{text.replace('_test]', '_test, voc_2012_val]')}\n"))
+    assert later.eval.metric == "voc_area"
 
 
 @pytest.mark.parametrize(
@@ -222,6 +226,7 @@ def test_voc(write):
         ("MODEL: {WEIGHTS: 'detectron2://COCO-Detection/a/1/model_final_2.pkl'}", "--init"),
         ("MODEL: {MASK_ON: True, ROI_MASK_HEAD: {CLS_AGNOSTIC_MASK: True}}", "MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK"),
         ("INPUT: {CROP: {ENABLED: True, TYPE: absolute, SIZE: [300, 300]}}", "INPUT.CROP.ENABLED: True"),
+        ("INPUT: {CROP: {ENABLED: True, SIZE: [0.5, 0.9]}}", "INPUT.CROP.ENABLED: True"),
         ("SOLVER: {WARMUP_FACTOR: 0.3}", "SOLVER.WARMUP_FACTOR: 0.3"),
         ("SOLVER: {CLIP_GRADIENTS: {ENABLED: True}}", "SOLVER.CLIP_GRADIENTS.ENABLED: True"),
         ("DATASETS: {TRAIN: [mine]}", "DATASETS.TRAIN: ['mine'] (set the images and annotations in data.train"),
