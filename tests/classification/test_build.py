@@ -39,11 +39,14 @@ def test_test_crops_may_be_larger_than_training_crops():
         config.load("imagenet_r50_modern.yaml", "data.test_size=240")
 
 
-@pytest.mark.parametrize(("override", "crop"), [("data.size=64", (64, 73)), ("data.test_size=300", (300, 343))])
-def test_the_center_crop_of_a_folder_shows_most_of_the_image_at_any_size(override, crop):
+@pytest.mark.parametrize(
+    ("size", "test_size", "short"), [("64", "null", 73), ("224", "null", 256), ("224", "300", 343), ("224", "96", 256)]
+)
+def test_the_center_crop_of_a_folder_shows_most_of_the_image_at_any_size(size, test_size, short):
+    overrides = f"data.size={size}", f"data.test_size={test_size}"
     with torch.device("meta"):
-        model = resdet.build("folder.yaml", "model.backbone=resnet18", "model.num_classes=2", override)
-    assert (model.size, model.short) == crop
+        model = resdet.build("folder.yaml", "model.backbone=resnet18", "model.num_classes=2", *overrides)
+    assert (model.size, model.short) == (int(size if test_size == "null" else test_size), short)
 
 
 def test_a_checkpoint_restores_the_model(tmp_path):
