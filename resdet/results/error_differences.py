@@ -35,12 +35,12 @@ def difference_table(first: Errors, other: Errors, labels: np.ndarray, classes: 
     rows = []
     for kind in first.wrong:
         a, b = (means(each.wrong[kind], copies) for each in (first, other))
-        rows.append(row(ALL, kind, a, b, LOWER, NO_IMAGES))
+        rows.append(row(ALL, kind, a, b, LOWER, NO_IMAGES, len(labels)))
     kind = next(iter(first.wrong))
     for label, name in enumerate(classes):
         members = np.flatnonzero(labels == label)
         a, b = (means(each.wrong[kind][members], copies[:, members]) for each in (first, other))
-        rows.append(row(name, kind, a, b, LOWER, NO_IMAGES))
+        rows.append(row(name, kind, a, b, LOWER, NO_IMAGES, len(members)))
     return Table(f"differences_{number}", "Error by class", COLUMNS, rows)
 
 

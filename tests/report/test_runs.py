@@ -195,7 +195,8 @@ def test_a_comparison_separates_differences_from_noise(pair, root, tmp_path):
     content = json.loads((tmp_path / "report.json").read_text())
     rows = {(row["class"], row["metric"]): row for row in content["comparison_2"]["differences_2"]}
     first = rows["circle", "AP50"]
-    assert first["verdict"] == "better" and first["low"] > 0 and first["this"] > first["first"] + 0.5
+    assert first["verdict"] == "few images" and first["low"] > 0 and first["this"] > first["first"] + 0.5
+    assert rows["all classes", "AP50"]["verdict"] == rows["all classes", "mask_AP50"]["verdict"] == "better"
     for name, folder in (("first", before), ("this", after)):
         found = json.loads((folder / "report/predictions.json").read_text())["content"]["results"]
         expected = coco.evaluate(root / "annotations/val.json", found, kind="segm", engine="pycocotools")

@@ -82,9 +82,19 @@ def test_resampling_and_selection_helpers():
     assert resample(7).shape == (1 + RESAMPLES, 7) and (resample(7).sum(1) == 7).all() and (resample(7)[0] == 1).all()
     assert interval(np.arange(101.0)) == pytest.approx((2.5, 97.5))
     assert interval(np.full(3, np.nan)) is None and interval(np.array([np.nan, 2.0])) == (2, 2)
-    above = row("x", "AP", np.zeros(4), np.array([9.0, 1, 1, 1]), 1, "")  # the interval is that of the resamples alone
+    above = row(
+        "x", "AP", np.zeros(4), np.array([9.0, 1, 1, 1]), 1, "", 6
+    )  # the interval is that of the resamples alone
     assert above[4:] == [9, 1, 1, "better"]
     assert most(np.array([0, 3, 1, 3, 0]), 2) == [1, 3] and most(np.array([0, 0, 5]), 2) == [2]
     assert [room(others) for others in (1, 2, 6, 50)] == [6, 6, 2, 1]
     first, other = np.array([0.2, 0.1, 0.2]), np.array([0.4, 0.4, 0.4])
-    assert [row("x", "AP", first, other, best, "")[-1] for best in (1, -1)] == ["better", "worse"]
+    assert [row("x", "AP", first, other, best, "", 6)[-1] for best in (1, -1)] == ["better", "worse"]
+
+
+def test_a_class_of_few_images_has_no_verdict():
+    """Compares classes of 6, 5 and 1 images, all wrong in one run and right in the other, and one without a change."""
+    labels = np.array([0] * 6 + [1] * 5 + [2] + [3])
+    first, other = pair([WRONG] * 12 + [RIGHT], [RIGHT] * 13)
+    rows = difference_table(first, other, labels, ["six", "five", "one", "same"], 2).rows
+    assert [row[-1] for row in rows] == ["better", "better", "few images", "few images", "noise"]

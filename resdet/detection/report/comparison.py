@@ -34,7 +34,7 @@ def compare(runs: Sequence[EvaluatedRun], precision: float | None) -> list[Secti
     sections = []
     for number, other in enumerate(others, 2):
         aps = all_aps(other, truth, copies, masks)
-        table = differences(other.matches.classes, base, aps, number)
+        table = differences(first.matches, base, aps, number)
         note = explanation(first.run.name, other.run.name, copies.shape[1])
         parts: list[Part] = [table, *galleries(first, other, number, room(len(others)))]
         title = f"{other.run.name} against {first.run.name}"
@@ -60,23 +60,27 @@ def check_same_data(first: EvaluatedDetector, others: Sequence[EvaluatedDetector
             )
 
 
-def differences(classes: Sequence[str], base: dict[str, np.ndarray], aps: dict[str, np.ndarray], number: int) -> Table:
-    """Compares the AP of the first run, `base`, with that of another one; both as returned by `all_aps`."""
+def differences(matches: Matches, base: dict[str, np.ndarray], aps: dict[str, np.ndarray], number: int) -> Table:
+    """Compares the AP of the first run, `base`, with that of another one; both as returned by `all_aps`. `matches`: of
+    either run, for the objects."""
     rows = []
+    images = matches.presence()
+    anywhere = int(images.any(0).sum())
     for prefix in aps:
         pair = (base[prefix], aps[prefix])
-        rows.append(ap_row(ALL, f"{prefix}AP", *(overall(values.mean(1)) for values in pair)))
-        rows.append(ap_row(ALL, f"{prefix}AP50", *(overall(values[:, 0]) for values in pair)))
-    for label, name in enumerate(classes):
+        rows.append(ap_row(ALL, f"{prefix}AP", anywhere, *(overall(values.mean(1)) for values in pair)))
+        rows.append(ap_row(ALL, f"{prefix}AP50", anywhere, *(overall(values[:, 0]) for values in pair)))
+    for label, name in enumerate(matches.classes):
+        count = int(images[label].sum())
         for prefix in aps:
             pair = (base[prefix][:, :, label], aps[prefix][:, :, label])
-            rows.append(ap_row(name, f"{prefix}AP", *(values.mean(1) for values in pair)))
-            rows.append(ap_row(name, f"{prefix}AP50", *(values[:, 0] for values in pair)))
+            rows.append(ap_row(name, f"{prefix}AP", count, *(values.mean(1) for values in pair)))
+            rows.append(ap_row(name, f"{prefix}AP50", count, *(values[:, 0] for values in pair)))
     return Table(f"differences_{number}", "AP by class", COLUMNS, rows)
 
 
-def ap_row(name: str, metric: str, first: np.ndarray, other: np.ndarray) -> list[Cell]:
-    return row(name, metric, first, other, HIGHER, NO_OBJECTS)
+def ap_row(name: str, metric: str, images: int, first: np.ndarray, other: np.ndarray) -> list[Cell]:
+    return row(name, metric, first, other, HIGHER, NO_OBJECTS, images)
 
 
 def galleries(first: EvaluatedDetector, other: EvaluatedDetector, number: int, room: int) -> list[Gallery]:

@@ -72,6 +72,12 @@ class Matches:
         """Counts objects per class, int64 [K]."""
         return np.bincount(self.object_labels[self.counted], minlength=len(self.classes))
 
+    def presence(self) -> np.ndarray:
+        """Returns bool [K, I]: whether a class has objects in an image."""
+        present = np.zeros((len(self.classes), len(self.image_ids)), bool)
+        present[self.object_labels[self.counted], self.object_images[self.counted]] = True
+        return present
+
     def matched(self, score: float) -> np.ndarray:
         """Returns bool [m]: whether a detection with at least this score matches the object at IoU 0.5."""
         matched = np.zeros(len(self.counted), bool)

@@ -111,9 +111,11 @@ def test_counts_of_images_by_hand():
     assert matches.image_counts(0.85).tolist() == [[1, 0, 1], [0, 0, 1]]
     assert matches.image_counts(0.9).tolist() == [[1, 0, 1], [0, 0, 1]]
     assert matches.matched(0.5).sum() == matches.matched(0.9).sum() == 1 and matches.matched(0.2).sum() == 2
+    assert matches.presence().tolist() == [[True, True], [True, False]]
     truth["annotations"][2]["iscrowd"] = 1  # neither missed nor found
     crowded = Matches.of(truth, detected((2, 3, [0, 0, 5, 5], 0.9)))
     assert crowded.image_counts(0.5).tolist() == [[0, 0, 2], [0, 0, 0]]
+    assert crowded.presence().tolist() == [[True, False], [True, False]]
     assert Matches.of(truth, detected((1, 3, BOX, 0.9))).image_counts(0.5).tolist() == [[1, 0, 1], [0, 0, 0]]
 
 
