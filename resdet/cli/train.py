@@ -10,7 +10,11 @@ def add(commands) -> None:
     parser.add_argument(
         "--out", metavar="DIR", help="folder of the run (default: runs/NAME, or the next free runs/NAME-2 …)"
     )
-    parser.add_argument("--resume", action="store_true", help="resume from the folder's last checkpoint, if any")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the run in --out, that of --config RUN/config.yaml, or the last of runs/NAME, runs/NAME-2 …",
+    )
     parser.add_argument(
         "--init",
         metavar="WEIGHTS",
@@ -27,5 +31,7 @@ def run(parsed) -> None:
     experiment = config.load(parsed.config, *parsed.overrides)  # report config errors before importing torch
 
     from resdet.commands.train import train
+    from resdet.engine.run_folder import folder_of
 
-    train(experiment, parsed.out, parsed.resume, parsed.init, parsed.eval_only, parsed.json)
+    out = parsed.out or (folder_of(parsed.config) if parsed.resume else None)
+    train(experiment, out, parsed.resume, parsed.init, parsed.eval_only, parsed.json)

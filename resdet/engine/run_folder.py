@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from resdet.engine import checkpoint
-from resdet.engine.run_record import RECORD, UNNAMED, read_record, torchrun_id
+from resdet.engine.run_record import CONFIG, RECORD, UNNAMED, read_record, torchrun_id
 from resdet.errors import Error
 from resdet.files.folder_lock import LOCK, in_use, release, try_lock
 
@@ -74,7 +74,11 @@ def claim_given(folder: Path, resume: bool) -> tuple[Path, IO[str]]:
     lock = try_lock(folder)
     if lock is None:
         raise Error(in_use(folder))
-    check_unoccupied(folder, resume)
+    try:
+        check_unoccupied(folder, resume)
+    except Error:
+        release(lock, folder)
+        raise
     return folder, lock
 
 
@@ -116,6 +120,12 @@ def runs(first: Path) -> dict[int, Path]:
 
 def holds_run(folder: Path) -> bool:
     return (folder / RECORD).exists()
+
+
+def folder_of(config: str) -> str | None:
+    """Returns the folder of the run that wrote this config; None for other configs."""
+    path = Path(config)
+    return str(path.parent) if path.name == CONFIG and holds_run(path.parent) else None
 
 
 def remove_temporary_files(folder: Path) -> None:

@@ -136,6 +136,13 @@ def test_folders_are_numbered_and_the_last_is_resumed(tmp_path, command, tiny):
     assert record["packages"]["torch"] and record["seed"] == 0
 
 
+def test_the_config_of_a_run_resumes_that_run(tmp_path, command, tiny):
+    for out in ("runs/shapes_resnet20", "runs/other"):
+        assert command("train", *tiny, "train.length=5", "--out", out).returncode == 0
+    resumed = command("train", "--config", "runs/other/config.yaml", "train.length=10", "--resume")
+    assert "resuming from step 5 of runs/other/last.pth" in resumed.stderr, resumed.stderr
+
+
 def test_another_model_or_optimizer_is_refused(tmp_path, command, tiny):
     run = ["train", *tiny, "train.length=4", "--out", "run"]
     assert command(*run).returncode == 0

@@ -124,6 +124,14 @@ def test_a_second_writer_is_refused(resume):
         pass
 
 
+def test_a_refused_run_leaves_no_lock(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/last.pth").touch()
+    with pytest.raises(Error, match="^out already holds a run"), claim_folder("x", "out", False):
+        pass
+    assert os.listdir("out") == ["last.pth"]
+
+
 def test_an_empty_folder_is_removed():
     with pytest.raises(ZeroDivisionError), claim_folder("x", None, False) as folder:
         assert folder.is_dir()
