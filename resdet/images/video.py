@@ -18,6 +18,7 @@ from resdet.images.mp4 import shown_seconds
 EXTENSIONS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 SCHEMES = (*STREAMS, *WEB)
 WHOLE = 0.95  # minimum share of its declared frames, or seconds, in a complete file: some formats only estimate them
+PATIENCE = 2.0  # seconds to wait for a camera's last frame
 RATES, USUAL_RATE = (1.0, 240.0), 25.0  # plausible frames per second, and the replacement for others
 
 
@@ -97,7 +98,8 @@ class Video:
 def newest(capture: Any) -> Iterator[Frame]:
     """Yields the newest frame at each request; a thread reads them, so that none waits in a buffer.
 
-    The thread releases the camera, since reading from a stream may block for a long time.
+    The thread releases the camera, since reading from a stream may block for a long time. A closed iterator waits for
+    it, but not forever: a thread that returns from OpenCV while the interpreter shuts down aborts the process.
     """
     waiting: Queue[Frame | None] = Queue(1)
     stopped = threading.Event()
@@ -112,14 +114,19 @@ def newest(capture: Any) -> Iterator[Frame]:
             waiting.put(frame)
             received, pixels = capture.read()
         capture.release()
-        waiting.put(None)
+        if not stopped.is_set():
+            waiting.put(None)
 
-    threading.Thread(target=read, name="resdet-camera", daemon=True).start()
+    thread = threading.Thread(target=read, name="resdet-camera", daemon=True)
+    thread.start()
     try:
         while frame := waiting.get():
             yield frame
     finally:
         stopped.set()
+        with suppress(Empty):  # the thread may wait for space in the queue
+            waiting.get_nowait()
+        thread.join(PATIENCE)
 
 
 def as_rgb(pixels: np.ndarray) -> np.ndarray:
