@@ -65,7 +65,7 @@ class VideoWriter:
         self.file.release()
         self.file = None
         try:
-            if frames_in(self.temporary) != self.frames:
+            if frames_in(self.temporary) < self.frames:  # Ctrl-C may come between writing a frame and counting it
                 raise FileError(f"{self.path} cannot be written: {SPACE}, or choose another folder.")
             with file_errors(self.path):
                 replace(self.temporary, self.path)

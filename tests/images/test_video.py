@@ -4,6 +4,7 @@ import struct
 import sys
 import threading
 from time import sleep
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -198,6 +199,20 @@ def test_a_written_file_keeps_frames_and_rate(tmp_path):
     assert opened.rate == RATE
     assert [frame.pixels.mean() for frame in opened] == pytest.approx([30, 120, 210], abs=4)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.mp4"]
+
+
+def test_an_interrupt_after_a_frame_keeps_the_file(tmp_path):
+    writer = VideoWriter(tmp_path / "a.mp4", RATE)
+    with pytest.raises(KeyboardInterrupt), writer:
+        writer.write(gray(30), 0)
+        write = writer.file.write
+        writer.file = SimpleNamespace(write=lambda pixels: [write(pixels), interrupt()], release=writer.file.release)
+        writer.write(gray(120), 1 / RATE)
+    assert frames_in(tmp_path / "a.mp4") == 2
+
+
+def interrupt():
+    raise KeyboardInterrupt
 
 
 def test_frames_are_written_at_their_times(tmp_path):
