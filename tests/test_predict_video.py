@@ -15,6 +15,7 @@ from resdet.backbones import create
 from resdet.classification import Classifier
 from resdet.images.normalize import Normalize
 from resdet.images.video import Video
+from resdet.images.video_writer import VideoWriter
 from resdet.results.result import Result
 from resdet.results.stream import follow, in_a_line
 from resdet.results.visualizer import color
@@ -150,6 +151,22 @@ def test_a_camera_until_ctrl_c(tmp_path, command, detector, monkeypatch):
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert [(row["video"], row["frame"], row["time"]) for row in rows] == [("0", 1, rows[0]["time"])]
     assert len(list(Video(tmp_path / "out/0001_camera0.mp4"))) >= 1
+
+
+def test_ctrl_c_while_a_frame_of_a_camera_is_drawn(tmp_path, command, detector, monkeypatch):
+    camera, capture, write = Camera([10, 20, 30], rate=10), cv2.VideoCapture, VideoWriter.write
+    camera.allowed.release()
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: camera if source == 0 else capture(source))
+
+    def interrupted(self, pixels, time):
+        write(self, pixels, time)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(VideoWriter, "write", interrupted)
+    done = command(*WORDS, "0")
+    assert done.returncode == 0, done.stderr
+    assert "0001_camera0.mp4: 1 frame at 10 per second" in done.stdout
+    assert json.loads((tmp_path / "rows.json").read_text()) == []  # without the interrupted frame
 
 
 def test_a_cut_file_gives_the_results_so_far_and_status_2(tmp_path, command, detector):

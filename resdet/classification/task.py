@@ -19,7 +19,7 @@ from resdet.errors import ConfigError, DataError
 from resdet.results.classification import Classification
 from resdet.results.parquet import row_of_error
 from resdet.results.sections import Section
-from resdet.results.stream import Source, attempts, follow, sorted_out
+from resdet.results.stream import Source, attempts, follow, sorted_out, until_interrupted
 from resdet.tasks import EvaluatedRun, EvaluateOptions, PredictOptions, Task, refuse_precision
 
 IMAGES = (
@@ -113,9 +113,10 @@ def classify(model: Classifier, sources: Sequence[Source], top: int, batch: int)
         print(f"{path}: {result}")
         yield {"image": str(path), **named_scores(result)}
     for video in videos:
-        for place, result in follow(video, lambda frames: model.stream(frames, top=top)):
-            print(f"{place}: {result}", flush=video.live)
-            yield {**place._asdict(), **named_scores(result)}
+        with until_interrupted(video):
+            for place, result in follow(video, lambda frames: model.stream(frames, top=top)):
+                print(f"{place}: {result}", flush=video.live)
+                yield {**place._asdict(), **named_scores(result)}
 
 
 def named_scores(result: Classification) -> dict[str, Any]:

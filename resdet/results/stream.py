@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -103,7 +103,7 @@ def show_video(
     model: Predictor, video: Video, score: float | None, path: Path | None, update: Update = as_predicted
 ) -> Iterator[dict[str, Any]]:
     """Prints each frame's result on one line, writes the drawn video unless `path` is None, and yields the results."""
-    with VideoWriter(path, video.rate) if path else nullcontext() as writer:
+    with VideoWriter(path, video.rate) if path else nullcontext() as writer, until_interrupted(video):
         for place, result in follow(video, lambda frames: map(update, model.stream(frames, score))):
             print(f"{place}: {in_a_line(result)}", flush=video.live)
             if writer:
@@ -124,7 +124,7 @@ def in_a_line(result: Result) -> str:
 
 
 def follow(video: Video, stream: Callable[[Iterable[np.ndarray]], Iterator[R]]) -> Iterator[tuple[Place, R]]:
-    """Yields the results that `stream` computes from the frames of a video; Ctrl-C ends a camera's frames."""
+    """Yields the results that `stream` computes from the frames of a video."""
     times: deque[float] = deque()
 
     def pixels() -> Iterator[np.ndarray]:
@@ -132,12 +132,13 @@ def follow(video: Video, stream: Callable[[Iterable[np.ndarray]], Iterator[R]]) 
             times.append(frame.time)
             yield frame.pixels
 
-    try:
-        for number, result in enumerate(stream(pixels()), 1):
-            yield Place(video.name, number, times.popleft()), result
-    except KeyboardInterrupt:
-        if not video.live:
-            raise
+    for number, result in enumerate(stream(pixels()), 1):
+        yield Place(video.name, number, times.popleft()), result
+
+
+def until_interrupted(video: Video) -> AbstractContextManager[None]:
+    """Lets Ctrl-C end the frames of a camera, whether it waits, predicts or draws; not those of a file."""
+    return suppress(KeyboardInterrupt) if video.live else nullcontext()
 
 
 def sorted_out(sources: Sequence[Source]) -> tuple[list[str | Path], list[Video]]:
