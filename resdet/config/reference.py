@@ -84,7 +84,9 @@ def sections() -> list[Section]:
 def overrides_named(name: str) -> str:
     """Returns the overrides that correspond to a name of another library, or the keys that end in this name, those of
     training first; empty if there are none."""
-    keys = {f"{section}.{name}" for section in ("train", "optim", "schedule", "data", "eval")}
+    keys = {
+        f"{section}.{name}" for section in ("train", "optim", "schedule", "data", "data.augment", "model.input", "eval")
+    }
     known = keys.intersection(key.key for section in sections() for key in section.keys)
     ordered = sorted(known, key=lambda key: (not key.startswith("train."), key))
     return KEYS.get(name) or " or ".join(f"{key}=VALUE" for key in ordered)

@@ -31,8 +31,6 @@ EXPECTED = {
     "string_type": "give text",
     "string_unicode": "give text",
     "finite_number": "give a finite number",
-    "list_type": "give a list, as in [1, 2]",
-    "tuple_type": "give a list, as in [1, 2]",
     "greater_than_equal": "give a 64-bit number",
     "less_than_equal": "give a 64-bit number",
 }
@@ -112,6 +110,8 @@ def sentence(path: tuple[str, ...], value: Any, errors: "list[ErrorDetails]", sc
     elif kind == "missing":  # one error per missing entry of a tuple
         missing = [int(other["loc"][-1]) for other in errors if other["loc"][:-1] == error["loc"][:-1]]
         remedy = f"give a list of {max(missing) + 1} entries"
+    elif kind in ("list_type", "tuple_type"):
+        remedy = f"give a list, as in {'[1, 2]' if value is None else f'[{spelled(value)}]'}"
     else:
         remedy = EXPECTED.get(kind, error["msg"])
     null = ", or null" if NoneType in alternatives(path, schema) else ""
@@ -119,12 +119,13 @@ def sentence(path: tuple[str, ...], value: Any, errors: "list[ErrorDetails]", sc
 
 
 def unknown_key(path: tuple[str, ...], schema: Schema) -> str:
-    """Returns the error message for an unknown key, with the closest known key; at the top level, of any section."""
+    """Returns the error message for an unknown key, with the closest known key, or that of another section."""
     from resdet.config.reference import overrides_named  # imported late, since only errors need all sections
 
     known = keys_of(path[:-1], schema)
-    overrides = overrides_named(path[0]) if len(path) == 1 else ""
-    remedy = f"give {overrides}." if overrides else hint(path[-1], known, f"the keys here are {', '.join(known)}.")
+    overrides = overrides_named(path[-1])
+    elsewhere = f"give {overrides}." if overrides else f"the keys here are {', '.join(known)}."
+    remedy = elsewhere if overrides and len(path) == 1 else hint(path[-1], known, elsewhere)
     return f"there is no key {'.'.join(path)}: {remedy}"
 
 
