@@ -125,6 +125,12 @@ class ClassificationTraining(BaseTraining):
     def lower_is_better(self, metric: str) -> bool:
         return True  # errors and the loss
 
+    def train_images(self, count: int) -> list[np.ndarray]:
+        """Draws the first training images; none of those that are augmented on the device."""
+        samples = self.training.first(count) if isinstance(self.training, TrainingLoader) else []
+        readable = [(pixels, label) for pixels, label, *_ in samples if label >= 0]
+        return [captioned(pixels, label, ([], []), self.model.classes) for pixels, label in readable]
+
     def pictures(self, count: int) -> dict[str, np.ndarray]:
         """Draws evenly spaced validation images with their class and the best classes."""
         validation, classes = self.validation, self.model.classes

@@ -31,6 +31,8 @@ from resdet.weights import zoo
 # Outputs of an evaluation in the run folder, in addition to the checkpoint.
 OUTPUTS = {"results": "results.json", "pictures": "pictures"}
 
+TRAIN_IMAGES, TRAIN_IMAGE_COUNT = "train_images.jpg", 8
+
 
 def train(
     experiment: Experiment,
@@ -116,6 +118,8 @@ def run(step: Step, world: World, folder: Path, resume: bool, callbacks: Sequenc
     check_data(task, log, resumes)
     if not (resumes or step.init):
         task.initialize(log)
+    if world.is_main and not resumes:
+        write_train_images(task, folder, log)
     trainer = Trainer(task, experiment.optim, experiment.schedule, experiment.train, world, folder)
     before = trainer.resume()["experiment"] if resumes else None
     check_same_step(trainer, folder)
@@ -152,6 +156,17 @@ def check_data(task: TrainingTask, log: Log, resumes: bool) -> None:
     with Activity("checking the ground truth"):
         known = distributed.from_main(task.monitors)
     check_monitor(task.experiment.train.monitor or task.monitor, known)
+
+
+def write_train_images(task: TrainingTask, folder: Path, log: Log) -> None:
+    """Draws the first augmented training images, to check augmentation and labels."""
+    from resdet.images.encode import write_image
+    from resdet.results.visualizer import fitted, sheet
+
+    pictures = [fitted(picture) for picture in task.train_images(TRAIN_IMAGE_COUNT)]
+    if pictures:
+        write_image(folder / TRAIN_IMAGES, sheet(pictures, columns=4))
+        log.info(f"the first training images, as augmented: {folder / TRAIN_IMAGES}")
 
 
 def log_resumption(trainer: Trainer, before: dict[str, Any], experiment: Experiment, log: Log) -> None:

@@ -9,6 +9,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Any, ClassVar
 
 import torch
@@ -115,6 +116,10 @@ class Loader:
             slots = share(len(images), self.rank, self.world)
             yield [(step * len(images) + slot, images[slot]) for slot in slots]
             step += 1
+
+    def first(self, count: int) -> list[Any]:
+        """Returns the first samples of this process, built without workers."""
+        return [self.samples[key] for key in islice(chain.from_iterable(self.keys(0)), count)]
 
     def batches(self, first_step: int) -> Iterator[Any]:
         batches = collated(self.samples, self.keys(first_step), self.collate, self.workers, self.device)

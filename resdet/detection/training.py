@@ -23,7 +23,7 @@ from resdet.detection.evaluation import ground_truth
 from resdet.detection.evaluation.category_map import CategoryMap, needed
 from resdet.detection.evaluation.evaluate import DatasetDetections, detect, empty, kinds_of
 from resdet.detection.evaluation.metrics import headline_metrics, truth_of
-from resdet.detection.evaluation.pictures import results_beside_truth, write_pictures
+from resdet.detection.evaluation.pictures import drawn_scene, results_beside_truth, write_pictures
 from resdet.detection.evaluation.protocols import COCO
 from resdet.detection.model import Detector
 from resdet.detection.objects_training import PICTURE_COUNT, PICTURES, RESULTS, LossesStep, ObjectsTraining, with_total
@@ -172,6 +172,10 @@ class DetectionTraining(ObjectsTraining):
         results = cast(DatasetDetections, self.detections).results
         results.save(folder / RESULTS)
         write_pictures(folder / PICTURES, self.validation, results, PICTURE_COUNT)
+
+    def train_images(self, count: int) -> list[np.ndarray]:
+        scenes = [sample.scene for sample in cast(SceneLoader, self.training).first(count)]
+        return [drawn_scene(scene, self.source) for scene in scenes if scene is not None]
 
     def pictures(self, count: int) -> dict[str, np.ndarray]:
         """Draws detections and ground truth side by side on evenly spaced validation images; empty if a subclass

@@ -55,6 +55,10 @@ class BaseTraining:
         """Returns the metrics that `train.monitor` may name; raises an Error for invalid annotations."""
         return [self.monitor]
 
+    def train_images(self, count: int) -> list[np.ndarray]:
+        """Draws the first training images; none by default."""
+        return []
+
     def report_damaged(self, errors: list[DataError], log: Log) -> None:
         if not errors:
             return

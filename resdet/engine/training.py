@@ -53,6 +53,9 @@ class TrainingTask(Protocol):
     def keep(self, folder: Path) -> None:
         """Writes the results of the last evaluation, the best so far, next to its checkpoint."""
 
+    def train_images(self, count: int) -> list[np.ndarray]:
+        """Draws the first training images, as augmented, with their labels, uint8 RGB [H, W, 3]; called on rank 0."""
+
     def pictures(self, count: int) -> dict[str, np.ndarray]:
         """Draws the first `count` validation images with the results of the last evaluation and the ground truth, uint8
         RGB [H, W, 3] by name; called on rank 0."""

@@ -1,9 +1,15 @@
 """Tests the top classes that an evaluation keeps, and the caption drawn below an image."""
 
 import numpy as np
+import pytest
 import torch
 
+from resdet import config
+from resdet.classification import training
 from resdet.classification.pictures import BestClasses, captioned
+from resdet.classification.training import ClassificationTraining
+from resdet.engine.distributed import World
+from resdet.engine.log import Log
 
 
 def test_top_classes_of_the_selected_images():
@@ -42,3 +48,18 @@ def test_the_true_class_is_drawn_in_green():
 def test_small_images_are_enlarged():
     assert captioned(np.zeros((32, 32, 3), np.uint8), 0, ([0], [1.0]), ["ant"]).shape[1] == 160
     assert captioned(np.zeros((3000, 1000, 3), np.uint8), 0, ([0], [1.0]), ["ant"]).shape[1] == 213
+
+
+@pytest.mark.parametrize("name, count", [("shapes_r18.yaml", 5), ("shapes_resnet20.yaml", 0)])
+def test_the_first_training_images_are_drawn_with_their_classes(name, count, monkeypatch):
+    """Compares with the first batches of a run; images that are augmented on the device have no pictures."""
+    words = ["train.batch=4", "data.train_images=23", "data.val_images=2", "model.backbone=cifar_resnet8"]
+    task = ClassificationTraining(config.load(name, *words), World(0, 1, torch.device("cpu")), Log(None))
+    monkeypatch.setattr(training, "captioned", lambda pixels, label, best, classes: (pixels, classes[label]))
+    drawn = task.train_images(5)
+    batches = task.training.batches(0)
+    first = [pair for batch in (next(batches), next(batches)) for pair in zip(batch.images, batch.targets)]
+    assert len(drawn) == count
+    for (pixels, name), (image, label) in zip(drawn, first):
+        np.testing.assert_array_equal(pixels, image.permute(1, 2, 0).numpy())
+        assert name == task.model.classes[label]

@@ -9,6 +9,7 @@ from tasks import runs
 
 from resdet import config
 from resdet.backbones import create
+from resdet.detection import training
 from resdet.detection.task import DetectionTask
 from resdet.detection.training import DetectionTraining
 from resdet.engine.distributed import World
@@ -95,6 +96,20 @@ def test_a_custom_task_trains_the_model_it_builds(root, tmp_path):
     experiment = config.load("shapes_mask_r18_fpn.yaml", *runs.of(root)[2:], "alternating={}")
     for step in Marked().steps(experiment, tmp_path, None)[:1]:
         assert step.open(step.experiment, world, Log(None), None).model.mark
+
+
+def test_the_first_training_images_are_drawn(root, monkeypatch):
+    """Compares the drawn images with those of the first two batches."""
+    experiment = config.load("shapes_mask_r18_fpn.yaml", *runs.of(root)[2:])
+    task = DetectionTraining(experiment, World(0, 1, torch.device("cpu")), Log(None))
+    batches = task.training.batches(0)
+    pixels = [image for batch in (next(batches), next(batches)) for image in batch.images.pixels]
+    drawn = task.train_images(6)
+    assert len(drawn) == 6 and all(max(picture.shape[:2]) >= 320 for picture in drawn)
+    monkeypatch.setattr(training, "drawn_scene", lambda scene, source: scene.pixels)
+    for picture, image in zip(task.train_images(6), pixels):
+        height, width = picture.shape[:2]
+        np.testing.assert_array_equal(picture, image[:, :height, :width].permute(1, 2, 0).numpy())
 
 
 def test_lower_losses_and_higher_metrics_are_better(root):

@@ -1,4 +1,4 @@
-"""Detections drawn on images of a data set."""
+"""Detections and objects drawn on images of a data set."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 
 from resdet.detection.data.annotations import Annotations
 from resdet.detection.data.geometry import scale_of
+from resdet.detection.data.scene import Scene
 from resdet.detection.evaluation.results import Results
 from resdet.errors import DataError
 from resdet.images.encode import write_image
@@ -62,24 +63,27 @@ def drawn_results(pixels: np.ndarray, source: Annotations, results: Results, ind
 
 
 def drawn_objects(pixels: np.ndarray, source: Annotations, index: int, size: int | None = None) -> np.ndarray:
-    """Draws an image of any size with its annotated objects, `size` times as large; None: enlarges small images.
+    """Draws an image of any size with its annotated objects, as `drawn_scene`."""
+    return drawn_scene(Scene.of(pixels, source.objects(index), scale_of(source, index, pixels)), source, size)
+
+
+def drawn_scene(scene: Scene, source: Annotations, size: int | None = None) -> np.ndarray:
+    """Draws a scene of `source`, `size` times as large; None: enlarges small images.
 
     The captions of crowds and of VOC's difficult objects end in "(ignored)".
     """
-    objects, scale = source.objects(index), scale_of(source, index, pixels)
-    height, width = pixels.shape[:2]
+    height, width = scene.pixels.shape[:2]
     size = size or enlargement(height, width)
     masks = None
     if source.has_masks:
-        segments = [segment and segment.move(scale, (0, 0)) for segment in objects.segments]
         empty = np.zeros((height, width), bool)
-        masks = [segment.bitmap(height, width) > 0 if segment else empty for segment in segments]
-    names = [source.classes[label] for label in objects.labels]
-    captions = [f"{name} (ignored)" if crowd else name for name, crowd in zip(names, objects.crowd)]
-    colors = apart(objects.labels.tolist())
-    picture = draw(pixels, objects.boxes * np.tile(scale, 2), colors, captions, masks, size)
-    if objects.keypoints is not None and source.keypoints is not None:
-        points = objects.keypoints.points * np.append(scale, 1)
+        masks = [segment.bitmap(height, width) > 0 if segment else empty for segment in scene.segments]
+    names = [source.classes[label] for label in scene.labels]
+    captions = [f"{name} (ignored)" if crowd else name for name, crowd in zip(names, scene.crowd)]
+    colors = apart(scene.labels.tolist())
+    picture = draw(scene.pixels, scene.boxes, colors, captions, masks, size)
+    if scene.keypoints is not None and source.keypoints is not None:
+        points = scene.keypoints.points.astype(float)
         points[..., 2] = np.where(points[..., 2] > 0, np.inf, -np.inf)  # score of an annotated keypoint
         draw_keypoints(picture, points, colors, source.keypoints.skeleton, size)
     return picture
