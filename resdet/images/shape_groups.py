@@ -29,10 +29,16 @@ def stream(model: Any, images: Iterable[Any], most: int, **options: Any) -> Iter
     `options`: score and top of `predict_prepared`.
     """
     require(most > 0, "batch", most, "give 1 image or more")
+    check_score(options.get("score"))
     predict = partial(model.predict_prepared, **options)
     for image, _, result in predicted(model.prepare_image, predict, images, most):
         result.image = image
         yield result
+
+
+def check_score(score: float | None) -> None:
+    """Rejects a score threshold that no detection can reach, such as 50 for 50 %, and a negative one."""
+    require(score is None or 0 <= score <= 1, "score", score, "give a threshold from 0 to 1")
 
 
 def predicted(

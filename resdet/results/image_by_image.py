@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from resdet.images.inputs import predict_all
+from resdet.images.shape_groups import check_score
 from resdet.model import Prepared
 from resdet.results.result import Result
 
@@ -20,6 +21,7 @@ class ImageByImage:
 
     def stream(self, images: Iterable[Any], score: float | None = None) -> Iterator[Result]:
         """Yields the results of `predict` one by one; reads images lazily."""
+        check_score(score)
         for image in images:
             (result,) = self.predict_prepared([self.prepare_image(image)], score)
             result.image = image

@@ -10,8 +10,8 @@ from detection.heads import tiny
 from PIL import Image
 
 from resdet.classification import Classifier
-from resdet.detection import images_from_list, targets_from_list
-from resdet.errors import DataError
+from resdet.detection import EnsembleDetector, images_from_list, targets_from_list
+from resdet.errors import ConfigError, DataError
 from resdet.images.decode import as_image, read_image
 from resdet.images.image_files import IMAGE_SUFFIXES, images_of
 from resdet.images.inputs import expanded, images_in
@@ -75,6 +75,13 @@ def test_several_images_give_a_list(kind, detector, folder, pixels):
     results = detector.predict(SEVERAL[kind](folder, pixels), score=0.0)
     assert isinstance(results, list) and len(results) == 2
     assert all(np.array_equal(result.scores, expected.scores) for result in results)
+
+
+@pytest.mark.parametrize("score", [50, -0.1])
+def test_a_score_outside_its_range_is_refused(detector, pixels, score):
+    for predictor in (detector, EnsembleDetector([detector, detector])):
+        with pytest.raises(ConfigError, match=f"score is {score}: give a threshold from 0 to 1"):
+            predictor.predict(pixels, score=score)
 
 
 def test_a_glob_leaves_out_folders(folder):
