@@ -52,9 +52,13 @@ OTHER_TENSORS = {  # torch's functions for tensors other than plain arrays -> ki
     ("torch._utils", "_rebuild_wrapper_subclass"): "of a custom class",
     ("torch._utils", "_rebuild_device_tensor_from_numpy"): "on another device",
 }
+PROGRAM = (
+    "a torch.export program, not a checkpoint: load it with torch.export.load after `import resdet.export`, or give "
+    "the checkpoint that it was exported from"
+)
 OTHER_ARCHIVES = {  # suffix of a part's name -> kind of file and remedy
-    "/models/model.json": "a torch.export program, not a checkpoint: load it with torch.export.load after "
-    "`import resdet.export`, or give the checkpoint that it was exported from",
+    "/models/model.json": PROGRAM,
+    "serialized_exported_program.json": PROGRAM,  # by torch 2.6
     "/constants.pkl": "a TorchScript program, not a checkpoint: load it with torch.jit.load, save its state_dict() and "
     "give that file",
 }

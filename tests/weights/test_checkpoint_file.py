@@ -164,6 +164,9 @@ def test_a_torch_export_program_is_named(tmp_path):
     path = tmp_path / "program.pt2"
     torch.export.save(torch.export.export(torch.nn.ReLU(), (torch.ones(2),)), path)
     assert_refused(path, "is a torch.export program")
+    with zipfile.ZipFile(path, "w") as archive:  # as written by torch 2.6
+        archive.writestr("serialized_exported_program.json", "{}")
+    assert_refused(path, "is a torch.export program")
 
 
 def test_a_missing_file_is_an_error(tmp_path):
