@@ -79,7 +79,7 @@ class DetectionTask(Task):
             return show(model, sources, score, options.draw, options.batch)
         start = START if score is None else score
         tracker = lambda rate: Tracker(start, lost=round(rate)).update
-        return show(model, sources, min(LOW, start), options.draw, tracker=tracker)
+        return show(model, sources, min(LOW, start), options.draw, options.batch, tracker)
 
     def predictor(self, models: Sequence[Any], weights: Sequence[str], options: PredictOptions) -> Any:
         if options.top is not None:

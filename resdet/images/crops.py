@@ -70,18 +70,11 @@ def ten_crop(image: Image, short: int, size: int) -> np.ndarray:
     return np.stack(views)
 
 
-def random_flip(pixels: np.ndarray, rng: np.random.Generator, p: float = 0.5) -> np.ndarray:
-    """Flips the image horizontally with probability `p`."""
+def random_flip(pixels: np.ndarray, rng: np.random.Generator, p: float = 0.5, axis: int = 1) -> np.ndarray:
+    """Flips the image with probability `p`: horizontally, or vertically along axis 0."""
     import cv2
 
-    return cv2.flip(pixels, 1) if rng.random() < p else pixels
-
-
-def random_vertical_flip(pixels: np.ndarray, rng: np.random.Generator, p: float = 0.5) -> np.ndarray:
-    """Flips the image vertically with probability `p`."""
-    import cv2
-
-    return cv2.flip(pixels, 0) if rng.random() < p else pixels
+    return cv2.flip(pixels, axis) if rng.random() < p else pixels
 
 
 def resized(size: tuple[int, int], short: int) -> tuple[int, int]:

@@ -51,13 +51,18 @@ class Place(NamedTuple):
         return f"{self.video}, frame {self.frame} ({self.time:.2f} s)"
 
 
+def untracked(rate: float) -> Update:
+    """Returns a function that leaves results unchanged."""
+    return lambda result: result
+
+
 def show(
     model: Predictor,
     sources: Sequence[Source],
     score: float | None,
     folder: Path | None,
     batch: int = 1,
-    tracker: Callable[[float], Update] | None = None,
+    tracker: Callable[[float], Update] = untracked,
 ) -> Iterator[dict[str, Any]]:
     """Prints each result, draws it into `folder` unless None, and yields it in JSON types; images first, then videos.
 
@@ -65,7 +70,6 @@ def show(
     frame rate of a video to a function that is applied to its results, frame by frame; the images count as one video.
     """
     paths, videos = sorted_out(sources)
-    tracker = tracker or (lambda rate: as_predicted)
     update = tracker(USUAL_RATE)
     for number, (path, result) in enumerate(attempts(model, paths, batch, score=score), 1):
         if isinstance(result, DataError):
@@ -82,10 +86,6 @@ def show(
         yield from show_video(model, video, score, drawn, tracker(video.rate))
 
 
-def as_predicted(result: Result) -> Result:
-    return result
-
-
 def attempts(model: Any, paths: Sequence[str | Path], batch: int, **options: Any) -> Iterator[tuple[str | Path, Any]]:
     """Yields each image with its result, or with a DataError if it is unreadable; shows the progress.
 
@@ -100,7 +100,7 @@ def attempts(model: Any, paths: Sequence[str | Path], batch: int, **options: Any
 
 
 def show_video(
-    model: Predictor, video: Video, score: float | None, path: Path | None, update: Update = as_predicted
+    model: Predictor, video: Video, score: float | None, path: Path | None, update: Update
 ) -> Iterator[dict[str, Any]]:
     """Prints each frame's result on one line, writes the drawn video unless `path` is None, and yields the results."""
     with VideoWriter(path, video.rate) if path else nullcontext() as writer, until_interrupted(video):

@@ -8,7 +8,7 @@ from resdet.classification.data.augment_config import AugmentConfig, check
 from resdet.classification.data.erasing import random_erasing
 from resdet.classification.data.policies import rand_augment, trivial_augment
 from resdet.data.color import Albumentations, pca_color
-from resdet.images.crops import Image, random_flip, random_resized_crop, random_vertical_flip, scale_jitter_crop
+from resdet.images.crops import Image, random_flip, random_resized_crop, scale_jitter_crop
 
 
 class TrainTransform:
@@ -27,7 +27,7 @@ class TrainTransform:
         }[config.policy]
         steps = [
             config.flip > 0 and partial(random_flip, p=config.flip),
-            config.vertical_flip > 0 and partial(random_vertical_flip, p=config.vertical_flip),
+            config.vertical_flip > 0 and partial(random_flip, p=config.vertical_flip, axis=0),
             policy,
             len(config.albumentations) > 0 and Albumentations(config.albumentations),
             config.pca_color > 0 and partial(pca_color, std=config.pca_color),
